@@ -1,0 +1,75 @@
+# Every target but `clean` and `constraints` first sets up .venv by itself: with uv where it is
+# found, else with venv and pip. It needs nothing from the network but the package index.
+#
+#   make demo                  the study `python -m experiments.ladder`
+#   make test                  the quick tests
+#   make test-slow             all tests, and ten times as many examples of each property
+#   make lint                  ruff and mypy
+#   make install EXTRA=cuda    the build for an accelerator: cuda or tpu
+#   make constraints           resolve the pinned versions again (needs uv)
+#   make clean                 remove .venv
+#
+# PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
+
+EXTRAS := cuda tpu prepare torch test dev
+ifneq ($(filter-out $(EXTRAS),$(EXTRA)),)
+$(error EXTRA=$(EXTRA) is unknown: choose from $(EXTRAS))
+endif
+
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: help demo test test-slow lint install constraints clean
+.NOTPARALLEL: # two installers at once would break .venv
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/installed-base
+	$(RUN) experiments.ladder
+
+test: $(VENV)/installed-test
+	$(RUN) pytest
+
+test-slow: $(VENV)/installed-test
+	$(RUN) pytest -m "" --hypothesis-profile=slow
+
+lint: $(VENV)/installed-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+install: $(addprefix $(VENV)/installed-,$(or $(EXTRA),base))
+
+# An empty file for each extra says that .venv holds it, in the versions of these two files.
+$(VENV)/installed-%: pyproject.toml constraints.txt $(VENV)/created
+	@echo "installing $* into $(VENV) (only the first time)"
+ifneq ($(UV),)
+	@uv pip install --quiet --python $(VENV)/bin/python -c constraints.txt -e '$(if $(filter base,$*),.,.[$*])'
+else
+	@$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(if $(filter base,$*),.,.[$*])'
+endif
+	@touch $@
+
+$(VENV)/created:
+ifneq ($(UV),)
+	@uv venv --quiet --allow-existing --python '$(or $(PYTHON),>=3.11)' $(VENV)
+else
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python" >&2; \
+	exit 1
+endif
+	@touch $@
+
+# Pins that still fit are kept; UPGRADE=--upgrade takes the newest of everything.
+constraints:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 $(UPGRADE) \
+	    --quiet --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV)

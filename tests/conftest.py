@@ -1,0 +1,35 @@
+"""What holds for every test: four fake CPU devices, strict JAX, reproducible hypothesis."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# JAX reads these once, when it is imported. Fewer than two threads per fake device can deadlock
+# their collectives, and the thread count follows NPROC.
+os.environ.setdefault("NPROC", "16")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+).strip()
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.register_profile("slow", derandomize=True, deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of prepared TFDS data sets: CNN_DATA_DIR, else the one shared beside the clone."""
+    if named := os.environ.get("CNN_DATA_DIR"):
+        return Path(named)
+    beside = Path(__file__).parents[2] / "shared" / "data" / "tfds"
+    if not beside.is_dir():
+        pytest.skip(f"no prepared data sets: set CNN_DATA_DIR, or put them in {beside}")
+    return beside
