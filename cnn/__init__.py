@@ -1,0 +1,1 @@
+"""Convolutions whose inductive biases are fields of a value."""

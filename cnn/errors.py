@@ -1,0 +1,29 @@
+"""The one exception that means "the caller asked for something that cannot be"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input. Its message is one line that names the argument, the value and the remedy.
+
+    Entry points print it without a traceback and exit with code 2; any other exception is a defect
+    of this code and keeps its traceback.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for a `name` that is not among the `known` ones, with the nearest of them.
+
+    >>> print(unknown_name("model", "lenet", ["lenet5", "mlp"]))
+    unknown model 'lenet': did you mean 'lenet5'?
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    else:
+        hint = "choose one of " + ", ".join(names)
+    return InputError(f"unknown {kind} {name!r}: {hint}")
