@@ -1,0 +1,60 @@
+"""Operations: pure functions on channels-last arrays `(batch, *spatial, channels)`."""
+
+from cnn.ops import filters
+from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
+from cnn.ops.border import PaddingMode, pad
+from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
+from cnn.ops.matrix import conv_matrix
+from cnn.ops.pool import (
+    avg_pool,
+    blur_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+    max_pool_channels,
+)
+from cnn.ops.transpose import conv_transpose
+from cnn.ops.unshared import conv_local, conv_tiled, dense_spatial, patches
+from cnn.ops.window import (
+    Padding,
+    Placement,
+    Size,
+    input_size,
+    output_size,
+    per_axis,
+    place,
+    resolve_padding,
+)
+
+__all__ = [
+    "Padding",
+    "PaddingMode",
+    "Placement",
+    "Size",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
+    "blur_pool",
+    "conv",
+    "conv_local",
+    "conv_matrix",
+    "conv_tiled",
+    "conv_transpose",
+    "convolve",
+    "dense_spatial",
+    "depthwise_conv",
+    "filters",
+    "global_avg_pool",
+    "global_max_pool",
+    "input_size",
+    "max_pool",
+    "max_pool_channels",
+    "output_size",
+    "pad",
+    "patches",
+    "per_axis",
+    "place",
+    "pointwise_conv",
+    "resolve_padding",
+    "separable_conv",
+]

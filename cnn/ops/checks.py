@@ -1,0 +1,74 @@
+"""Checks of arrays that the operations share, and the bias that they add."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from cnn.errors import InputError
+
+
+def floats(**arrays: ArrayLike) -> list[Array]:
+    """Return the named arrays in their common floating-point type.
+
+    Raises `InputError` for integers, which have no gradient and overflow.
+    """
+    for name, array in arrays.items():
+        dtype = jnp.asarray(array).dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise InputError(
+                f"{name} has type {dtype} but floats are needed: "
+                f"convert it with {name}.astype(jnp.float32)"
+            )
+    common = jnp.result_type(*arrays.values())
+    return [jnp.asarray(array, common) for array in arrays.values()]
+
+
+def check_map(shape: tuple[int, ...]) -> None:
+    """Raise `InputError` unless `shape` is `(batch, *spatial, channels)`, 1 to 3 axes spatial."""
+    if not 3 <= len(shape) <= 5:
+        raise InputError(
+            f"x has shape {shape} but (batch, *spatial, channels) with one, two or three spatial "
+            "axes is needed: reshape it"
+        )
+
+
+def check_kernel(
+    x: tuple[int, ...], kernel: tuple[int, ...], groups: int, positions: int = 0
+) -> None:
+    """Check the shape of a kernel `(*positions, *window, c_in / groups, c_out)` against that of x.
+
+    `positions` counts the leading axes over which the kernel is not shared.
+    Raises `InputError` for a wrong rank or number of channels.
+    """
+    check_map(x)
+    if len(kernel) != len(x) + positions:
+        layout = "*positions, *window" if positions else "*window"
+        raise InputError(
+            f"kernel has shape {kernel} but x {x} needs {len(x) + positions} axes: "
+            f"({layout}, c_in / groups, c_out)"
+        )
+    for name, channels in (("input channels", x[-1]), ("output channels", kernel[-1])):
+        if groups < 1 or channels % groups:
+            raise InputError(f"groups {groups} does not divide {name} {channels}: use a divisor")
+    if kernel[-2] * groups != x[-1]:
+        raise InputError(
+            f"kernel has shape {kernel} but x {x} with groups {groups} needs "
+            f"c_in / groups = {x[-1] // groups} as its last but one axis"
+        )
+
+
+def add_bias(
+    y: Float[Array, "batch *out c"],
+    bias: Float[Array, "*any"] | None,
+    unshared: tuple[int, ...] = (),
+) -> Float[Array, "batch *out c"]:
+    """Return `y` + `bias`, whose shape must be `(c,)` or else, if given, `unshared`."""
+    if bias is None:
+        return y
+    shapes = [y.shape[-1:], *([unshared] if unshared else [])]
+    if bias.shape not in shapes:
+        raise InputError(
+            f"bias has shape {bias.shape} but the output needs {' or '.join(map(str, shapes))}"
+        )
+    return y + jnp.expand_dims(bias, tuple(range(y.ndim - bias.ndim)))

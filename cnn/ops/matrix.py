@@ -1,0 +1,83 @@
+"""A convolution written out as the linear layer that it is.
+
+The derivation (Zhang et al., Dive into Deep Learning, section 7.1) starts from a dense layer
+between maps, and takes from it every weight that is not local and every difference between
+positions. Read backwards, with the incidence S of one axis,
+
+    S[i, p, a] = 1 where tap a of the window at p sees position i, else 0
+    W[i, c, p, o] = Σ_a S[i, p, a] · kernel[a, c, o]
+
+W is zero unless i − s·p is within the window, and depends on i − s·p alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cnn.ops.border import PaddingMode, check_padding
+from cnn.ops.checks import check_kernel, floats
+from cnn.ops.window import Padding, Size, place
+
+
+def conv_matrix(
+    kernel: Float[Array, "*window c_in_per_group c_out"],
+    input_shape: Sequence[int],
+    *,
+    strides: Size = 1,
+    padding: Padding = "VALID",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Float[Array, "*in_spatial c_in *out_spatial c_out"]:
+    """Return `conv` on inputs `(*in_spatial, c_in)` as the kernel of `dense_spatial`.
+
+    It has the axes `(*in_spatial, c_in, *out_spatial, c_out)`, so that
+    `dense_spatial(x, conv_matrix(kernel, x.shape[1:]))` equals `conv(x, kernel)`. As a matrix that
+    maps flat inputs: `conv_matrix(kernel, shape).reshape(math.prod(shape), -1)`. A kernel of
+    `conv_local`, which has its positions in front, is written out in the same way.
+    Raises `InputError` as `conv` does.
+    """
+    (kernel,) = floats(kernel=kernel)
+    rank = len(input_shape) - 1
+    positions = rank if kernel.ndim == 2 * rank + 2 else 0
+    check_kernel((1, *input_shape), kernel.shape, groups, positions)
+    size, window = tuple(input_shape[:-1]), kernel.shape[positions:-2]
+    at = place(size, window, strides, padding, dilation)
+    check_padding(size, at.pairs, padding_mode)
+    each = [incidence(*one, padding_mode) for one in zip(*at, strict=True)]
+    i, p, a = "ijk"[:rank], "pqr"[:rank], "abc"[:rank]
+    sums = ",".join(map("".join, zip(i, p, a, strict=True)))
+    shared = f"{p[:positions]}{a}mo"
+    return jnp.einsum(f"{sums},{shared}->{i}m{p}o", *each, _ungroup(kernel, groups))
+
+
+def incidence(
+    size: int,
+    window: int,
+    stride: int,
+    pair: tuple[int, int],
+    dilation: int,
+    padding_mode: PaddingMode,
+) -> np.ndarray:
+    """Return S of one axis: which position each tap of each window sees, (size, out, window)."""
+    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    nowhere = {"constant_values": -1} if padding_mode == "zeros" else {}
+    source = np.pad(np.arange(size), pair, mode[padding_mode], **nowhere)
+    span = (window - 1) * dilation + 1
+    starts = np.arange(0, len(source) - span + 1, stride)
+    seen = source[starts[:, None] + np.arange(window) * dilation]
+    return (seen == np.arange(size)[:, None, None]).astype(np.float32)
+
+
+def _ungroup(
+    kernel: Float[Array, "*window c_in_per_group c_out"], groups: int
+) -> Float[Array, "*window c_in c_out"]:
+    """Write a grouped kernel as an ordinary one with zeros between the groups."""
+    *window, i, o = kernel.shape
+    blocks = kernel.reshape(*window, i, groups, o // groups)
+    blocks = jnp.einsum("...igo,hg->...higo", blocks, jnp.eye(groups, dtype=kernel.dtype))
+    return blocks.reshape(*window, groups * i, o)
