@@ -1,0 +1,86 @@
+"""Layers made of layers: one after another, around a shortcut, side by side."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array
+
+from cnn.errors import InputError
+
+
+class Chain(nn.Module):
+    """Layers one after another, any Linen modules; layer i owns the parameters `layers_i`.
+
+    The same value twice is two layers of equal shape, not one layer with shared weights.
+    """
+
+    layers: tuple[nn.Module, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", _distinct(self.layers))
+        super().__post_init__()
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        for layer in self.layers:
+            x = call(layer, x, train)
+        return x
+
+
+class Residual(nn.Module):
+    """x ↦ body(x) + shortcut(x) (He et al. 2016); no shortcut module means the identity."""
+
+    body: nn.Module
+    shortcut: nn.Module | None = None
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        skip = x if self.shortcut is None else call(self.shortcut, x, train)
+        y = call(self.body, x, train)
+        if y.shape != skip.shape:
+            raise InputError(
+                f"Residual {self.name!r} adds shapes {y.shape} and {skip.shape}: give it a "
+                "shortcut that ends in the body's shape"
+            )
+        return y + skip
+
+
+class Branches(nn.Module):
+    """The same input through several branches, their outputs side by side in the channels."""
+
+    branches: tuple[nn.Module, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", _distinct(self.branches))
+        super().__post_init__()
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        outputs = [call(branch, x, train) for branch in self.branches]
+        spatial = {y.shape[:-1] for y in outputs}
+        if len(spatial) > 1:
+            raise InputError(
+                f"Branches {self.name!r} end in different sizes {sorted(spatial)}: pad them alike"
+            )
+        return jnp.concatenate(outputs, axis=-1)
+
+
+def _distinct(layers: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:
+    """Copy layers that stand twice: Flax would take one object for one set of weights."""
+    seen: set[int] = set()
+    result = []
+    for layer in layers:
+        result.append(layer.clone() if id(layer) in seen else layer)
+        seen.add(id(layer))
+    return tuple(result)
+
+
+def call(layer: nn.Module, x: Array, train: bool) -> Array:
+    """Apply `layer`, telling it whether this is training if its `__call__` wants to know."""
+    return layer(x, train=train) if _takes_train(type(layer)) else layer(x)
+
+
+@cache
+def _takes_train(layer: type[nn.Module]) -> bool:
+    return "train" in inspect.signature(layer.__call__).parameters

@@ -1,0 +1,98 @@
+"""Layers that behave differently while training, and normalisation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+from cnn import ops
+from cnn.errors import InputError
+
+
+class Dropout(nn.Module):
+    """While training, each unit is zero with probability `rate`, the rest scaled up to match."""
+
+    rate: float = 0.5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*shape"], train: bool = False) -> Float[Array, "*shape"]:
+        return nn.Dropout(self.rate)(x, deterministic=not train)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015), over all devices of the "data" axis if mapped."""
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch *spatial c"], train: bool = False
+    ) -> Float[Array, "batch *spatial c"]:
+        axis = "data" if train and _is_mapped("data") else None
+        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=self.epsilon, axis_name=axis)
+        return norm(x)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He 2018); `groups` must divide the channels."""
+
+    groups: int = 32
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
+        if self.groups < 1 or x.shape[-1] % self.groups:
+            raise InputError(
+                f"groups {self.groups} does not divide channels {x.shape[-1]}: choose a divisor"
+            )
+        return nn.GroupNorm(num_groups=self.groups, epsilon=self.epsilon)(x)
+
+
+class LocalResponseNorm(nn.Module):
+    """y_c = x_c / (k + α Σ_j x_j²)^β, j over the `size` channels around c: no parameters.
+
+    Krizhevsky et al. 2012, section 3.3, with the constants given there.
+    """
+
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+
+    def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
+        line = jnp.square(x).reshape(-1, x.shape[-1], 1)  # the channels as a signal in one axis
+        mean = ops.avg_pool(line, self.size, strides=1, padding="SAME", count_padding=True)
+        return x * (self.k + self.alpha * self.size * mean.reshape(x.shape)) ** -self.beta
+
+
+Norm = Literal["batch", "group", "none"]
+
+
+def normalization(kind: Norm, channels: int, epsilon: float = 1e-5) -> tuple[nn.Module, ...]:
+    """Return the layers that normalise `channels` maps: to be spliced into a `Chain`.
+
+    "group" makes the most groups, up to the usual 32, that leave two channels or more to each.
+    """
+    match kind:
+        case "batch":
+            return (BatchNorm(epsilon=epsilon),)
+        case "group":
+            most = max(1, min(32, channels // 2))
+            groups = next(n for n in range(most, 0, -1) if channels % n == 0)
+            return (GroupNorm(groups, epsilon),)
+        case "none":
+            return ()
+    raise InputError(f"norm {kind!r} is unknown: choose 'batch', 'group' or 'none'")
+
+
+def _is_mapped(axis: str) -> bool:
+    try:
+        lax.axis_index(axis)
+    except NameError:
+        return False
+    return True

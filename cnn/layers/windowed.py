@@ -1,0 +1,140 @@
+"""The rungs of the ladder: layers that differ in locality and sharing, and in nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from cnn import ops
+from cnn.errors import InputError
+from cnn.layers.initial import normal
+from cnn.ops import Padding, PaddingMode, Size
+
+
+class Windowed(nn.Module):
+    """The fields that the rungs of the ladder share. Not a layer itself.
+
+    `window`, `strides` and `dilation` are per spatial axis, `padding` and `padding_mode` as in
+    `cnn.ops.conv`. Input `(batch, *spatial, c_in)`, output `(batch, *out_spatial, features)`.
+    A wrong field or an input that is too small raises `InputError` at `init` and `apply`.
+    """
+
+    features: int
+    window: Size
+    strides: Size = 1
+    padding: Padding = "VALID"
+    padding_mode: PaddingMode = "zeros"
+    dilation: Size = 1
+    groups: int = 1
+    use_bias: bool = True
+    gain: float = 2.0
+
+    def _window(self, x: Array) -> tuple[int, ...]:
+        if x.ndim < 3:
+            raise InputError(
+                f"{type(self).__name__} needs (batch, *spatial, channels) but the input has shape "
+                f"{x.shape}: reshape it, or use Dense"
+            )
+        return ops.per_axis(self.window, x.ndim - 2, "window")
+
+    def _out_spatial(self, x: Array) -> tuple[int, ...]:
+        rank = x.ndim - 2
+        return ops.output_size(
+            x.shape[1:-1],
+            self._window(x),
+            ops.per_axis(self.strides, rank, "strides"),
+            self.padding,
+            ops.per_axis(self.dilation, rank, "dilation"),
+        )
+
+    def _channels(self, x: Array) -> tuple[int, int]:
+        c_in = x.shape[-1]
+        for name, channels in (("input channels", c_in), ("features", self.features)):
+            if self.groups < 1 or channels % self.groups:
+                raise InputError(
+                    f"groups {self.groups} does not divide {name} {channels}: choose a divisor"
+                )
+        return c_in // self.groups, self.features
+
+    def _weights(
+        self, kernel: tuple[int, ...], bias: tuple[int, ...], fan_in: int
+    ) -> tuple[Array, Array | None]:
+        w = self.param("kernel", normal(self.gain, fan_in), kernel)
+        b = self.param("bias", nn.initializers.zeros_init(), bias) if self.use_bias else None
+        return w, b
+
+    def _convolve(self, op: Callable[..., Array], x: Array, positions: tuple[int, ...]) -> Array:
+        """Apply `op` with a kernel whose first axes are `positions`: where it is not shared."""
+        window, channels = self._window(x), self._channels(x)
+        kernel, bias = self._weights(
+            (*positions, *window, *channels),
+            (*positions, self.features),
+            math.prod(window) * channels[0],
+        )
+        return op(
+            x,
+            kernel,
+            bias,
+            strides=self.strides,
+            padding=self.padding,
+            padding_mode=self.padding_mode,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class Conv(Windowed):
+    """Convolution: one kernel `(*window, c_in / groups, features)` for all positions."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
+        return self._convolve(ops.conv, x, ())
+
+
+class ConvTiled(Windowed):
+    """Tiled convolution (Le et al. 2010): output position p uses kernel p mod `period`.
+
+    Kernel `(*period, *window, c_in / groups, features)`, bias `(*period, features)`.
+    """
+
+    period: Size = 2
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
+        return self._convolve(ops.conv_tiled, x, ops.per_axis(self.period, x.ndim - 2, "period"))
+
+
+class ConvLocal(Windowed):
+    """Locally connected layer: a kernel and a bias of its own at every output position.
+
+    Kernel `(*out_spatial, *window, c_in / groups, features)`, bias `(*out_spatial, features)`.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
+        return self._convolve(ops.conv_local, x, self._out_spatial(x))
+
+
+class DenseSpatial(Windowed):
+    """Fully connected layer between maps: every output position sees every input position.
+
+    Kernel `(*in_spatial, c_in, *out_spatial, features)`, the fourth-order tensor from which a
+    convolution is derived (Zhang et al., Dive into Deep Learning, eq. 7.1.1), bias
+    `(*out_spatial, features)`. The windowed fields only say how large the output map is: as large
+    as that of the convolution with the same fields. `groups` must be 1, `padding_mode` "zeros".
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
+        if self.groups != 1 or self.padding_mode != "zeros":
+            raise InputError(
+                f"groups {self.groups} and padding_mode {self.padding_mode!r} mean nothing to "
+                "DenseSpatial, which sees the whole input: leave them out"
+            )
+        fan_in = math.prod(x.shape[1:])
+        out = (*self._out_spatial(x), self.features)
+        kernel, bias = self._weights((*x.shape[1:], *out), out, fan_in)
+        return ops.dense_spatial(x, kernel, bias)

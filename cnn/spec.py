@@ -1,0 +1,81 @@
+"""A model value as a line of JSON, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+
+from cnn import layers
+from cnn.errors import InputError, unknown_name
+
+Json = Any
+
+
+def to_spec(model: nn.Module) -> dict[str, Json]:
+    """Describe `model` by its class and the fields that differ from their defaults.
+
+    >>> to_spec(layers.Conv(8, window=(3, 3)))
+    {'layer': 'Conv', 'features': 8, 'window': [3, 3]}
+
+    Raises `InputError` for a module that is not one of `cnn.layers`.
+    """
+    kind = type(model)
+    if getattr(layers, kind.__name__, None) is not kind:
+        raise InputError(f"{kind.__name__} is not a layer of cnn.layers: it has no description")
+    spec: dict[str, Json] = {"layer": kind.__name__}
+    for field in dataclasses.fields(kind):
+        value = getattr(model, field.name)
+        if field.name != "parent" and value != field.default:
+            spec[field.name] = _value(value)
+    return spec
+
+
+def _value(value: Any) -> Json:
+    if isinstance(value, nn.Module):
+        return to_spec(value)
+    if isinstance(value, tuple):
+        return [_value(v) for v in value]
+    return value
+
+
+def from_spec(spec: dict[str, Json]) -> nn.Module:
+    """Rebuild the model that `to_spec` described. Looks names up, executes nothing.
+
+    Raises `InputError` for an unknown layer or field.
+    """
+    known = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
+    name = spec.get("layer", "")
+    if name not in known:
+        raise unknown_name("layer", name, known)
+    kind: type[nn.Module] = getattr(layers, name)
+    fields = {k: _field(v) for k, v in spec.items() if k != "layer"}
+    for field in fields.keys() - {f.name for f in dataclasses.fields(kind)}:
+        raise InputError(f"layer {name} has no field {field!r}: take it out")
+    return kind(**fields)
+
+
+def _field(value: Json) -> Any:
+    if isinstance(value, dict):
+        return from_spec(value)
+    if isinstance(value, list):
+        return tuple(_field(v) for v in value)
+    return value
+
+
+def differences(old: Json, new: Json, path: str = "") -> list[str]:
+    """List where two JSON values differ, as "path: old is not new", outermost first."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        pairs = [(f"{path}.{k}" if path else k, old.get(k), new.get(k)) for k in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
+    else:
+        return [] if old == new else [f"{path}: {_short(old)} is not {_short(new)}"]
+    return [line for name, a, b in pairs for line in differences(a, b, name)]
+
+
+def _short(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
