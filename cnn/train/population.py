@@ -1,0 +1,77 @@
+"""Several seeds of one model, several steps, one program: how they compose on each platform.
+
+On accelerators dispatch is what costs: seeds are stacked (`vmap`) and steps scanned. On a CPU the
+same convolutions run 3.5 times slower inside a scan and, stacked, at 0.28 of the speed of one seed
+after another: there the seeds stand side by side in the program of a single step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int
+
+from cnn.train.state import TrainState
+from cnn.train.step import Batch, Metrics
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+States = tuple[TrainState, ...]
+Rows = Int[Array, "batch steps seeds"]
+"""Which examples make each batch: the first axis is what devices share out."""
+Chunk = Callable[[States, Batch, Rows], tuple[States, Metrics]]
+
+
+def chunk_length(platform: str) -> int:
+    """Return how many steps one call of the compiled program makes."""
+    return 1 if platform == "cpu" else 50
+
+
+def compose(step: Step, platform: str) -> Chunk:
+    """Return the chunk `(states, data, rows) -> (states, metrics)`; metrics are `(steps, seeds)`.
+
+    `states` holds one state per seed, `data` the whole training set, from which rows are picked
+    on the device.
+    """
+    return _side_by_side(step) if platform == "cpu" else _stacked(step)
+
+
+def pick(data: Batch, rows: Int[Array, " batch"]) -> Batch:
+    """Return the examples in `rows`."""
+    return Batch(data.x[rows], data.y[rows])
+
+
+def _side_by_side(step: Step) -> Chunk:
+    def chunk(states: States, data: Batch, rows: Rows) -> tuple[States, Metrics]:
+        history = []
+        for k in range(rows.shape[1]):
+            pairs = [step(s, pick(data, rows[:, k, i])) for i, s in enumerate(states)]
+            states = tuple(state for state, _ in pairs)
+            history.append(_stack([metrics for _, metrics in pairs]))
+        return states, _stack(history)
+
+    return chunk
+
+
+def _stacked(step: Step) -> Chunk:
+    def chunk(states: States, data: Batch, rows: Rows) -> tuple[States, Metrics]:
+        def one_step(population: TrainState, now: Array) -> tuple[TrainState, Metrics]:
+            def one_seed(state: TrainState, rows: Array) -> tuple[TrainState, Metrics]:
+                return step(state, pick(data, rows))
+
+            return jax.vmap(one_seed, in_axes=(0, 1))(population, now)
+
+        population, history = lax.scan(one_step, _stack(states), jnp.moveaxis(rows, 1, 0))
+        return _unstack(population, len(states)), history
+
+    return chunk
+
+
+def _stack(trees):  # type: ignore[no-untyped-def]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _unstack(tree: TrainState, count: int) -> States:
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count))

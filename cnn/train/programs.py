@@ -1,0 +1,71 @@
+"""The compiled programs of a run, looked up by what they compute.
+
+A model is a value and a recipe is a value: two runs that differ in their data alone share their
+programs, and compile once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from cnn.recipe import Recipe
+from cnn.train.devices import DeviceMap, device_map
+from cnn.train.population import States, chunk_length, compose, pick
+from cnn.train.state import TrainState, init_state
+from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
+
+
+class Programs(NamedTuple):
+    """What is compiled for one model and recipe, and the devices it is compiled for."""
+
+    init: Callable[[int], TrainState]
+    """The state of a seed before the first step."""
+    run: Callable[[States, Batch, Int[Array, "batch steps seeds"]], tuple[States, Metrics]]
+    """Some steps of all seeds: `(states, data, rows)`, states donated."""
+    evaluate: Callable[[States, Batch, tuple[Array, Array]], list[Metrics]]
+    """Sums over one batch for every seed: `(states, data, (rows, weights))`."""
+    devices: DeviceMap
+    chunk: int
+    """Steps that one call of `run` makes at most."""
+
+
+def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> Programs:
+    """Return the programs for `model` trained by `recipe` on inputs `(*spatial, channels)`.
+
+    Raises `InputError` for more devices than there are.
+    """
+    return _programs(model, _what_compiles(recipe), input_shape)
+
+
+def _what_compiles(recipe: Recipe) -> Recipe:
+    kept = ("optimizer", "lr", "schedule", "warmup", "steps", "weight_decay", "label_smoothing")
+    kept += ("map_devices", "devices")
+    return Recipe(**{name: getattr(recipe, name) for name in kept})
+
+
+@lru_cache(maxsize=16)
+def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> Programs:
+    devices = device_map(recipe.map_devices, recipe.devices)
+    platform = devices.platform
+    tx = optimizer(recipe)
+    step = partial(train_step, model, tx, recipe.label_smoothing)
+
+    def sums(
+        states: States, data: Batch, share: tuple[Int[Array, " batch"], Float[Array, " batch"]]
+    ) -> list[Metrics]:
+        rows, weights = share
+        return [evaluate_batch(model, state, pick(data, rows), weights) for state in states]
+
+    return Programs(
+        init=jax.jit(partial(init_state, model, tx, input_shape)),
+        run=devices.compile(compose(step, platform), True),
+        evaluate=devices.compile(sums, False),
+        devices=devices,
+        chunk=chunk_length(platform),
+    )

@@ -1,0 +1,44 @@
+"""Training on 1, 2 and 4 devices, by shard_map and by pmap, is one computation."""
+
+import jax
+import pytest
+
+from cnn.errors import InputError
+from cnn.train import fit
+from cnn.train.devices import device_map
+from tests.small import assert_close, assert_same, config, model
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "batch-norm"])
+def test_maps_agree_bit_for_bit_and_device_counts_to_1e_5(norm: bool) -> None:
+    def states(kind: str, devices: int):
+        return fit(config(model=model(norm), map_devices=kind, devices=devices)).states
+
+    one = states("shard_map", 1)
+    for devices in (1, 2, 4):
+        sharded, mapped = (states(kind, devices) for kind in ("shard_map", "pmap"))
+        for a, b, alone in zip(sharded, mapped, one, strict=True):
+            assert_same((a.params, a.batch_stats), (b.params, b.batch_stats))
+            assert_close((a.params, a.batch_stats), (alone.params, alone.batch_stats), 1e-5)
+
+
+def test_training_moves_the_parameters() -> None:
+    """Without this the comparisons above would hold for a step that does nothing."""
+    before, after = (fit(config(steps=n)).states[0].params for n in (0, 20))
+    with pytest.raises(AssertionError):
+        assert_close(before, after, 1e-2)
+
+
+def test_too_many_devices() -> None:
+    with pytest.raises(InputError, match=r"devices 99 exceeds the \d+ there are"):
+        device_map("shard_map", 99)
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "pmap"])
+def test_split_and_one_undo_each_other(kind: str) -> None:
+    devices = device_map(kind, 4)
+    total = devices.compile(
+        lambda carry, data, share: jax.lax.psum(share.sum() + data, "data"), False
+    )
+    share = devices.split(jax.numpy.arange(8.0))
+    assert devices.one(total(devices.replicate(0.0), devices.replicate(1.0), share)) == 28 + 4

@@ -1,0 +1,53 @@
+"""Seeds trained together are the seeds trained alone, however they are composed."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnn.recipe import Recipe
+from cnn.train import fit
+from cnn.train.batches import chunk_rows
+from cnn.train.devices import device_map
+from cnn.train.population import compose
+from cnn.train.state import init_state
+from cnn.train.step import Batch, optimizer, train_step
+from tests.small import assert_close, assert_same, config, model, waves
+
+
+def test_a_seed_does_not_notice_its_neighbours() -> None:
+    together = fit(config(seed=3, seeds=3))
+    assert together.seeds == (3, 4, 5)
+    alone = fit(config(seed=4))
+    assert_same(together.states[1].params, alone.states[0].params)
+    assert together.test_accuracy[1] == alone.test_accuracy[0]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_chunk_is_its_steps_one_by_one(platform: str) -> None:
+    """Both compositions, on this platform, against a plain loop over steps and seeds."""
+    data, net, tx = waves(), model(norm=True), optimizer(Recipe(lr=1e-2))
+    step = partial(train_step, net, tx, 0.0)
+    devices = device_map("shard_map", 1)
+    batch = Batch(jnp.asarray(data.train.x), jnp.asarray(data.train.y))
+    rows = chunk_rows(len(data.train.y), 8, (0, 1), start=0, steps=3)
+    one = devices.compile(lambda state, b, r: step(state, Batch(b.x[r], b.y[r])), False)
+
+    def fresh():
+        return [init_state(net, tx, data.input_shape, seed) for seed in (0, 1)]
+
+    expected, losses = fresh(), []
+    for k in range(3):
+        pairs = [one(state, batch, rows[:, k, i]) for i, state in enumerate(expected)]
+        expected = [state for state, _ in pairs]
+        losses.append([metrics["loss"] for _, metrics in pairs])
+    run = devices.compile(compose(step, platform), False)
+    states, metrics = run(tuple(fresh()), batch, jnp.asarray(rows))
+    assert metrics["loss"].shape == (3, 2)
+    # The compositions fuse differently, so they round differently.
+    assert_close(metrics["loss"], jnp.asarray(losses), 1e-5)
+    for state, other in zip(states, expected, strict=True):
+        assert_close(state.params, other.params, 1e-5)
+        assert int(state.step) == 3
+    assert_same(jax.random.key_data(states[0].key), jax.random.key_data(expected[0].key))
