@@ -1,0 +1,1 @@
+"""Entry points: one file per question, each run as `python -m experiments.NAME`."""
