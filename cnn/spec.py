@@ -19,12 +19,11 @@ def to_spec(model: nn.Module) -> dict[str, Json]:
     >>> to_spec(layers.Conv(8, window=(3, 3)))
     {'layer': 'Conv', 'features': 8, 'window': [3, 3]}
 
-    Raises `InputError` for a module that is not one of `cnn.layers`.
+    A module that is not one of `cnn.layers` is described too, as "package.module:Class", enough to
+    tell it from another but not to rebuild it.
     """
     kind = type(model)
-    if getattr(layers, kind.__name__, None) is not kind:
-        raise InputError(f"{kind.__name__} is not a layer of cnn.layers: it has no description")
-    spec: dict[str, Json] = {"layer": kind.__name__}
+    spec: dict[str, Json] = {"layer": _name(kind)}
     for field in dataclasses.fields(kind):
         value = getattr(model, field.name)
         if field.name != "parent" and value != field.default:
@@ -32,12 +31,18 @@ def to_spec(model: nn.Module) -> dict[str, Json]:
     return spec
 
 
+def _name(thing: Any) -> str:
+    if getattr(layers, thing.__name__, None) is thing:
+        return thing.__name__
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
 def _value(value: Any) -> Json:
     if isinstance(value, nn.Module):
         return to_spec(value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_value(v) for v in value]
-    return value
+    return _name(value) if callable(value) else value
 
 
 def from_spec(spec: dict[str, Json]) -> nn.Module:

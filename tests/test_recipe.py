@@ -1,0 +1,27 @@
+"""The recipe: what it refuses is tested where it is used; here, what makes two runs one."""
+
+import dataclasses
+
+import pytest
+
+from cnn.errors import InputError
+from cnn.recipe import FREE_TO_CHANGE, Recipe, identity
+
+
+def test_identity_is_every_field_that_changes_what_is_learned() -> None:
+    fields = {f.name for f in dataclasses.fields(Recipe)}
+    assert fields > FREE_TO_CHANGE
+    assert identity(Recipe()).keys() == fields - FREE_TO_CHANGE
+    assert identity(Recipe(devices=1)) == identity(Recipe(devices=2))
+    assert identity(Recipe(lr=1.0)) != identity(Recipe(lr=2.0))
+
+
+def test_steps_are_part_of_it_where_the_schedule_uses_them() -> None:
+    assert identity(Recipe(steps=1)) == identity(Recipe(steps=2))
+    cosine = [identity(Recipe(steps=n, schedule="cosine")) for n in (1, 2)]
+    assert cosine[0] != cosine[1]
+
+
+def test_resume_needs_a_folder() -> None:
+    with pytest.raises(InputError, match="need a run folder: give out"):
+        Recipe(resume=True).check()

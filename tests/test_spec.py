@@ -1,0 +1,55 @@
+"""Model values as JSON and back."""
+
+import json
+
+import pytest
+from flax import linen as nn
+
+from cnn.errors import InputError
+from cnn.layers import BatchNorm, Branches, Chain, Conv, ConvTiled, MaxPool, Residual
+from cnn.models import lenet5
+from cnn.spec import differences, from_spec, to_spec
+
+NESTED = Chain(
+    (
+        Conv(8, window=(3, 3), padding=((1, 0), (0, 1)), name="first"),
+        Branches((ConvTiled(4, 3, period=(2, 1)), Residual(BatchNorm(), shortcut=MaxPool(2)))),
+    )
+)
+
+
+@pytest.mark.parametrize("model", [NESTED, lenet5(), Conv(3, 1)], ids=["nested", "lenet5", "conv"])
+def test_a_line_of_json_rebuilds_the_model(model: nn.Module) -> None:
+    line = json.dumps(to_spec(model))
+    assert "\n" not in line
+    assert from_spec(json.loads(line)) == model
+
+
+def test_defaults_are_left_out() -> None:
+    assert to_spec(Conv(8, window=3)) == {"layer": "Conv", "features": 8, "window": 3}
+
+
+def test_a_foreign_module_is_named_but_not_rebuilt() -> None:
+    spec = to_spec(Chain((nn.Dense(3),)))
+    assert spec["layers"][0]["layer"] == "flax.linen.linear:Dense"
+    json.dumps(spec)
+    with pytest.raises(InputError, match="unknown layer 'flax.linen.linear:Dense'"):
+        from_spec(spec)
+
+
+def test_unknown_layer_and_field() -> None:
+    with pytest.raises(InputError, match="unknown layer 'Convv': did you mean 'Conv'"):
+        from_spec({"layer": "Convv"})
+    with pytest.raises(InputError, match="layer Conv has no field 'size'"):
+        from_spec({"layer": "Conv", "size": 3})
+
+
+def test_differences_name_the_path() -> None:
+    old = {"a": {"b": [1, 2]}, "c": 3}
+    assert differences(old, old) == []
+    assert differences(old, {"a": {"b": [1, 5]}, "d": 4}) == [
+        "a.b[1]: 2 is not 5",
+        "c: 3 is not None",
+        "d: None is not 4",
+    ]
+    assert differences([1], [1, 2]) == [": [1] is not [1, 2]"]
