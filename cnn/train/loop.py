@@ -220,12 +220,10 @@ def evaluate(
     config: Config, program: Programs, states: States, split: Split
 ) -> dict[str, np.ndarray]:
     """Return mean cross-entropy and accuracy of every seed on all examples of `split`."""
-    data = program.devices.replicate(Batch(split.x, split.y))
     totals = []
-    for share in batches.in_order(len(split.y), config.batch_size):
-        totals.append(
-            program.devices.one(program.evaluate(states, data, program.devices.split(share)))
-        )
+    for rows, weights in batches.in_order(len(split.y), config.batch_size):
+        share = program.devices.split((Batch(split.x[rows], split.y[rows]), weights))
+        totals.append(program.devices.one(program.evaluate(states, (), share)))
         if len(totals) % BLOCK_EVERY == 0:
             jax.block_until_ready(totals[-1])
     host = jax.device_get(totals)

@@ -38,8 +38,7 @@ def compose(step: Step, platform: str) -> Chunk:
     return _side_by_side(step) if platform == "cpu" else _stacked(step)
 
 
-def pick(data: Batch, rows: Int[Array, " batch"]) -> Batch:
-    """Return the examples in `rows`."""
+def _pick(data: Batch, rows: Int[Array, " batch"]) -> Batch:
     return Batch(data.x[rows], data.y[rows])
 
 
@@ -47,7 +46,7 @@ def _side_by_side(step: Step) -> Chunk:
     def chunk(states: States, data: Batch, rows: Rows) -> tuple[States, Metrics]:
         history = []
         for k in range(rows.shape[1]):
-            pairs = [step(s, pick(data, rows[:, k, i])) for i, s in enumerate(states)]
+            pairs = [step(s, _pick(data, rows[:, k, i])) for i, s in enumerate(states)]
             states = tuple(state for state, _ in pairs)
             history.append(_stack([metrics for _, metrics in pairs]))
         return states, _stack(history)
@@ -59,7 +58,7 @@ def _stacked(step: Step) -> Chunk:
     def chunk(states: States, data: Batch, rows: Rows) -> tuple[States, Metrics]:
         def one_step(population: TrainState, now: Array) -> tuple[TrainState, Metrics]:
             def one_seed(state: TrainState, rows: Array) -> tuple[TrainState, Metrics]:
-                return step(state, pick(data, rows))
+                return step(state, _pick(data, rows))
 
             return jax.vmap(one_seed, in_axes=(0, 1))(population, now)
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from cnn.recipe import Recipe
 from cnn.train.devices import DeviceMap, device_map
-from cnn.train.population import States, chunk_length, compose, pick
+from cnn.train.population import States, chunk_length, compose
 from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
 
@@ -28,8 +28,8 @@ class Programs(NamedTuple):
     """The state of a seed before the first step."""
     run: Callable[[States, Batch, Int[Array, "batch steps seeds"]], tuple[States, Metrics]]
     """Some steps of all seeds: `(states, data, rows)`, states donated."""
-    evaluate: Callable[[States, Batch, tuple[Array, Array]], list[Metrics]]
-    """Sums over one batch for every seed: `(states, data, (rows, weights))`."""
+    evaluate: Callable[[States, tuple[()], tuple[Batch, Float[Array, " batch"]]], list[Metrics]]
+    """Sums over one batch for every seed: `(states, (), (batch, weights))`."""
     devices: DeviceMap
     chunk: int
     """Steps that one call of `run` makes at most."""
@@ -44,8 +44,9 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
 
 
 def _what_compiles(recipe: Recipe) -> Recipe:
-    kept = ("optimizer", "lr", "schedule", "warmup", "steps", "weight_decay", "label_smoothing")
-    kept += ("map_devices", "devices")
+    """Keep the fields that the programs depend on: runs that differ in others share them."""
+    kept = ["optimizer", "lr", "schedule", "warmup", "weight_decay", "label_smoothing"]
+    kept += ["map_devices", "devices", *(["steps"] if recipe.schedule == "cosine" else [])]
     return Recipe(**{name: getattr(recipe, name) for name in kept})
 
 
@@ -57,13 +58,17 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
     step = partial(train_step, model, tx, recipe.label_smoothing)
 
     def sums(
-        states: States, data: Batch, share: tuple[Int[Array, " batch"], Float[Array, " batch"]]
+        states: States, _: tuple[()], share: tuple[Batch, Float[Array, " batch"]]
     ) -> list[Metrics]:
-        rows, weights = share
-        return [evaluate_batch(model, state, pick(data, rows), weights) for state in states]
+        batch, weights = share
+        return [evaluate_batch(model, state, batch, weights) for state in states]
 
     return Programs(
-        init=jax.jit(partial(init_state, model, tx, input_shape)),
+        # It runs once per seed, and random bits take ten times as long to optimise as to draw.
+        init=jax.jit(
+            partial(init_state, model, tx, input_shape),
+            compiler_options={"xla_backend_optimization_level": 0} if platform == "cpu" else None,
+        ),
         run=devices.compile(compose(step, platform), True),
         evaluate=devices.compile(sums, False),
         devices=devices,

@@ -24,7 +24,7 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
 
     It may if nothing stands there yet, or if the caller says what to do with the run that does.
     """
-    parent = out
+    parent = out.absolute()
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
@@ -42,12 +42,19 @@ def open_folder(out: Path, description: dict[str, Any], overwrite: bool) -> None
 
     Raises `InputError` if the folder cannot be made.
     """
+    if overwrite and (out / RUN).exists():
+        shutil.rmtree(out)
+    make_folder(out)
+    if not (out / RUN).exists():
+        write_whole(out / RUN, json.dumps({**description, **surroundings()}, indent=1) + "\n")
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder to write to; raise `InputError` if it cannot be made or written to."""
     try:
-        if overwrite and (out / RUN).exists():
-            shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / RUN).exists():
-            write_whole(out / RUN, json.dumps({**description, **surroundings()}, indent=1) + "\n")
+        write_whole(out / ".probe", "")
+        (out / ".probe").unlink()
     except OSError as error:
         raise InputError(
             f"out {str(out)!r} cannot be written ({error.strerror}): choose a folder of your own"

@@ -1,0 +1,59 @@
+"""Checkpoints come back bit for bit, and only to the run they came from."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from cnn.errors import InputError
+from cnn.train import fit
+from cnn.train.checkpoints import open_checkpoints
+from tests.small import assert_same, config, model
+
+
+def test_nothing_saved_is_nothing_restored(tmp_path: Path) -> None:
+    states = fit(config(steps=1)).states
+    with open_checkpoints(tmp_path, {"model": "a"}) as checkpoints:
+        assert checkpoints.restore(states) is None
+
+
+def test_newest_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    first, second = fit(config(steps=1, seeds=2)).states, fit(config(steps=3, seeds=2)).states
+    with open_checkpoints(tmp_path, {"model": "a"}) as checkpoints:
+        checkpoints.save(1, first)
+        checkpoints.save(3, second)
+    with open_checkpoints(tmp_path, {"model": "a"}) as checkpoints:
+        restored = checkpoints.restore(first)
+    assert restored is not None
+    step, states = restored
+    assert step == 3
+    for got, saved in zip(states, second, strict=True):
+        assert_same(
+            (got.params, got.opt_state, got.step), (saved.params, saved.opt_state, saved.step)
+        )
+        assert_same(jax.random.key_data(got.key), jax.random.key_data(saved.key))
+        assert jax.random.key_impl(got.key) == jax.random.key_impl(saved.key)
+
+
+def test_another_model_is_refused_with_what_differs(tmp_path: Path) -> None:
+    fit(config(tmp_path / "run", steps=2))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        InputError, match=r"of another run: model\.layers\[0\]\.features: 4 is not 5"
+    ):
+        fit(config(tmp_path / "run", steps=4, resume=True, model=model(features=5)))
+    with pytest.raises(InputError, match=r"recipe\.lr: 0\.01 is not 0\.1"):
+        fit(config(tmp_path / "run", steps=4, resume=True, lr=0.1))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "pmap"])
+def test_resume_is_bit_exact(tmp_path: Path, kind: str) -> None:
+    """20 steps straight are 10 steps, the checkpoint, and 10 more; also onto other devices."""
+    recipe = {"seeds": 2, "model": model(norm=True), "map_devices": kind}
+    straight = fit(config(**recipe))
+    fit(config(tmp_path / "run", steps=10, **recipe))
+    resumed = fit(config(tmp_path / "run", resume=True, **recipe))
+    for a, b in zip(straight.states, resumed.states, strict=True):
+        assert_same((a.params, a.batch_stats, a.opt_state), (b.params, b.batch_stats, b.opt_state))
+    assert straight.test_loss.tolist() == resumed.test_loss.tolist()

@@ -1,0 +1,121 @@
+"""`fit` from a config to a result, and everything it refuses before writing anything."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cnn.errors import InputError
+from cnn.layers import Chain, Conv, Dense, Flatten
+from cnn.train import Result, fit, records
+from tests.small import config, model, waves
+
+
+def test_fit_learns_and_says_how_well() -> None:
+    result = fit(config(steps=150, seeds=2))
+    assert result.parameters == (3 * 4 + 4) + (4 * 2 + 2)
+    for values in (result.train_accuracy, result.test_accuracy):
+        assert values.shape == (2,)
+        assert (values > 0.9).all()
+    untrained = fit(config(steps=0, seeds=2))
+    assert (result.train_loss < 0.5 * untrained.train_loss).all()
+
+
+def test_the_figures_are_those_of_the_returned_states() -> None:
+    """Evaluated here by hand, in one piece, from the states."""
+    data = waves()
+    result = fit(config(steps=30, seeds=2))
+    for i, state in enumerate(result.states):
+        for split, loss, accuracy in (
+            (data.train, result.train_loss, result.train_accuracy),
+            (data.test, result.test_loss, result.test_accuracy),
+        ):
+            logits = np.asarray(model().apply(state.variables, split.x), np.float64)
+            log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            assert loss[i] == pytest.approx(
+                -log_p[np.arange(len(split.y)), split.y].mean(), rel=1e-5
+            )
+            assert accuracy[i] == (logits.argmax(axis=1) == split.y).mean()
+
+
+def test_validate_never_touches_the_test_set() -> None:
+    data = waves()
+    hidden = dataclasses.replace(data, test=dataclasses.replace(data.test, x=data.test.x * np.nan))
+    assert np.isfinite(fit(config(steps=5, data=hidden, validate=True)).test_loss).all()
+    assert np.isnan(fit(config(steps=5, data=hidden)).test_loss).all()
+
+
+def test_run_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result: Result = fit(config(out, steps=25, log_every=10, checkpoint_every=10, seeds=2))
+    lines = records.read(out / records.METRICS)
+    assert [line["step"] for line in lines] == [10, 20, 25, 25]
+    assert len(lines[0]["train_loss"]) == 2
+    assert lines[-1]["test_accuracy"] == pytest.approx(result.test_accuracy.mean())
+    assert lines[-1]["train_loss"] == pytest.approx(result.train_loss.mean())
+    kept = {p.name for p in (out / records.CHECKPOINTS).iterdir()}
+    assert kept == {"20", "25"}
+
+
+def test_a_resumed_run_writes_each_line_once(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(config(out, steps=20, log_every=10))
+    fit(config(out, steps=40, log_every=10, resume=True))
+    lines = records.read(out / records.METRICS)
+    assert [line["step"] for line in lines] == [10, 20, 30, 40, 40]
+    assert [line.get("final", False) for line in lines] == [False] * 4 + [True]
+
+
+def test_progress_counts_every_step() -> None:
+    seen: list[int] = []
+    fit(config(steps=7), on_step=seen.append)
+    assert sum(seen) == 7
+
+
+class ListModel(nn.Module):
+    widths: list[int]
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.widths[0])(x)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "steps": ({"steps": -1}, r"steps -1 cannot be: give 0 or more"),
+    "batch_size": ({"batch_size": 0}, r"batch_size 0 cannot be"),
+    "devices": ({"batch_size": 15, "devices": 4}, r"batch_size 15 is not divisible by 4 devices"),
+    "too few examples": ({"batch_size": 100}, r"batch_size 100 exceeds the 64 training examples"),
+    "lr": ({"lr": 0.0}, r"lr 0.0 cannot be"),
+    "lr nan": ({"lr": float("nan")}, r"lr nan cannot be"),
+    "warmup": ({"warmup": 30}, r"warmup 30 cannot be: give at most steps, 20"),
+    "smoothing": ({"label_smoothing": 1.0}, r"label_smoothing 1.0 cannot be"),
+    "both": ({"resume": True, "overwrite": True}, r"exclude each other"),
+    "classes": (
+        {"model": Chain((Flatten(), Dense(3)))},
+        r"gives \(3,\) values for each example but waves has 2 classes",
+    ),
+    "no head": ({"model": Conv(2, (3,))}, r"gives \(10, 2\) values for each example"),
+    "2-D model": ({"model": Chain((Conv(4, (3, 3)),))}, r"on inputs of shape \(12, 1\) of waves"),
+    "window": ({"model": Chain((Conv(4, (13,)),))}, r"window 13 exceeds padded size 12 on axis 1"),
+    "not a value": ({"model": ListModel([2])}, r"give tuples, not lists"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_is_said_in_one_line_before_anything_is_written(
+    name: str, tmp_path: Path
+) -> None:
+    fields, message = BAD[name]
+    with pytest.raises(InputError, match=message) as error:
+        fit(config(tmp_path / "run", **fields))
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_steps_than_the_checkpoint(tmp_path: Path) -> None:
+    fit(config(tmp_path / "run", steps=4))
+    with pytest.raises(InputError, match="steps 2 is behind the checkpoint of step 4"):
+        fit(config(tmp_path / "run", steps=2, resume=True))
