@@ -1,0 +1,59 @@
+"""Train any named network on any named data set.
+
+    python -m experiments.train --model lenet5 --data digits --steps 1000 --out runs/digits
+
+Several seeds train together; `metrics.jsonl` in the run folder ends with their mean training loss
+and test accuracy (a fraction), and each seed's own. Go on after an interruption with `--resume`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnn.recipe import Recipe
+from experiments import cli
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(Recipe):
+    """A model and a data set by name, and the recipe."""
+
+    model: str
+    """Network: a function of cnn.models, e.g. lenet5."""
+    data: str
+    """Data set: mnist1d and digits are built in; others by TFDS from `data_dir`."""
+    data_dir: Path | None = None
+    """Where prepared TFDS sets are."""
+
+
+def main(flags: Flags) -> None:
+    """Train as `flags` say, print the result, write the run folder."""
+    flags.check()
+    from cnn import models
+    from cnn.data import load
+    from cnn.train import Config, fit
+    from experiments.progress import show_steps
+
+    build = models.by_name(flags.model)
+    data = load(flags.data, flags.data_dir)
+    recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
+    config = Config(model=build(num_classes=data.num_classes), data=data, **recipe)
+    with show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance:
+        result = fit(config, on_step=advance)
+
+    part = "validation" if flags.validate else "test"
+    mean, spread = 100 * result.test_accuracy.mean(), 100 * result.test_accuracy.std()
+    print(
+        f"{flags.model} on {flags.data}: {part} accuracy {mean:.2f} ± {spread:.2f} %, "
+        f"training loss {result.train_loss.mean():.4f} (mean ± deviation over {flags.seeds} "
+        f"seeds; {result.parameters:,} parameters, {result.steps:,} steps, {result.seconds:.1f} s)"
+    )
+    if flags.out is not None:
+        print(f"written to {flags.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags, __doc__)

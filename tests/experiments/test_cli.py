@@ -1,0 +1,79 @@
+"""What all entry points share: flags in, one line and exit code 2 for bad input."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from cnn.errors import InputError
+from experiments import cli
+
+
+@dataclass(frozen=True)
+class Flags:
+    steps: int = 3
+    batch_size: int = 8
+
+
+def test_flags_are_typed() -> None:
+    assert cli.parse(Flags, ["--steps", "5", "--batch-size", "2"]) == Flags(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--stepz", "5"], "error: unknown argument '--stepz': did you mean --steps?"),
+        (["--quux"], "error: unknown argument '--quux': --help lists the flags"),
+    ],
+)
+def test_unknown_flag(args: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(Flags, args)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_wrong_type(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(Flags, ["--steps", "many"])
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert "--steps" in said.out + said.err
+
+
+def test_bad_input_is_a_line_and_a_defect_is_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["study"])
+
+    def bad(_: Flags) -> None:
+        raise InputError("steps 3 cannot be: give more")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(bad, Flags)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: steps 3 cannot be: give more\n"
+
+    def defect(_: Flags) -> None:
+        raise ValueError("not the user's fault")
+
+    with pytest.raises(ValueError, match="not the user's fault"):
+        cli.run(defect, Flags)
+
+
+@pytest.mark.parametrize("module", ["train", "ladder", "prepare"])
+def test_help_waits_for_no_slow_import(module: str) -> None:
+    """JAX, TFDS, matplotlib and Orbax take seconds to import; help needs none of them."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{module}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('experiments.{module}', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as stop:\n"
+        "    slow = {'jax', 'tensorflow_datasets', 'matplotlib', 'orbax', 'sklearn'}\n"
+        "    sys.exit(f'{slow & set(sys.modules)}' if slow & set(sys.modules) else stop.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--" in done.stdout

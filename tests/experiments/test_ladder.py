@@ -1,0 +1,66 @@
+"""The study end to end, in few steps; what it finds is in the README."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn.data import load
+from experiments import ladder
+
+
+def test_the_rungs_differ_in_one_thing() -> None:
+    """Parameters by hand: windows 5, 3, 3 over maps of 40, 19, 10 and 5 positions, 25 channels."""
+    import jax
+    import jax.numpy as jnp
+
+    def count(kernels: int, biases: int) -> int:
+        return kernels + biases + 125 * 10 + 10
+
+    taps = [5 * 1 * 25, 3 * 25 * 25, 3 * 25 * 25]
+    maps = [19, 10, 5]
+    inputs = [40 * 1, 19 * 25, 10 * 25]
+    expected = {
+        "conv": count(sum(taps), 75),
+        "tiled-2": count(2 * sum(taps), 2 * 75),
+        "tiled-4": count(4 * sum(taps), 4 * 75),
+        "local": count(sum(n * k for n, k in zip(maps, taps, strict=True)), sum(maps) * 25),
+        "dense": count(sum(i * n * 25 for i, n in zip(inputs, maps, strict=True)), sum(maps) * 25),
+        "mlp": 40 * 100 + 100 + 100 * 100 + 100 + 100 * 10 + 10,
+        "logistic": 40 * 10 + 10,
+    }
+    assert expected["conv"] == 5210
+    for name, model in ladder.rungs().items():
+        made = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 40, 1)))
+        assert sum(leaf.size for leaf in jax.tree.leaves(made)) == expected[name], name
+
+
+def test_permuted_is_the_same_data_elsewhere() -> None:
+    data = load("mnist1d")
+    both = ladder.orders(data, permuted_alone=False)
+    assert both["ordered"] is data
+    moved = both["permuted"].train.x
+    assert not np.array_equal(moved, data.train.x)
+    np.testing.assert_array_equal(np.sort(moved, axis=1), np.sort(data.train.x, axis=1))
+    assert list(ladder.orders(data, permuted_alone=True)) == ["permuted"]
+
+
+def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ladder.main(ladder.Study(steps=2, seeds=2, permute=True, batch_size=96, out=tmp_path / "new"))
+    printed = capsys.readouterr().out
+    assert all(rung in printed for rung in ladder.rungs())
+    assert "56%" in printed  # the published value stands beside ours
+    out = tmp_path / "new"
+    names = {"results.jsonl", "ladder.png", "ladder.svg", "report.html"}
+    assert {p.name for p in out.iterdir()} == names
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(rows) == 7 * 2
+    assert {(r["rung"], r["order"], r["seed"]) for r in rows} == {
+        (rung, "permuted", seed) for rung in ladder.rungs() for seed in (0, 1)
+    }
+    assert (out / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "report.html").read_text()
+    assert ladder.QUESTION in page
+    assert "<svg" in page
+    assert not any(outside in page for outside in ("<script", "src=", 'href="http'))

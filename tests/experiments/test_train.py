@@ -1,0 +1,120 @@
+"""The general entry point: a run, its continuation in a new process, and everything refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import cli, train
+
+SMALL = ["--model", "cnn1d", "--data", "mnist1d", "--batch-size", "8", "--devices", "1"]
+
+
+def invoke(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the entry point in this process, as the command line would."""
+    monkeypatch.setattr(sys, "argv", ["train", *args])
+    cli.run(train.main, train.Flags)
+
+
+def process(args: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the entry point in a process of its own."""
+    command = [sys.executable, "-m", "experiments.train", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ)
+
+
+def last_line(out: Path) -> dict:
+    return json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def parameters(out: Path, step: int) -> list[np.ndarray]:
+    """The saved arrays of a checkpoint, read by Orbax alone."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    with ocp.CheckpointManager((out / "checkpoints").absolute()) as manager:
+        args = ocp.args.Composite(states=ocp.args.StandardRestore())
+        return jax.tree.leaves(manager.restore(step, args=args)["states"])
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
+def test_twenty_steps_are_ten_and_a_new_process_and_ten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = [*SMALL, "--seed", "3", "--seeds", "2", "--lr", "1e-2"]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    invoke([*recipe, "--steps", "20", "--out", str(straight)], monkeypatch)
+    invoke([*recipe, "--steps", "10", "--out", str(broken)], monkeypatch)
+    done = process([*recipe, "--steps", "20", "--out", str(broken), "--resume"])
+    assert done.returncode == 0, done.stderr
+    for a, b in zip(parameters(straight, 20), parameters(broken, 20), strict=True):
+        np.testing.assert_array_equal(a, b)
+    one, other = last_line(straight), last_line(broken)
+    for name in ("step", "train_loss", "test_accuracy", "per_seed"):
+        assert one[name] == other[name]
+    assert one["step"] == 20
+    assert 0 <= one["test_accuracy"] <= 1
+    assert len(one["per_seed"]["test_accuracy"]) == 2
+
+
+BAD = {
+    "model": (["--model", "lenet", "--data", "digits"], "unknown model 'lenet': did you mean"),
+    "data": (["--model", "lenet5", "--data", "digit"], "'digits'"),
+    "flag": ([*SMALL, "--step", "3"], "unknown argument '--step': did you mean --steps"),
+    "window": (["--model", "lecture_cnn", "--data", "digits"], "exceeds padded size"),
+    "rank": (["--model", "lenet5", "--data", "mnist1d"], "window (5, 5)"),
+    "steps": ([*SMALL, "--steps", "-1"], "steps -1 cannot be"),
+    "batch": ([*SMALL, "--batch-size", "10", "--devices", "4"], "not divisible by 4 devices"),
+    "devices": ([*SMALL, "--devices", "64"], "devices 64 exceeds"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_input_is_one_line_and_writes_nothing(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args, message = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        invoke([*args, "--out", "run"], monkeypatch)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_exists_and_one_of_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--steps", "1", "--out", str(tmp_path / "run")]
+    invoke([*SMALL, *out], monkeypatch)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    for args, message in [
+        (SMALL, "holds a run: say --resume or --overwrite"),
+        (["--model", "mlp", *SMALL[2:], "--resume"], "of another run: model.layers"),
+    ]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            invoke([*args, *out], monkeypatch)
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
+    invoke([*SMALL, *out, "--overwrite"], monkeypatch)
+
+
+def test_an_unwritable_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        invoke([*SMALL, "--out", str(tmp_path / "file" / "run")], monkeypatch)
+    assert stop.value.code == 2
+    assert "cannot be written" in capsys.readouterr().err
