@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import jax_utils
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnn.errors import InputError
@@ -24,7 +25,7 @@ PerDevice = Callable[[Tree, Tree, Tree], Tree]
 class DeviceMap(NamedTuple):
     """The devices, and four functions that belong together."""
 
-    count: int
+    number: int
     platform: str
     replicate: Callable[[Tree], Tree]
     """Place a tree on every device."""
@@ -56,7 +57,7 @@ def by_shard_map(devices: Sequence[jax.Device]) -> DeviceMap:
         # With check_vma=True gradients of replicated parameters arrive already summed, and the
         # step's own pmean would scale them by the number of devices without an error.
         mapped = jax.shard_map(
-            f,
+            _sealed(f),
             mesh=mesh,
             in_specs=(everywhere, everywhere, spread),
             out_specs=everywhere,
@@ -65,7 +66,7 @@ def by_shard_map(devices: Sequence[jax.Device]) -> DeviceMap:
         return jax.jit(mapped, donate_argnums=0 if donate else ())
 
     return DeviceMap(
-        count=len(devices),
+        number=len(devices),
         platform=devices[0].platform,
         replicate=lambda tree: jax.device_put(tree, NamedSharding(mesh, everywhere)),
         split=lambda tree: jax.device_put(tree, NamedSharding(mesh, spread)),
@@ -85,10 +86,10 @@ def by_pmap(devices: Sequence[jax.Device]) -> DeviceMap:
 
     def compile_(f: PerDevice, donate: bool) -> Callable[..., Tree]:
         donated = 0 if donate else ()
-        return jax.pmap(f, axis_name="data", devices=devices, donate_argnums=donated)
+        return jax.pmap(_sealed(f), axis_name="data", devices=devices, donate_argnums=donated)
 
     return DeviceMap(
-        count=len(devices),
+        number=len(devices),
         platform=devices[0].platform,
         # Without the axis name the first call would compile twice.
         replicate=lambda tree: jax_utils.replicate(tree, list(devices), axis_name="data"),
@@ -101,3 +102,12 @@ def by_pmap(devices: Sequence[jax.Device]) -> DeviceMap:
 def _first_copy(a: jax.Array) -> jax.Array:
     # flax.jax_utils.unreplicate keeps the leading axis of one copy on one of several devices.
     return a.addressable_shards[0].data.reshape(a.shape[1:])
+
+
+def _sealed(f: PerDevice) -> PerDevice:
+    """Keep what a map adds around `f` from being fused into it, where it would round differently."""
+
+    def sealed(carry: Tree, data: Tree, share: Tree) -> Tree:
+        return lax.optimization_barrier(f(*lax.optimization_barrier((carry, data, share))))
+
+    return sealed

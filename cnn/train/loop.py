@@ -67,7 +67,7 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
     data = config.data.held_out() if config.validate else config.data
     parameters = check_model(config.model, data)
     program = programs(config.model, config, data.input_shape)
-    check_batch(config, len(data.train.y), program.devices.count)
+    check_batch(config, len(data.train.y), program.devices.number)
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
@@ -193,7 +193,7 @@ def train(
     config: Config, split: Split, program: Programs, states: States, start: int
 ) -> Iterator[Event]:
     """Train from step `start` to `config.steps`, yielding after every call of the program."""
-    data = program.devices.replicate(Batch(split.x, split.y))
+    data = program.devices.replicate(_whole(split))
     every = (config.log_every, config.checkpoint_every)
     history = []
     at = start
@@ -209,6 +209,10 @@ def train(
         yield Event(at, length, states, _mean(history) if due else None)
         if due:
             history = []
+
+
+def _whole(split: Split) -> Batch:
+    return Batch(jnp.asarray(split.x), jnp.asarray(split.y))
 
 
 def _mean(history: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:

@@ -64,10 +64,10 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
         return [evaluate_batch(model, state, batch, weights) for state in states]
 
     return Programs(
-        # It runs once per seed, and random bits take ten times as long to optimise as to draw.
+        # It runs once per seed, and random bits take far longer to optimise than to draw.
         init=jax.jit(
             partial(init_state, model, tx, input_shape),
-            compiler_options={"xla_backend_optimization_level": 0} if platform == "cpu" else None,
+            compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
         run=devices.compile(compose(step, platform), True),
         evaluate=devices.compile(sums, False),

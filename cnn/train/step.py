@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import lax
@@ -109,7 +110,7 @@ def evaluate_batch(
     model: nn.Module, state: TrainState, batch: Batch, weight: Float[Array, " batch"]
 ) -> Metrics:
     """Sum cross-entropy and right answers over all devices; `weight` 0 leaves an example out."""
-    logits = model.apply(state.variables, batch.x)
+    logits = jnp.asarray(model.apply(state.variables, batch.x))
     sums = {
         "loss": (weight * cross_entropy(logits, batch.y)).sum(),
         "accuracy": (weight * (logits.argmax(axis=-1) == batch.y)).sum(),
