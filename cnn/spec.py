@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import FunctionType
 from typing import Any
 
 from flax import linen as nn
@@ -32,8 +33,9 @@ def to_spec(model: nn.Module) -> dict[str, Json]:
 
 
 def _name(thing: Any) -> str:
-    if getattr(layers, thing.__name__, None) is thing:
-        return thing.__name__
+    name: str = thing.__name__
+    if getattr(layers, name, None) is thing:
+        return name
     return f"{thing.__module__}:{thing.__qualname__}"
 
 
@@ -42,7 +44,7 @@ def _value(value: Any) -> Json:
         return to_spec(value)
     if isinstance(value, tuple | list):
         return [_value(v) for v in value]
-    return _name(value) if callable(value) else value
+    return _name(value) if isinstance(value, type | FunctionType) else value
 
 
 def from_spec(spec: dict[str, Json]) -> nn.Module:

@@ -108,13 +108,25 @@ def test_a_layer_is_a_value() -> None:
     assert Conv(64, 3).clone(strides=2) == Conv(64, 3, strides=2)
 
 
-def test_the_same_value_twice_is_two_layers() -> None:
-    layer = Dense(3)
-    for twice in (Chain((layer, layer)), Branches((layer, layer))):
-        params = twice.init(jax.random.key(0), jnp.ones((1, 3)))["params"]
-        assert len(params) == 2
-        first, second = (p["kernel"] for p in params.values())
-        assert not np.array_equal(first, second)
+LAYER = Conv(3, (1,))
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        Chain((LAYER, LAYER)),
+        Branches((LAYER, LAYER)),
+        Residual(LAYER, LAYER),
+        Branches((Chain((LAYER,)), Chain((LAYER,)))),
+        Chain((Residual(LAYER),) * 2),
+    ],
+    ids=["chain", "branches", "residual", "nested branches", "nested residual"],
+)
+def test_the_same_value_twice_is_two_layers(twice: nn.Module) -> None:
+    params = twice.init(jax.random.key(0), jnp.ones((1, 1, 3)))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2 * (3 * 3 + 3)
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 3]
+    assert not np.array_equal(kernels[0], kernels[1])
 
 
 def test_chain_takes_any_linen_module_and_tells_those_that_ask_that_it_trains() -> None:

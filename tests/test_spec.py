@@ -33,7 +33,7 @@ def test_a_foreign_module_is_named_but_not_rebuilt() -> None:
     spec = to_spec(Chain((nn.Dense(3),)))
     assert spec["layers"][0]["layer"] == "flax.linen.linear:Dense"
     json.dumps(spec)
-    with pytest.raises(InputError, match="unknown layer 'flax.linen.linear:Dense'"):
+    with pytest.raises(InputError, match=r"unknown layer 'flax\.linen\.linear:Dense'"):
         from_spec(spec)
 
 

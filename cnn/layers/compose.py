@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class Chain(nn.Module):
     layers: tuple[nn.Module, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", _distinct(self.layers))
+        object.__setattr__(self, "layers", tuple(map(_own, self.layers)))
         super().__post_init__()
 
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -35,6 +36,12 @@ class Residual(nn.Module):
 
     body: nn.Module
     shortcut: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "body", _own(self.body))
+        if self.shortcut is not None:
+            object.__setattr__(self, "shortcut", _own(self.shortcut))
+        super().__post_init__()
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         skip = x if self.shortcut is None else call(self.shortcut, x, train)
@@ -53,7 +60,7 @@ class Branches(nn.Module):
     branches: tuple[nn.Module, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "branches", _distinct(self.branches))
+        object.__setattr__(self, "branches", tuple(map(_own, self.branches)))
         super().__post_init__()
 
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -66,21 +73,16 @@ class Branches(nn.Module):
         return jnp.concatenate(outputs, axis=-1)
 
 
-def _distinct(layers: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:
-    """Copy layers that stand twice: Flax would take one object for one set of weights."""
-    seen: set[int] = set()
-    result = []
-    for layer in layers:
-        result.append(layer.clone() if id(layer) in seen else layer)
-        seen.add(id(layer))
-    return tuple(result)
+def _own(layer: nn.Module) -> nn.Module:
+    """Return a copy that stands nowhere else: Flax takes one object for one set of weights."""
+    return layer.clone() if layer.parent is None else layer
 
 
 def call(layer: nn.Module, x: Array, train: bool) -> Array:
     """Apply `layer`, telling it whether this is training if its `__call__` wants to know."""
-    return layer(x, train=train) if _takes_train(type(layer)) else layer(x)
+    return layer(x, train=train) if _takes_train(type(layer).__call__) else layer(x)
 
 
 @cache
-def _takes_train(layer: type[nn.Module]) -> bool:
-    return "train" in inspect.signature(layer.__call__).parameters
+def _takes_train(function: Callable[..., Array]) -> bool:
+    return "train" in inspect.signature(function).parameters

@@ -30,7 +30,7 @@ class Dense(nn.Module):
 class Flatten(nn.Module):
     """All axes but the first become one."""
 
-    def __call__(self, x: Float[Array, batch * rest]) -> Float[Array, "batch flat"]:
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "batch units"]:
         return x.reshape(x.shape[0], -1)
 
 
