@@ -1,0 +1,37 @@
+"""The named networks: each a short function that returns a module value."""
+
+from cnn.models.alexnet import alexnet
+from cnn.models.from_torch import from_torch
+from cnn.models.inception import googlenet, small_inception
+from cnn.models.lectures import cnn1d, lecture_cnn, lenet5, logistic, mlp
+from cnn.models.names import by_name, names
+from cnn.models.resnet import resnet18
+from cnn.models.separable import mobilenet_v1, separable_net, xception
+from cnn.models.studies import d_conv, full_conv, s_conv
+from cnn.models.vgg import small_vgg, vgg11, vgg13, vgg16, vgg19
+
+__all__ = [
+    "alexnet",
+    "by_name",
+    "cnn1d",
+    "d_conv",
+    "from_torch",
+    "full_conv",
+    "googlenet",
+    "lecture_cnn",
+    "lenet5",
+    "logistic",
+    "mlp",
+    "mobilenet_v1",
+    "names",
+    "resnet18",
+    "s_conv",
+    "separable_net",
+    "small_inception",
+    "small_vgg",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "xception",
+]

@@ -1,0 +1,110 @@
+"""Inception: windows of several sizes side by side, each behind a cheap 1×1 convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flax import linen as nn
+
+from cnn.layers import (
+    Branches,
+    Chain,
+    Dense,
+    Dropout,
+    GlobalAvgPool,
+    LocalResponseNorm,
+    MaxPool,
+    Norm,
+    ReLU,
+)
+from cnn.models.blocks import conv, scaled
+
+_Unit = Callable[..., tuple[nn.Module, ...]]
+_Sizes = tuple[int, int, int, int, int, int]
+
+# Szegedy et al. (2015), table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj
+_STAGE_3 = ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64))
+_STAGE_4 = (
+    (192, 96, 208, 16, 48, 64),
+    (160, 112, 224, 24, 64, 64),
+    (128, 128, 256, 24, 64, 64),
+    (112, 144, 288, 32, 64, 64),
+    (256, 160, 320, 32, 128, 128),
+)
+_STAGE_5 = ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128))
+
+_AFTER = ((0, 1), (0, 1))
+"""Padding that lets the last, incomplete window of a pooling count ("ceil mode")."""
+
+
+def googlenet(
+    num_classes: int = 1000,
+    width: float = 1.0,
+    norm: Norm | None = None,
+    torchvision_compatible: bool = False,
+    dropout: float | None = None,
+) -> Chain:
+    """GoogLeNet, Inception v1 (Szegedy et al. 2015, table 1), without the auxiliary classifiers.
+
+    6,998,552 parameters. `torchvision_compatible` builds what torchvision calls GoogLeNet: 3×3 in
+    place of 5×5, batch normalisation, 2×2 in the last max-pooling, dropout 0.2; 6,624,904
+    parameters. `norm` and `dropout` are those of the chosen original if not given; the paper's,
+    `norm="none"`, has local response normalisation at two places.
+    """
+    torchvision = torchvision_compatible
+    if norm is None:
+        norm = "batch" if torchvision else "none"
+    if dropout is None:
+        dropout = 0.2 if torchvision else 0.4
+    unit = _units(width, norm, epsilon=1e-3 if torchvision else 1e-5)
+    pool = MaxPool((3, 3), strides=2, padding=_AFTER)
+    last_pool = MaxPool((2, 2), padding=_AFTER) if torchvision else pool
+    response = () if torchvision or norm != "none" else (LocalResponseNorm(),)
+
+    def stage(plan: Sequence[_Sizes]) -> list[Branches]:
+        return [_inception(unit, sizes, large=3 if torchvision else 5) for sizes in plan]
+
+    return Chain(
+        (
+            *(*unit(64, 7, 2), pool, *response),
+            *(*unit(64, 1), *unit(192, 3), *response, pool),
+            *(*stage(_STAGE_3), pool),
+            *(*stage(_STAGE_4), last_pool),
+            *stage(_STAGE_5),
+            GlobalAvgPool(),
+            Dropout(dropout),
+            Dense(num_classes, gain=1.0),
+        )
+    )
+
+
+def small_inception(num_classes: int = 10, width: float = 1.0, norm: Norm = "batch") -> Chain:
+    """One 3×3 convolution and GoogLeNet's first three blocks: 910,602 parameters on RGB."""
+    unit = _units(width, norm)
+    blocks = [_inception(unit, sizes) for sizes in (*_STAGE_3, _STAGE_4[0])]
+    pool = MaxPool((2, 2))
+    head = (GlobalAvgPool(), Dense(num_classes, gain=1.0))
+    return Chain((*unit(64, 3), pool, *blocks[:2], pool, blocks[2], *head))
+
+
+def _inception(unit: _Unit, sizes: _Sizes, large: int = 5) -> Branches:
+    """Four branches of `unit`s; `sizes` is a row of the table, `large` the paper's 5×5 window."""
+    one, three_in, three, five_in, five, pooled = sizes
+    return Branches(
+        (
+            Chain(unit(one, 1)),
+            Chain((*unit(three_in, 1), *unit(three, 3))),
+            Chain((*unit(five_in, 1), *unit(five, large))),
+            Chain((MaxPool((3, 3), strides=1, padding=1), *unit(pooled, 1))),
+        )
+    )
+
+
+def _units(width: float, norm: Norm, epsilon: float = 1e-5) -> _Unit:
+    """Return the function `(features, window, strides=1)` to convolution, normalisation, ReLU."""
+
+    def unit(features: int, window: int, strides: int = 1) -> tuple[nn.Module, ...]:
+        layers = conv(scaled(features, width), window, strides, norm=norm, epsilon=epsilon)
+        return *layers, ReLU()
+
+    return unit

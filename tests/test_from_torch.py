@@ -1,0 +1,388 @@
+"""`cnn.models.from_torch`: the logits are PyTorch's, and what does not fit says so."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import models
+from cnn.errors import InputError
+from cnn.layers import AdaptiveAvgPool, Chain, Conv, ConvLocal, Dense, Flatten, GroupNorm, ReLU
+from cnn.models import from_torch
+
+Arrays = dict[str, np.ndarray]
+
+
+# torchvision's networks, narrower, from torch.nn alone: its names, so its state_dict.
+
+
+def named(**modules: Any) -> Any:
+    from torch import nn
+
+    return nn.Sequential(OrderedDict(modules))
+
+
+def alexnet_twin(classes: int, part: int) -> Any:
+    from torch import nn
+
+    a, b, c, d, hidden = (n // part for n in (64, 192, 384, 256, 4096))
+    return named(
+        features=nn.Sequential(
+            *(nn.Conv2d(3, a, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(a, b, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(b, c, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(c, d, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(d, d, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        ),
+        avgpool=nn.AdaptiveAvgPool2d((6, 6)),
+        flatten=nn.Flatten(),
+        classifier=nn.Sequential(
+            *(nn.Dropout(), nn.Linear(d * 36, hidden), nn.ReLU()),
+            *(nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU()),
+            nn.Linear(hidden, classes),
+        ),
+    )
+
+
+def vgg11_twin(classes: int, part: int, batch_norm: bool) -> Any:
+    from torch import nn
+
+    features: list[Any] = []
+    c_in = 3
+    for width in (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"):
+        if isinstance(width, str):
+            features.append(nn.MaxPool2d(2))
+            continue
+        c_out = width // part
+        features.append(nn.Conv2d(c_in, c_out, 3, padding=1))
+        features += [nn.BatchNorm2d(c_out)] * batch_norm + [nn.ReLU()]
+        c_in = c_out
+    hidden = 4096 // part
+    return named(
+        features=nn.Sequential(*features),
+        avgpool=nn.AdaptiveAvgPool2d((7, 7)),
+        flatten=nn.Flatten(),
+        classifier=nn.Sequential(
+            *(nn.Linear(c_in * 49, hidden), nn.ReLU(), nn.Dropout()),
+            *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout()),
+            nn.Linear(hidden, classes),
+        ),
+    )
+
+
+def resnet18_twin(classes: int, part: int) -> Any:
+    from torch import nn
+
+    class BasicBlock(nn.Module):
+        def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
+            self.bn1 = nn.BatchNorm2d(c_out)
+            self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+            self.bn2 = nn.BatchNorm2d(c_out)
+            self.downsample = nn.Sequential()
+            if stride > 1:
+                projection = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+                self.downsample = nn.Sequential(projection, nn.BatchNorm2d(c_out))
+
+        def forward(self, x: Any) -> Any:
+            y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+            return (y + self.downsample(x)).relu()
+
+    a, b, c, d = (n // part for n in (64, 128, 256, 512))
+    return named(
+        conv1=nn.Conv2d(3, a, 7, stride=2, padding=3, bias=False),
+        bn1=nn.BatchNorm2d(a),
+        relu=nn.ReLU(),
+        maxpool=nn.MaxPool2d(3, stride=2, padding=1),
+        layer1=nn.Sequential(BasicBlock(a, a, 1), BasicBlock(a, a, 1)),
+        layer2=nn.Sequential(BasicBlock(a, b, 2), BasicBlock(b, b, 1)),
+        layer3=nn.Sequential(BasicBlock(b, c, 2), BasicBlock(c, c, 1)),
+        layer4=nn.Sequential(BasicBlock(c, d, 2), BasicBlock(d, d, 1)),
+        avgpool=nn.AdaptiveAvgPool2d((1, 1)),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(d, classes),
+    )
+
+
+def googlenet_twin(classes: int, part: int) -> Any:
+    import torch
+    from torch import nn
+
+    def unit(c_in: int, c_out: int, window: int, **fields: int) -> Any:
+        conv = nn.Conv2d(c_in, c_out, window, bias=False, **fields)
+        return named(conv=conv, bn=nn.BatchNorm2d(c_out, eps=0.001), relu=nn.ReLU())
+
+    class Inception(nn.Module):
+        def __init__(self, c_in: int, *sizes: int) -> None:
+            super().__init__()
+            c_in, a, b, c, d, e, f = (n // part for n in (c_in, *sizes))
+            pool = nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True)
+            self.branch1 = unit(c_in, a, 1)
+            self.branch2 = nn.Sequential(unit(c_in, b, 1), unit(b, c, 3, padding=1))
+            self.branch3 = nn.Sequential(unit(c_in, d, 1), unit(d, e, 3, padding=1))
+            self.branch4 = nn.Sequential(pool, unit(c_in, f, 1))
+
+        def forward(self, x: Any) -> Any:
+            branches = (self.branch1, self.branch2, self.branch3, self.branch4)
+            return torch.cat([branch(x) for branch in branches], 1)
+
+    def pool(window: int) -> Any:
+        return nn.MaxPool2d(window, stride=2, ceil_mode=True)
+
+    return named(
+        conv1=unit(3, 64 // part, 7, stride=2, padding=3),
+        maxpool1=pool(3),
+        conv2=unit(64 // part, 64 // part, 1),
+        conv3=unit(64 // part, 192 // part, 3, padding=1),
+        maxpool2=pool(3),
+        inception3a=Inception(192, 64, 96, 128, 16, 32, 32),
+        inception3b=Inception(256, 128, 128, 192, 32, 96, 64),
+        maxpool3=pool(3),
+        inception4a=Inception(480, 192, 96, 208, 16, 48, 64),
+        inception4b=Inception(512, 160, 112, 224, 24, 64, 64),
+        inception4c=Inception(512, 128, 128, 256, 24, 64, 64),
+        inception4d=Inception(512, 112, 144, 288, 32, 64, 64),
+        inception4e=Inception(528, 256, 160, 320, 32, 128, 128),
+        maxpool4=pool(2),
+        inception5a=Inception(832, 256, 160, 320, 32, 128, 128),
+        inception5b=Inception(832, 384, 192, 384, 48, 128, 128),
+        avgpool=nn.AdaptiveAvgPool2d((1, 1)),
+        flatten=nn.Flatten(),
+        dropout=nn.Dropout(0.2),
+        fc=nn.Linear(1024 // part, classes),
+    )
+
+
+def random_state(twin: Any) -> Arrays:
+    """Draw and return its state: running statistics and factors too, whose start hides mistakes."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    for module in twin.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+        if getattr(module, "bias", None) is not None:
+            nn.init.normal_(module.bias)
+    return {key: value.numpy() for key, value in twin.state_dict().items()}
+
+
+TWINS = {
+    "alexnet": (models.alexnet(10, 1 / 8), lambda: alexnet_twin(10, 8), (64, 99)),
+    "vgg11": (models.vgg11(10, 1 / 8), lambda: vgg11_twin(10, 8, False), (64, 75)),
+    "vgg11_bn": (
+        models.vgg11(10, 1 / 8, norm="batch"),
+        lambda: vgg11_twin(10, 8, True),
+        (64, 75),
+    ),
+    "googlenet": (
+        models.googlenet(10, 1 / 8, torchvision_compatible=True),
+        lambda: googlenet_twin(10, 8),
+        (64, 99),  # even and odd sizes before the poolings in ceil mode
+    ),
+    "resnet18": (models.resnet18(10, 1 / 8), lambda: resnet18_twin(10, 8), (64, 75)),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_logits_are_those_of_pytorch(name: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch, the reference here, is not installed")
+    model, make_twin, size = TWINS[name]
+    twin = make_twin()
+    state = random_state(twin)
+    if name == "googlenet":  # auxiliary heads, which torchvision saves along
+        state |= {"aux1.conv.conv.weight": np.ones((1, 1, 1, 1)), "aux2.fc1.bias": np.ones(1)}
+    np.savez(tmp_path / "weights.npz", **state)
+
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = twin.eval()(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    logits = jax.jit(model.apply)(from_torch(model, tmp_path / "weights.npz"), x)
+    scale = np.abs(expected).max()
+    assert np.abs(expected[0] - expected[1]).max() > 0.01 * scale
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "resnet18"])
+def test_safetensors_of_a_whole_network(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch, the reference here, is not installed")
+    safe = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    model, make_twin, _ = TWINS[name]
+    state = random_state(make_twin())
+    safe.save_file(state, tmp_path / "weights.safetensors")
+    variables = from_torch(model, tmp_path / "weights.safetensors")
+    same = jax.tree.map(np.array_equal, variables, from_torch(model, state))
+    assert all(jax.tree.leaves(same))
+
+
+# The rest needs no PyTorch: a network small enough to be written down.
+
+TINY = Chain(
+    (
+        Conv(2, (1, 1)),
+        ReLU(),
+        AdaptiveAvgPool((1, 3)),
+        Flatten(),
+        Dense(4),
+    )
+)
+WEIGHTS: Arrays = {
+    "features.0.weight": np.array([[[[1.0]]], [[[2.0]]]]),  # (o, i, h, w)
+    "features.0.bias": np.array([3.0, 4.0]),
+    "classifier.0.weight": np.arange(24.0).reshape(4, 6),  # (o, c·h·w)
+    "classifier.0.bias": np.array([5.0, 6.0, 7.0, 8.0]),
+}
+
+
+def without(name: str) -> Arrays:
+    return {key: value for key, value in WEIGHTS.items() if key != name}
+
+
+def check_tiny(variables: Any) -> None:
+    first, last = variables["params"]["layers_0"], variables["params"]["layers_4"]
+    assert first["kernel"].tolist() == [[[[1.0, 2.0]]]]
+    assert first["bias"].tolist() == [3.0, 4.0]
+    # Torch's inputs are c0w0 c0w1 c0w2 c1w0 c1w1 c1w2, ours c0w0 c1w0 c0w1 c1w1 c0w2 c1w2.
+    assert last["kernel"][:, 0].tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+    assert last["kernel"][:, 3].tolist() == [18.0, 21.0, 19.0, 22.0, 20.0, 23.0]
+    assert last["bias"].tolist() == [5.0, 6.0, 7.0, 8.0]
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+def test_tiny_by_hand() -> None:
+    check_tiny(from_torch(TINY, WEIGHTS))
+
+
+def test_the_order_of_saving_does_not_matter() -> None:
+    check_tiny(from_torch(TINY, dict(sorted(WEIGHTS.items(), reverse=True))))
+    check_tiny(from_torch(TINY, dict(sorted(WEIGHTS.items()))))
+
+
+def test_layers_are_paired_by_number_not_by_spelling() -> None:
+    chain = Chain(tuple(Conv(1, (1, 1), use_bias=False) for _ in range(12)))
+    state = {f"features.{i}.weight": np.full((1, 1, 1, 1), float(i)) for i in range(12)}
+    params = from_torch(chain, dict(sorted(state.items())))["params"]
+    assert [params[f"layers_{i}"]["kernel"].item() for i in range(12)] == list(range(12))
+
+
+def test_files(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **WEIGHTS)
+    check_tiny(from_torch(TINY, tmp_path / "w.npz"))
+    check_tiny(from_torch(TINY, str(tmp_path / "w.npz")))
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    path = tmp_path / "w.safetensors"
+    numpy.save_file(WEIGHTS, path)
+    check_tiny(from_torch(TINY, path))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"w\.safetensors is no readable \.safetensors"):
+        from_torch(TINY, path)
+
+
+def test_safetensors_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(InputError, match="pip install safetensors, or save"):
+        from_torch(TINY, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.pkl", "w"])
+def test_pickles_are_refused_unread(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="a pickle is not read because that executes it: save wi"):
+        from_torch(TINY, tmp_path / name)
+
+
+def test_pickled_arrays_in_npz_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{"features.0.weight": np.array([print], dtype=object)})
+    with pytest.raises(InputError, match=r"w\.npz is no readable \.npz: save it anew \(Object arr"):
+        from_torch(TINY, tmp_path / "w.npz")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.npz does not exist"):
+        from_torch(TINY, tmp_path / "missing.npz")
+    np.savez(tmp_path / "w.npz", **WEIGHTS)
+    whole = (tmp_path / "w.npz").read_bytes()
+    np.save(tmp_path / "one.npy", np.ones(3))
+    flipped = whole.replace(np.float64(23.0).tobytes(), np.float64(22.0).tobytes())
+    for content in (b"", b"no zip", whole[:-30], (tmp_path / "one.npy").read_bytes(), flipped):
+        (tmp_path / "w.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"w\.npz is no readable \.npz"):
+            from_torch(TINY, tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "line"),
+    [
+        (
+            Chain((*TINY.layers[:-1], Dense(7))),
+            WEIGHTS,
+            "classifier.0.weight has shape (6, 4), channels last, but params/layers_4/kernel needs "
+            "(6, 7): give the model num_classes and width of the weights",
+        ),
+        (
+            Chain((Conv(2, (3, 3)), *TINY.layers[1:])),
+            WEIGHTS,
+            "features.0.weight has shape (1, 1, 1, 2), channels last, but params/layers_0/kernel "
+            "needs (3, 3, 1, 2): give the model num_classes and width of the weights",
+        ),
+        (
+            TINY,
+            without("features.0.bias"),
+            "features.0 in state_dict has ['weight'] but layers_0 in the model needs "
+            "['bias', 'weight']: build the model that the weights were saved from",
+        ),
+        (
+            TINY,
+            WEIGHTS | {"features.0.running_var": np.ones(2)},
+            "features.0 in state_dict has ['bias', 'running_var', 'weight'] but layers_0 in the "
+            "model needs ['bias', 'weight']: build the model that the weights were saved from",
+        ),
+        (
+            TINY,
+            WEIGHTS | {"extra.weight": np.ones(2)},
+            "state_dict has 3 layers with weights and the model 2: build the model that the "
+            "weights were saved from",
+        ),
+        (
+            Chain((*TINY.layers[:2], GroupNorm(1), *TINY.layers[2:])),
+            WEIGHTS,
+            "state_dict has 2 layers with weights and the model 3: build the model that the "
+            "weights were saved from",
+        ),
+        (
+            Chain((*TINY.layers[:3], ConvLocal(2, 1), *TINY.layers[3:])),
+            WEIGHTS,
+            "params/layers_3/bias has no counterpart in torchvision: leave that layer out",
+        ),
+        (
+            TINY,
+            {},
+            "state_dict begins with no convolution: give one in torchvision's names",
+        ),
+        (
+            TINY,
+            {key: value for key, value in WEIGHTS.items() if "classifier" in key},
+            "state_dict begins with no convolution: give one in torchvision's names",
+        ),
+    ],
+)
+def test_what_does_not_fit_says_so(model: Chain, weights: Arrays, line: str) -> None:
+    with pytest.raises(InputError) as error:
+        from_torch(model, weights)
+    assert str(error.value) == line
