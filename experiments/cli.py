@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cnn.errors import InputError
 
-Flags = TypeVar("Flags")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Flags = TypeVar("Flags", bound="DataclassInstance")
 
 
 def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None = None) -> Flags:
@@ -22,7 +26,7 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
 
     parsed, unknown = tyro.cli(flags, args=args, description=doc, return_unknown_args=True)
     if unknown:
-        known = ["--" + name.replace("_", "-") for name in flags.__dataclass_fields__]
+        known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(flags)]
         near = difflib.get_close_matches(unknown[0], known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the flags"
         fail(f"unknown argument {unknown[0]!r}: {hint}")

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -119,13 +118,12 @@ def configs(study: Study) -> dict[Point, Config]:
 
 
 def train_all(points: dict[Point, Config], on_step: Callable[[int], None]) -> dict[Point, Result]:
-    """Train every point, as many at a time as there are cores for: such steps keep one busy each."""
+    """Train every point, two at a time on a CPU: a step this small keeps one core busy."""
     import jax
 
     from cnn.train import fit
 
-    cores = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    with ThreadPoolExecutor(min(2, cores)) as pool:
+    with ThreadPoolExecutor(2 if jax.default_backend() == "cpu" else 1) as pool:
         try:
             runs = {point: pool.submit(fit, config, on_step) for point, config in points.items()}
             return {point: run.result() for point, run in runs.items()}
@@ -204,7 +202,7 @@ def draw(study: Study, results: dict[Point, Result]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, ORANGE, STYLE
+    from experiments.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE
 
     looks = {"ordered": (BLUE, -0.14, "o"), "permuted": (ORANGE, 0.14, "s")}
     names = list(rungs())
@@ -230,13 +228,13 @@ def draw(study: Study, results: dict[Point, Result]) -> Figure:
                 label=f"{order} (mean ± s.d. of {study.seeds})",
             )
             known = [
-                (x, 100 * PUBLISHED[r, order])
-                for x, r in zip(at, names, strict=True)
-                if (r, order) in PUBLISHED
+                (i + shift, 100 * PUBLISHED[name, order])
+                for i, name in enumerate(names)
+                if (name, order) in PUBLISHED
             ]
-            axes.scatter(*zip(*known, strict=True), marker="_", s=90, color=colour, lw=1.6)
-        axes.scatter([], [], marker="_", s=60, color="#666666", lw=1.6, label="published")
-        axes.set_xticks(range(len(names)), names, rotation=25)
+            axes.plot(*zip(*known, strict=True), "_", ms=11, mew=1.6, color=colour)
+        axes.plot([], [], "_", ms=9, mew=1.6, color=GREY, label="published")
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_ylabel(f"{'validation' if study.validate else 'test'} accuracy (%)")
         axes.set_ylim(20, 100)
         axes.grid(axis="y", lw=0.4, alpha=0.5)
