@@ -13,14 +13,13 @@ from cnn.ops.pool import (
     max_pool,
     max_pool_channels,
 )
+from cnn.ops.sizes import input_size, output_size
 from cnn.ops.transpose import conv_transpose
 from cnn.ops.unshared import conv_local, conv_tiled, dense_spatial, patches
 from cnn.ops.window import (
     Padding,
     Placement,
     Size,
-    input_size,
-    output_size,
     per_axis,
     place,
     resolve_padding,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from cnn.errors import InputError, unknown_name
@@ -20,6 +21,14 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 """
 
 
+_NUMPY: dict[PaddingMode, Literal["constant", "reflect", "edge", "wrap"]] = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
+
+
 def pad(
     x: Shaped[Array, "batch *spatial c"], pairs: Pairs, mode: PaddingMode = "zeros"
 ) -> Shaped[Array, "batch *padded c"]:
@@ -28,19 +37,27 @@ def pad(
     Raises `InputError` for an unknown mode, and where the input is too small to be mirrored
     (padding beyond size − 1) or wrapped around (padding beyond size).
     """
-    check_padding(x.shape[1:-1], pairs, mode)
-    names = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-    return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=names[mode])
+    _check(x.shape[1:-1], pairs, mode)
+    return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=_NUMPY[mode])
 
 
-def check_padding(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> None:
-    """Raise `InputError` if a map of `size` cannot be padded by `pairs` in this `mode`."""
-    if mode not in get_args(PaddingMode):
-        raise unknown_name("padding_mode", mode, get_args(PaddingMode))
+def sources(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> list[np.ndarray]:
+    """Return, for each axis, which cell stands at each padded position: −1 for a zero.
+
+    Raises `InputError` as `pad` does.
+    """
+    _check(size, pairs, mode)
+    counted = [np.arange(1, n + 1) for n in size]  # from 1, so that a padded 0 becomes −1
+    return [np.pad(n, p, _NUMPY[mode]) - 1 for n, p in zip(counted, pairs, strict=True)]
+
+
+def _check(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> None:
+    if mode not in _NUMPY:
+        raise unknown_name("padding_mode", mode, _NUMPY)
     for axis, (n, pair) in enumerate(zip(size, pairs, strict=True), 1):
         widest = {"reflect": n - 1, "circular": n}.get(mode, max(pair))
         if max(pair) > widest:
             raise InputError(
-                f"{mode} padding {max(pair)} is wider than the input allows on axis {axis} "
-                f"(size {n}, at most {widest}): pad less, or use padding_mode 'replicate'"
+                f"{mode} padding {max(pair)} exceeds {widest} on axis {axis} of size {n}: "
+                "pad less, or use padding_mode 'replicate' or 'zeros'"
             )

@@ -13,15 +13,15 @@ def floats(**arrays: ArrayLike) -> list[Array]:
 
     Raises `InputError` for integers, which have no gradient and overflow.
     """
-    for name, array in arrays.items():
-        dtype = jnp.asarray(array).dtype
-        if not jnp.issubdtype(dtype, jnp.floating):
+    values = {name: jnp.asarray(array) for name, array in arrays.items()}
+    for name, value in values.items():
+        if not jnp.issubdtype(value.dtype, jnp.floating):
             raise InputError(
-                f"{name} has type {dtype} but floats are needed: "
+                f"{name} has type {value.dtype} but floats are needed: "
                 f"convert it with {name}.astype(jnp.float32)"
             )
-    common = jnp.result_type(*arrays.values())
-    return [jnp.asarray(array, common) for array in arrays.values()]
+    common = jnp.result_type(*values.values())
+    return [value.astype(common) for value in values.values()]
 
 
 def check_map(shape: tuple[int, ...]) -> None:
@@ -59,16 +59,25 @@ def check_kernel(
 
 
 def add_bias(
-    y: Float[Array, "batch *out c"],
-    bias: Float[Array, "*any"] | None,
-    unshared: tuple[int, ...] = (),
+    y: Float[Array, "batch *out c"], bias: Float[Array, " c"] | None
 ) -> Float[Array, "batch *out c"]:
-    """Return `y` + `bias`, whose shape must be `(c,)` or else, if given, `unshared`."""
+    """Return `y` + `bias`, or `y` if there is none. Raises `InputError` for a wrong shape."""
     if bias is None:
         return y
-    shapes = [y.shape[-1:], *([unshared] if unshared else [])]
+    _check_bias(bias, y.shape[-1:])
+    return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
+
+
+def spread_bias(bias: Array, shape: tuple[int, ...]) -> Float[Array, "*positions c"]:
+    """Return a bias `(c,)`, or one of its own `shape` `(*positions, c)`, as the latter.
+
+    Raises `InputError` for any other shape.
+    """
+    _check_bias(bias, shape[-1:], shape)
+    return jnp.broadcast_to(bias, shape)
+
+
+def _check_bias(bias: Array, *shapes: tuple[int, ...]) -> None:
     if bias.shape not in shapes:
-        raise InputError(
-            f"bias has shape {bias.shape} but the output needs {' or '.join(map(str, shapes))}"
-        )
-    return y + jnp.expand_dims(bias, tuple(range(y.ndim - bias.ndim)))
+        needed = " or ".join(map(str, shapes))
+        raise InputError(f"bias has shape {bias.shape} but the output needs {needed}")

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cnn.ops.border import PaddingMode, check_padding
+from cnn.ops.border import PaddingMode, sources
 from cnn.ops.checks import check_kernel, floats
-from cnn.ops.window import Padding, Size, place
+from cnn.ops.window import Padding, Placement, Size, place
 
 
 def conv_matrix(
@@ -47,30 +47,28 @@ def conv_matrix(
     check_kernel((1, *input_shape), kernel.shape, groups, positions)
     size, window = tuple(input_shape[:-1]), kernel.shape[positions:-2]
     at = place(size, window, strides, padding, dilation)
-    check_padding(size, at.pairs, padding_mode)
-    each = [incidence(*one, padding_mode) for one in zip(*at, strict=True)]
+    each = [s.astype(kernel.dtype) for s in incidence(at, padding_mode)]
     i, p, a = "ijk"[:rank], "pqr"[:rank], "abc"[:rank]
     sums = ",".join(map("".join, zip(i, p, a, strict=True)))
     shared = f"{p[:positions]}{a}mo"
     return jnp.einsum(f"{sums},{shared}->{i}m{p}o", *each, _ungroup(kernel, groups))
 
 
-def incidence(
-    size: int,
-    window: int,
-    stride: int,
-    pair: tuple[int, int],
-    dilation: int,
-    padding_mode: PaddingMode,
-) -> np.ndarray:
-    """Return S of one axis: which position each tap of each window sees, (size, out, window)."""
-    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-    nowhere = {"constant_values": -1} if padding_mode == "zeros" else {}
-    source = np.pad(np.arange(size), pair, mode[padding_mode], **nowhere)
-    span = (window - 1) * dilation + 1
-    starts = np.arange(0, len(source) - span + 1, stride)
-    seen = source[starts[:, None] + np.arange(window) * dilation]
-    return (seen == np.arange(size)[:, None, None]).astype(np.float32)
+def incidence(at: Placement, padding_mode: PaddingMode) -> list[Float[Array, "size out window"]]:
+    """Return S of each axis: 1 where the tap of a window sees the position, else 0."""
+    each = []
+    for cells, n, k, s, r, out in zip(
+        sources(at.size, at.pairs, padding_mode),
+        at.size,
+        at.window,
+        at.strides,
+        at.dilation,
+        at.out,
+        strict=True,
+    ):
+        seen = cells[np.arange(out)[:, None] * s + np.arange(k) * r]
+        each.append(jnp.asarray(seen == np.arange(n)[:, None, None], jnp.float32))
+    return each
 
 
 def _ungroup(

@@ -16,7 +16,8 @@ from cnn.errors import InputError
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import add_bias, check_kernel, floats
 from cnn.ops.conv import channels_last
-from cnn.ops.window import Padding, Size, dilated, input_size, per_axis, place
+from cnn.ops.sizes import input_size
+from cnn.ops.window import Padding, Size, dilated, per_axis, place
 
 
 def conv_transpose(
@@ -52,7 +53,7 @@ def conv_transpose(
     at = place(size, window, strides, padding, dilation)
     if at.out != y.shape[1:-1]:
         raise InputError(
-            f"output_shape {size} does not fit: conv takes it to {at.out}, but y has {y.shape[1:-1]}"
+            f"output_shape {size} does not fit: conv takes it to {at.out} but y has {y.shape[1:-1]}"
         )
     spans = dilated(at.window, at.dilation)
     unused = [

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from cnn.errors import InputError
 from cnn.ops.border import PaddingMode, pad
-from cnn.ops.checks import add_bias, check_kernel, check_map, floats
+from cnn.ops.checks import check_kernel, check_map, floats, spread_bias
 from cnn.ops.window import Padding, Placement, Size, place
 
 
@@ -40,23 +40,18 @@ def patches(
     return views.reshape(x.shape[0], *at.out, *at.window, x.shape[-1])
 
 
-def taps(
-    padded: Float[Array, "batch *padded c"], at: Placement
-) -> list[Float[Array, "batch *out c"]]:
-    """Return, for each tap a of the window in order, the map of what it sees: a strided slice."""
-    views = []
+def taps(padded: Array, at: Placement, first_axis: int = 1) -> list[Array]:
+    """Return, for each tap of the window in order, the map of what it sees: a strided slice.
+
+    `padded` is what `at` stands on, padding included; its spatial axes begin at `first_axis`.
+    """
+    maps = []
     for a in itertools.product(*map(range, at.window)):
-        first = [r * i for r, i in zip(at.dilation, a, strict=True)]
-        end = [f + (n - 1) * s + 1 for f, n, s in zip(first, at.out, at.strides, strict=True)]
-        views.append(
-            lax.slice(
-                padded,
-                (0, *first, 0),
-                (padded.shape[0], *end, padded.shape[-1]),
-                (1, *at.strides, 1),
-            )
-        )
-    return views
+        seen = padded
+        for axis, (i, r, s, n) in enumerate(zip(a, at.dilation, at.strides, at.out, strict=True)):
+            seen = lax.slice_in_dim(seen, r * i, r * i + (n - 1) * s + 1, s, first_axis + axis)
+        maps.append(seen)
+    return maps
 
 
 def conv_tiled(
@@ -89,53 +84,42 @@ def conv_tiled(
                 f"period {P} is not between 1 and output size {n} on axis {axis}: "
                 "the kernel is (*period, *window, c_in / groups, c_out)"
             )
-    seen = jnp.stack(taps(pad(x, at.pairs, padding_mode), at), axis=-2)
-    folded, repeats = _fold(seen, period)
-    k, c_out = math.prod(window), kernel.shape[-1]
-    y = jnp.einsum(  # phase p, repetition n, tap k, group g, channel i to channel o
-        "pnkgi,pkigo->pngo",
-        folded.reshape(*folded.shape[:2], k, groups, -1),
-        kernel.reshape(-1, k, kernel.shape[-2], groups, c_out // groups),
-    )
-    y = y.reshape(len(y), -1, c_out)
-    if bias is not None and bias.shape == (*period, c_out):
-        y, bias = y + bias.reshape(-1, 1, c_out), None
-    return add_bias(_unfold(y, period, repeats, at.out), bias)
+    # Positions come first, then for each phase and group it is a product of two matrices.
+    positions_first = jnp.moveaxis(pad(x, at.pairs, padding_mode), 0, rank)
+    seen = _fold(jnp.stack(taps(positions_first, at, 0), axis=-2), period)
+    phases, k, (i, c_out) = math.prod(period), math.prod(window), kernel.shape[-2:]
+    rows = jnp.moveaxis(seen.reshape(phases, -1, k, groups, i), -2, 1)
+    columns = jnp.moveaxis(kernel.reshape(phases, k * i, groups, -1), -2, 1)
+    y = rows.reshape(*rows.shape[:3], k * i) @ columns
+    y = jnp.moveaxis(y, 1, 2).reshape(*seen.shape[:-2], c_out)
+    if bias is not None:
+        bias = spread_bias(bias, (*period, c_out))
+        y = y + jnp.expand_dims(bias, tuple(range(rank, 2 * rank + 1)))
+    return jnp.moveaxis(_unfold(y, at.out), rank, 0)
 
 
-def _fold(
-    seen: Float[Array, "batch *out k c"], period: tuple[int, ...]
-) -> tuple[Float[Array, "phases n k c"], tuple[int, ...]]:
-    """Gather the positions that share a kernel: p = repetition · period + phase, phases first.
+def _fold(maps: Float[Array, "*out_and_rest"], period: tuple[int, ...]) -> Array:
+    """Turn `(*out, ...)` into `(*period, *repetitions, ...)`: p = repetition · period + phase.
 
     Where the period does not divide the output, zeros fill the last repetition.
     """
-    batch, *out, k, c = seen.shape
-    rank = len(period)
-    repeats = tuple(-(-n // P) for n, P in zip(out, period, strict=True))
-    missing = [(0, m * P - n) for n, m, P in zip(out, repeats, period, strict=True)]
-    seen = jnp.pad(seen, ((0, 0), *missing, (0, 0), (0, 0)))
-    split = [size for both in zip(repeats, period, strict=True) for size in both]
-    seen = seen.reshape(batch, *split, k, c)
-    phases, turns = range(2, 2 * rank + 1, 2), range(1, 2 * rank, 2)
-    seen = seen.transpose(*phases, 0, *turns, 2 * rank + 1, 2 * rank + 2)
-    return seen.reshape(math.prod(period), -1, k, c), repeats
+    rank, rest = len(period), maps.shape[len(period) :]
+    turns = [-(-n // P) for n, P in zip(maps.shape, period, strict=False)]
+    missing = [(0, m * P - n) for n, m, P in zip(maps.shape, turns, period, strict=False)]
+    maps = jnp.pad(maps, (*missing, *((0, 0) for _ in rest)))
+    maps = maps.reshape(*(n for both in zip(turns, period, strict=True) for n in both), *rest)
+    phases, repetitions = range(1, 2 * rank, 2), range(0, 2 * rank, 2)
+    return maps.transpose(*phases, *repetitions, *range(2 * rank, maps.ndim))
 
 
-def _unfold(
-    y: Float[Array, "phases n c"],
-    period: tuple[int, ...],
-    repeats: tuple[int, ...],
-    out: tuple[int, ...],
-) -> Float[Array, "batch *out c"]:
-    """Put every position back in its place: the inverse of `_fold`, less what it filled in."""
-    rank, c = len(period), y.shape[-1]
-    y = y.reshape(*period, -1, *repeats, c)
-    order = [axis for i in range(rank) for axis in (rank + 1 + i, i)]
-    y = y.transpose(rank, *order, 2 * rank + 1)
-    whole = [m * P for m, P in zip(repeats, period, strict=True)]
-    y = y.reshape(-1, *whole, c)
-    return y[:, *(slice(n) for n in out)]
+def _unfold(maps: Array, out: tuple[int, ...]) -> Float[Array, "*out_and_rest"]:
+    """Put every position back in its place: undo `_fold`, and drop what it filled in."""
+    rank = len(out)
+    whole = [P * m for P, m in zip(maps.shape, maps.shape[rank:], strict=False)][:rank]
+    order = [axis for i in range(rank) for axis in (rank + i, i)]
+    maps = maps.transpose(*order, *range(2 * rank, maps.ndim))
+    maps = maps.reshape(*whole, *maps.shape[2 * rank :])
+    return maps[tuple(slice(n) for n in out)]
 
 
 def conv_local(
@@ -194,4 +178,4 @@ def dense_spatial(
             "(*in_spatial, c_in, *out_spatial, c_out)"
         )
     y = jnp.tensordot(x, kernel, len(image))
-    return add_bias(y, bias, unshared=y.shape[1:])
+    return y if bias is None else y + spread_bias(bias, y.shape[1:])[None]

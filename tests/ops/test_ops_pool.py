@@ -1,0 +1,172 @@
+"""Pooling: lectures' examples, loops over windows and bins, PyTorch."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from cnn import ops
+from tests.ops import loops
+from tests.ops.drawn import Case, cases, numbers
+
+IMAGE = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
+
+
+def test_2x2_pooling_of_a_3x3_image_that_overlaps() -> None:
+    assert_array_equal(ops.max_pool(IMAGE, 2, strides=1)[0, :, :, 0], [[4, 5], [7, 8]])
+    assert_array_equal(ops.avg_pool(IMAGE, 2, strides=1)[0, :, :, 0], [[2, 3], [5, 6]])
+
+
+def test_the_stride_is_the_window_unless_said() -> None:
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    assert_array_equal(ops.max_pool(x, 3).ravel(), [10])
+    assert_array_equal(ops.max_pool(x, 3, padding=1, strides=2)[0, :, :, 0], [[5, 7], [13, 15]])
+    assert_array_equal(
+        ops.max_pool(x, (2, 3), strides=(2, 3), padding=(0, 1))[0, :, :, 0], [[5, 7], [13, 15]]
+    )
+
+
+def test_padding_counts_only_if_asked() -> None:
+    x = np.ones((1, 2, 1), np.float32)
+    assert_array_equal(ops.avg_pool(x, 2, strides=1, padding=1).ravel(), [1, 1, 1])
+    counted = ops.avg_pool(x, 2, strides=1, padding=1, count_padding=True)
+    assert_array_equal(counted.ravel(), [0.5, 1, 0.5])
+
+
+def test_padding_never_wins_over_negative_values() -> None:
+    assert_array_equal(ops.max_pool(-IMAGE - 1, 3, padding=1).ravel(), [-1])
+
+
+@given(case=cases(modes=["zeros"]))
+def test_max_and_mean_are_taken_over_the_cells_of_each_window(case: Case) -> None:
+    at = case.at
+    assume(all(any(at.cell(p, a) for a in loops.indices(at.window)) for p in loops.indices(at.out)))
+    x = case.x() * 10
+
+    def three(x):  # type: ignore[no-untyped-def]
+        return (
+            ops.max_pool(x, at.window, **case.options),
+            ops.avg_pool(x, at.window, **case.options),
+            ops.avg_pool(x, at.window, **case.options, count_padding=True),
+        )
+
+    largest, mean, counted = jax.jit(three)(x)
+    assert_array_equal(largest, loops.pool(x, at, np.max))
+    assert_allclose(mean, loops.pool(x, at, np.mean), rtol=1e-6)
+    assert_allclose(counted, loops.pool(x, at, np.sum) / np.prod(at.window), rtol=1e-6)
+
+
+def test_mean_pooling_is_a_convolution() -> None:
+    """With the kernel that is 1 / window everywhere, each channel by itself."""
+    x = numbers(np.random.default_rng(0), (2, 7, 8, 3))
+    kernel = np.full((2, 4, 1, 3), 1 / 8, np.float32)
+    options = {"strides": (1, 2), "padding": "SAME"}
+    assert_array_equal(
+        ops.avg_pool(x, (2, 4), **options, count_padding=True),
+        ops.depthwise_conv(x, kernel, **options),
+    )
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values(dilation: int) -> None:
+    x = jnp.zeros((1, 6, 1)).at[0, 3].set(-1.0)
+    slope = jax.grad(lambda x: ops.max_pool(x, 2, strides=3, dilation=dilation).sum())(x)
+    assert_array_equal(slope.ravel(), [1, 0, 0, 0, 1, 0] if dilation == 1 else [1, 0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_max_pool_lets_not_a_number_through(dilation: int) -> None:
+    for at in range(3):
+        x = jnp.ones((1, 3, 1)).at[0, at].set(jnp.nan)
+        window = 3 if dilation == 1 else 2
+        y = ops.max_pool(x, window, dilation=dilation)
+        assert bool(jnp.isnan(y).all()) == (dilation == 1 or at != 1)
+
+
+def test_global_pooling() -> None:
+    x = numbers(np.random.default_rng(0), (2, 3, 4, 5))
+    assert_allclose(ops.global_avg_pool(x), x.mean((1, 2)), rtol=1e-6)
+    assert_array_equal(ops.global_max_pool(x), x.max((1, 2)))
+
+
+def test_pooling_across_channels_takes_adjacent_ones() -> None:
+    x = np.array([[[3, 1, 2, 5, 4, 6]]], np.float32)
+    assert_array_equal(ops.max_pool_channels(x, 2), [[[3, 5, 6]]])
+    assert_array_equal(ops.max_pool_channels(x, 3), [[[3, 6]]])
+
+
+@given(data=st.data())
+def test_adaptive_pooling_reduces_the_cells_that_each_bin_overlaps(data: st.DataObject) -> None:
+    """Bins smaller, equal and larger than a cell."""
+    rank = data.draw(st.integers(1, 3))
+    size, out = data.draw(st.tuples(*[st.tuples(*[st.integers(1, 9 - 2 * rank)] * rank)] * 2))
+    x = numbers(np.random.default_rng(0), (2, *size, 2))
+
+    def both(x):  # type: ignore[no-untyped-def]
+        return ops.adaptive_max_pool(x, out), ops.adaptive_avg_pool(x, out)
+
+    largest, mean = jax.jit(both)(x)
+    assert_array_equal(largest, loops.adaptive_pool(x, out, np.max))
+    assert_allclose(mean, loops.adaptive_pool(x, out, np.mean), rtol=1e-5, atol=1e-6)
+
+
+def test_adaptive_pooling_by_hand() -> None:
+    x = np.arange(5, dtype=np.float32)[None, :, None]
+    assert_array_equal(ops.adaptive_max_pool(x, 3).ravel(), [1, 3, 4])
+    assert_array_equal(ops.adaptive_avg_pool(x, 3).ravel(), [0.5, 2, 3.5])
+    assert_array_equal(ops.adaptive_avg_pool(x, 5), x)
+    assert_array_equal(ops.adaptive_avg_pool(x[:, :2], 3).ravel(), [0, 0.5, 1])
+
+
+def test_blur_pool_by_hand() -> None:
+    """[1 2 1] / 4 about the cells 0, 2, 4 of 0 4 0 8 0, mirrored to 4 | 0 4 0 8 0 | 8."""
+    x = np.array([0, 4, 0, 8, 0], np.float32)[None, :, None]
+    assert_array_equal(ops.blur_pool(x).ravel(), [2, 3, 4])
+    replicated = ops.blur_pool(x, padding_mode="replicate").ravel()
+    assert_array_equal(replicated, [1, 3, 2])
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 4, 5])
+def test_blur_pool_keeps_flat_images_flat_and_each_channel_to_itself(window: int) -> None:
+    x = np.ones((1, 7, 8, 3), np.float32) * np.array([1, 2, 3], np.float32)
+    y = ops.blur_pool(x, window, (2, 3))
+    assert y.shape == (1, 4, 3, 3)
+    assert_array_equal(y, x[:, ::2, ::3])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("window", "strides", "padding", "dilation"), [(2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 2)]
+)
+def test_pooling_agrees_with_pytorch(
+    rank: int, window: int, strides: int, padding: int, dilation: int
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    x = numbers(np.random.default_rng(0), (2, *(7, 6, 9)[:rank], 3))
+    channels_first = torch.tensor(np.moveaxis(x, -1, 1))
+
+    def theirs(name: str, *arguments: int, **options: bool) -> np.ndarray:
+        y = getattr(torch.nn.functional, f"{name}{rank}d")(channels_first, *arguments, **options)
+        return np.moveaxis(y.numpy(), 1, -1)
+
+    options = {"strides": strides, "padding": padding}
+    assert_array_equal(
+        ops.max_pool(x, window, **options, dilation=dilation),
+        theirs("max_pool", window, strides, padding, dilation),
+    )
+    for counted in (False, True):
+        assert_allclose(
+            ops.avg_pool(x, window, **options, count_padding=counted),
+            theirs("avg_pool", window, strides, padding, count_include_pad=counted),
+            rtol=1e-6,
+        )
+    for out in (1, 4, 11):
+        assert_array_equal(ops.adaptive_max_pool(x, out), theirs("adaptive_max_pool", out))
+        assert_allclose(
+            ops.adaptive_avg_pool(x, out), theirs("adaptive_avg_pool", out), rtol=1e-5, atol=1e-6
+        )

@@ -1,0 +1,84 @@
+"""Where windows may stand, and how large maps become and were."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from cnn import ops
+from cnn.errors import InputError
+from tests.ops.drawn import Case, cases
+
+
+@pytest.mark.parametrize("module", ["adaptive", "sizes"])
+def test_the_examples_in_the_documentation(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"cnn.ops.{module}"))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "strides", "padding", "dilation", "expected"),
+    [
+        (32, 6, 2, "VALID", 1, 14),
+        (7, 3, 2, "VALID", 1, 3),
+        (7, 3, 1, "FULL", 1, 9),
+        (7, 3, 1, "VALID", 2, 3),
+        (7, 4, 3, "SAME", 2, 3),
+        (7, 3, 2, 1, 1, 4),
+        ((5, 6), 3, (1, 2), (1, (0, 2)), 1, (5, 3)),
+    ],
+)
+def test_output_size_by_hand(
+    size: ops.Size,
+    window: ops.Size,
+    strides: ops.Size,
+    padding: ops.Padding,
+    dilation: ops.Size,
+    expected: ops.Size,
+) -> None:
+    assert ops.output_size(size, window, strides, padding, dilation) == expected
+
+
+def test_the_odd_cell_of_same_padding_is_after_and_of_same_lower_before() -> None:
+    assert ops.resolve_padding("SAME", (5, 6), (4, 3), (1, 2)) == ((1, 2), (0, 1))
+    assert ops.resolve_padding("SAME_LOWER", (5, 6), (4, 3), (1, 2)) == ((2, 1), (1, 0))
+
+
+@given(case=cases())
+def test_sizes_and_padding_are_those_of_the_counted_windows(case: Case) -> None:
+    """And `input_size` is the smallest size that has this output: by trying all smaller ones."""
+    at, options = case.at, case.options
+    pairs = tuple(zip(at.before, at.after, strict=True))
+    assert ops.resolve_padding(window=at.window, size=at.size, **options) == pairs
+    assert ops.output_size(at.size, at.window, **options) == at.out
+
+    def has_this_output(size: tuple[int, ...]) -> bool:
+        try:
+            return ops.output_size(size, at.window, **options) == at.out
+        except InputError:
+            return False
+
+    smallest = ops.input_size(at.out, at.window, **options)
+    assert has_this_output(smallest)
+    for axis, n in enumerate(smallest):
+        for fewer in range(1, n):
+            assert not has_this_output((*smallest[:axis], fewer, *smallest[axis + 1 :]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("zeros", [0, 0, 1, 2, 3, 0]),
+        ("reflect", [3, 2, 1, 2, 3, 2]),
+        ("replicate", [1, 1, 1, 2, 3, 3]),
+        ("circular", [2, 3, 1, 2, 3, 1]),
+    ],
+)
+def test_what_stands_beyond_the_border(mode: ops.PaddingMode, expected: list[int]) -> None:
+    x = np.array([1, 2, 3], np.float32)[None, :, None]
+    np.testing.assert_array_equal(ops.pad(x, ((2, 1),), mode).ravel(), expected)

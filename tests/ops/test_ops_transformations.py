@@ -1,0 +1,135 @@
+"""Every operation under `jit`, `vmap` and `grad`, to second order, and in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from numpy.testing import assert_allclose, assert_array_equal
+
+from cnn import ops
+from cnn.ops import filters
+
+STRIDED = {"strides": (2, 1), "padding": (1, (0, 2)), "padding_mode": "reflect"}
+GROUPED = {**STRIDED, "groups": 2, "dilation": (1, 2)}
+IMAGE = (2, 5, 6, 2)
+
+OPERATIONS: dict[str, tuple[Callable[..., jax.Array], list[tuple[int, ...]]]] = {
+    "conv": (lambda *a: ops.conv(*a, **GROUPED), [IMAGE, (3, 2, 1, 4), (4,)]),
+    "convolve": (lambda *a: ops.convolve(*a, **STRIDED), [IMAGE, (3, 2, 2, 3), (3,)]),
+    "conv_transpose": (
+        lambda *a: ops.conv_transpose(*a, **GROUPED, output_shape=(5, 6)),
+        [(2, 3, 6, 4), (3, 2, 1, 4), (2,)],
+    ),
+    "conv_tiled": (
+        lambda *a: ops.conv_tiled(*a, **GROUPED),
+        [IMAGE, (2, 4, 3, 2, 1, 4), (2, 4, 4)],
+    ),
+    "conv_local": (lambda *a: ops.conv_local(*a), [IMAGE, (3, 4, 3, 3, 2, 2), (3, 4, 2)]),
+    "dense_spatial": (ops.dense_spatial, [IMAGE, (5, 6, 2, 2, 1, 3), (3,)]),
+    "depthwise_conv": (lambda *a: ops.depthwise_conv(*a, **STRIDED), [IMAGE, (3, 2, 1, 4), (4,)]),
+    "pointwise_conv": (ops.pointwise_conv, [IMAGE, (2, 3), (3,)]),
+    "separable_conv": (
+        lambda *a: ops.separable_conv(*a, **STRIDED),
+        [IMAGE, (3, 2, 1, 4), (4, 3), (3,)],
+    ),
+    "conv_matrix": (lambda a: ops.conv_matrix(a, (5, 6, 2), **GROUPED), [(3, 2, 1, 4)]),
+    "patches": (lambda x: ops.patches(x, (3, 2), **STRIDED), [IMAGE]),
+    "max_pool": (lambda x: ops.max_pool(x, 3, strides=2, padding=1), [IMAGE]),
+    "max_pool_dilated": (lambda x: ops.max_pool(x, 2, padding=1, dilation=2), [IMAGE]),
+    "avg_pool": (lambda x: ops.avg_pool(x, 3, strides=2, padding=1, dilation=(1, 2)), [IMAGE]),
+    "adaptive_max_pool": (lambda x: ops.adaptive_max_pool(x, (3, 7)), [IMAGE]),
+    "adaptive_avg_pool": (lambda x: ops.adaptive_avg_pool(x, (3, 7)), [IMAGE]),
+    "global_max_pool": (ops.global_max_pool, [IMAGE]),
+    "global_avg_pool": (ops.global_avg_pool, [IMAGE]),
+    "max_pool_channels": (lambda x: ops.max_pool_channels(x, 2), [IMAGE]),
+    "blur_pool": (ops.blur_pool, [IMAGE]),
+    "edges": (
+        lambda x: ops.depthwise_conv(x, jnp.tile(filters.edges().astype(x.dtype), 2)),
+        [IMAGE],
+    ),
+}
+operations = pytest.mark.parametrize("name", OPERATIONS)
+
+
+def draw(name: str, copies: tuple[int, ...] = ()) -> tuple[Callable[..., jax.Array], list]:
+    """Return an operation with arrays for it; no two values are closer than 0.03."""
+    op, shapes = OPERATIONS[name]
+    rng = np.random.default_rng(0)
+    sizes = [int(np.prod((*copies, *shape))) for shape in shapes]
+    values = [rng.permutation(np.linspace(-2, 2, n, dtype=np.float32)) for n in sizes]
+    return op, [v.reshape(*copies, *shape) for v, shape in zip(values, shapes, strict=True)]
+
+
+@operations
+def test_vmap_of_jit_maps_over_every_argument(name: str) -> None:
+    op, arrays = draw(name, copies=(2,))
+    one = jax.jit(op)
+    expected = [one(*each) for each in zip(*arrays, strict=True)]
+    assert_allclose(jax.vmap(one)(*arrays), expected, rtol=1e-5, atol=1e-5)
+
+
+def sum_of_squares(op: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Give linear operations a second derivative too."""
+    return lambda *arrays: jnp.sum(op(*arrays) ** 2)
+
+
+@operations
+def test_first_and_second_derivative_along_a_direction(name: str) -> None:
+    """By reverse, and reverse over reverse, mode; against differences in double precision."""
+    op, arrays = draw(name)
+    rng = np.random.default_rng(1)
+    f, h = sum_of_squares(op), 1e-3
+    with jax.enable_x64(True):
+        x = [a.astype(np.float64) for a in arrays]
+        v = [rng.uniform(-1, 1, a.shape) for a in x]
+
+        def slope(x: list[jax.Array]) -> jax.Array:
+            gradients = jax.grad(lambda x: f(*x))(x)
+            return sum(jnp.vdot(g, d) for g, d in zip(gradients, v, strict=True))
+
+        first, gradients = jax.jit(jax.value_and_grad(slope))(x)
+        second = sum(np.vdot(g, d) for g, d in zip(gradients, v, strict=True))
+        at = jax.jit(f)
+        before, here, after = (
+            float(at(*[a + t * d for a, d in zip(x, v, strict=True)])) for t in (-h, 0, h)
+        )
+    assert_allclose(first, (after - before) / (2 * h), rtol=1e-4)
+    assert_allclose(second, (after - 2 * here + before) / h**2, rtol=1e-4)
+
+
+@pytest.mark.slow
+@operations
+def test_gradients_in_every_order_of_modes(name: str) -> None:
+    op, arrays = draw(name)
+    with jax.enable_x64(True):
+        x = [jnp.asarray(a, jnp.float64) for a in arrays]
+        check_grads(jax.jit(sum_of_squares(op)), x, order=2, atol=1e-4, rtol=1e-4, eps=1e-4)
+
+
+@operations
+def test_bfloat16_gives_bfloat16_near_float32_and_so_do_gradients(name: str) -> None:
+    op, arrays = draw(name)
+    halves = [jnp.asarray(a, jnp.bfloat16) for a in arrays]
+
+    def value_and_gradients(*arrays: jax.Array) -> tuple:
+        y, backward = jax.vjp(op, *arrays)
+        return y, backward(jnp.ones_like(y))
+
+    rough = jax.jit(value_and_gradients)(*halves)
+    fine = jax.jit(value_and_gradients)(*[a.astype(jnp.float32) for a in halves])
+    for r, f in zip(jax.tree.leaves(rough), jax.tree.leaves(fine), strict=True):
+        assert r.dtype == jnp.bfloat16
+        assert f.dtype == jnp.float32
+        scale = float(jnp.abs(f).max())
+        assert_allclose(r.astype(jnp.float32), f, rtol=0.02, atol=0.02 * scale)
+
+
+def test_mixed_types_compute_in_the_wider_one() -> None:
+    x, kernel = jnp.ones((1, 4, 1), jnp.bfloat16), jnp.ones((2, 1, 1), jnp.float32)
+    assert ops.conv(x, kernel).dtype == jnp.float32
+    assert_array_equal(ops.conv(x, kernel).ravel(), [2, 2, 2])

@@ -1,0 +1,110 @@
+"""The transposed convolution: adjoint of `conv`, and its backward pass."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_array_equal
+
+from cnn import ops
+from tests.ops.drawn import Case, cases, numbers
+
+
+@given(case=cases())
+def test_it_is_the_adjoint_of_conv_and_its_input_gradient(case: Case) -> None:
+    """⟨conv(x), y⟩ = ⟨x, conv_transpose(y)⟩, exactly: every term is a small whole number."""
+    x, kernel = case.x(), case.kernel()
+    y = numbers(case.rng, (len(x), *case.at.out, case.c_out))
+    size = case.at.size
+
+    def both(x, kernel, y):  # type: ignore[no-untyped-def]
+        forward, backward = jax.vjp(lambda x: ops.conv(x, kernel, **case.arguments), x)
+        transposed = ops.conv_transpose(y, kernel, **case.arguments, output_shape=size)
+        return forward, transposed, backward(y)[0]
+
+    forward, transposed, gradient = jax.jit(both)(x, kernel, y)
+    assert np.vdot(forward, y) == np.vdot(x, transposed)
+    assert_array_equal(transposed, gradient)
+
+
+def test_by_hand() -> None:
+    """Each input cell stamps the kernel on the output, a stride apart; stamps add up."""
+    y = np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1)
+    kernel = y.reshape(2, 2, 1, 1)
+    assert_array_equal(
+        ops.conv_transpose(y, kernel)[0, :, :, 0], [[0, 0, 1], [0, 4, 6], [4, 12, 9]]
+    )
+    assert_array_equal(
+        ops.conv_transpose(y, kernel, strides=2)[0, :, :, 0],
+        [[0, 0, 0, 1], [0, 0, 2, 3], [0, 2, 0, 3], [4, 6, 6, 9]],
+    )
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME", "SAME_LOWER", "FULL", 1])
+def test_the_default_output_is_the_smallest_that_conv_takes_to_this_size(
+    padding: ops.Padding,
+) -> None:
+    options = {"strides": (2, 3), "padding": padding}
+    y, kernel = np.ones((1, 4, 5, 2), np.float32), np.ones((3, 2, 1, 2), np.float32)
+    x = ops.conv_transpose(y, kernel, **options)
+    assert ops.conv(x, kernel, **options).shape == y.shape
+    for axis in (1, 2):
+        smaller = np.delete(x, 0, axis)
+        assert ops.conv(smaller, kernel, **options).shape != y.shape
+
+
+def test_the_kernel_gradient_is_the_convolution_of_input_and_output_gradient() -> None:
+    """Channels and batch change places, strides become dilation: again a convolution."""
+    rng = np.random.default_rng(0)
+    x, kernel = numbers(rng, (3, 8, 9, 2)), numbers(rng, (2, 3, 2, 4))
+    options = {"strides": (2, 3), "padding": (1, 0)}
+    y, backward = jax.vjp(lambda kernel: ops.conv(x, kernel, **options), kernel)
+    slope = numbers(rng, y.shape)
+    gradient = ops.conv(
+        np.moveaxis(x, (0, -1), (-1, 0)),  # (c_in, *spatial, batch)
+        np.moveaxis(slope, 0, 2),  # (*out, batch, c_out)
+        padding=(1, 0),
+        dilation=(2, 3),
+    )
+    expected = np.moveaxis(gradient, 0, 2)[:2, :3]  # rows that the stride left over go
+    assert_array_equal(backward(slope)[0], expected)
+
+
+def test_the_bias_is_added_after_per_input_channel() -> None:
+    rng = np.random.default_rng(0)
+    y, kernel, bias = (numbers(rng, s) for s in [(1, 3, 4), (2, 2, 4), (4,)])
+    assert_array_equal(
+        ops.conv_transpose(y, kernel, bias, groups=2),
+        np.asarray(ops.conv_transpose(y, kernel, groups=2)) + bias,
+    )
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("strides", "padding", "dilation", "groups", "rest"),
+    [(1, 0, 1, 1, 0), (2, 1, 1, 1, 1), (3, 1, 2, 2, 2), (2, 0, 1, 2, 0)],
+)
+def test_it_agrees_with_pytorch(
+    rank: int, strides: int, padding: int, dilation: int, groups: int, rest: int
+) -> None:
+    """PyTorch's `output_padding` is what `output_shape` exceeds the smallest by."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    rng = np.random.default_rng(0)
+    y, kernel = (numbers(rng, s) for s in [(2, *(4, 3, 3)[:rank], 4), (*(3,) * rank, 2, 4)])
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    size = ops.input_size(y.shape[1:-1], (3,) * rank, **options)
+    expected = getattr(torch.nn.functional, f"conv_transpose{rank}d")(
+        torch.tensor(np.moveaxis(y, -1, 1)),
+        torch.tensor(np.moveaxis(kernel, (-1, -2), (0, 1))),
+        stride=strides,
+        padding=padding,
+        output_padding=rest,
+        groups=groups,
+        dilation=dilation,
+    )
+    x = ops.conv_transpose(
+        y, kernel, **options, groups=groups, output_shape=tuple(n + rest for n in size)
+    )
+    assert_array_equal(x, np.moveaxis(expected.numpy(), 1, -1))
