@@ -20,17 +20,33 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
     """Read the command line, or `args` in its stead, into the frozen dataclass `flags`.
 
     `doc`, an entry point's own docstring, is what `--help` opens with. Exits with code 2 and one
-    line, with the nearest flags, where a flag is unknown.
+    line where a flag is unknown, with the nearest ones, or missing.
     """
     import tyro
 
-    parsed, unknown = tyro.cli(flags, args=args, description=doc, return_unknown_args=True)
-    if unknown:
-        known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(flags)]
-        near = difflib.get_close_matches(unknown[0], known, n=2)
+    given = sys.argv[1:] if args is None else list(args)
+    check_names(flags, given)
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {module.name}" if module else None
+    return tyro.cli(flags, prog=program, args=given, description=doc)
+
+
+def check_names(flags: type[Flags], args: Sequence[str]) -> None:
+    """Fail with one line if `args` has a flag that is not a field of `flags`, or lacks one."""
+    fields = {f"--{field.name.replace('_', '-')}": field for field in dataclasses.fields(flags)}
+    switches = {"--no-" + name[2:] for name, field in fields.items() if field.default is False}
+    known = {"--help", *fields, *switches}
+    named = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
+    for name in sorted(named - known):
+        near = difflib.get_close_matches(name, known - {"--help"}, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the flags"
-        fail(f"unknown argument {unknown[0]!r}: {hint}")
-    return parsed
+        fail(f"unknown argument {name!r}: {hint}")
+    if named.isdisjoint({"--help"}) and "-h" not in args:
+        for name, field in fields.items():
+            required = {field.default, field.default_factory} == {dataclasses.MISSING}
+            # A field that is not for keywords only is a position on the command line, not a flag.
+            if required and field.kw_only and name not in named:
+                fail(f"missing argument {name}: --help lists the flags")
 
 
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:

@@ -40,9 +40,9 @@ STYLE: Any = {
 
 
 def percent(values: np.ndarray) -> str:
-    """Return mean ± sample standard deviation of fractions, in percent."""
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    return f"{100 * values.mean():.1f} ± {100 * spread:.1f}"
+    """Return the mean of fractions in percent, ± their sample deviation if there are several."""
+    mean = f"{100 * values.mean():.2f}"
+    return f"{mean} ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else mean
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def main(flags: Flags) -> None:
     from cnn.data import load
     from cnn.train import Config, fit
     from experiments.progress import show_steps
+    from experiments.report import percent
 
     build = models.by_name(flags.model)
     data = load(flags.data, flags.data_dir)
@@ -45,11 +46,11 @@ def main(flags: Flags) -> None:
         result = fit(config, on_step=advance)
 
     part = "validation" if flags.validate else "test"
-    mean, spread = 100 * result.test_accuracy.mean(), 100 * result.test_accuracy.std()
+    spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""
     print(
-        f"{flags.model} on {flags.data}: {part} accuracy {mean:.2f} ± {spread:.2f} %, "
-        f"training loss {result.train_loss.mean():.4f} (mean ± deviation over {flags.seeds} "
-        f"seeds; {result.parameters:,} parameters, {result.steps:,} steps, {result.seconds:.1f} s)"
+        f"{flags.model} on {flags.data}: {part} accuracy {percent(result.test_accuracy)} %, "
+        f"training loss {result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
+        f"{result.steps:,} steps, {result.seconds:.1f} s)"
     )
     if flags.out is not None:
         print(f"written to {flags.out}", file=sys.stderr)

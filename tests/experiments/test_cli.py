@@ -10,26 +10,37 @@ from cnn.errors import InputError
 from experiments import cli
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flags:
     steps: int = 3
     batch_size: int = 8
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(Flags):
+    model: str
 
 
 def test_flags_are_typed() -> None:
-    assert cli.parse(Flags, ["--steps", "5", "--batch-size", "2"]) == Flags(5, 2)
+    parsed = cli.parse(Named, ["--steps", "-5", "--batch_size=2", "--no-resume", "--model", "m"])
+    assert parsed == Named(steps=-5, batch_size=2, resume=False, model="m")
 
 
 @pytest.mark.parametrize(
     ("args", "line"),
     [
         (["--stepz", "5"], "error: unknown argument '--stepz': did you mean --steps?"),
+        (["--modl", "m"], "error: unknown argument '--modl': did you mean --model?"),
         (["--quux"], "error: unknown argument '--quux': --help lists the flags"),
+        (["--steps", "5"], "error: missing argument --model: --help lists the flags"),
     ],
 )
-def test_unknown_flag(args: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_or_missing_flag(
+    args: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.parse(Flags, args)
+        cli.parse(Named, args)
     assert stop.value.code == 2
     assert capsys.readouterr().err == line + "\n"
 

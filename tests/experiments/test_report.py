@@ -15,8 +15,8 @@ TABLE = Table(
 
 def test_percent_is_mean_and_sample_deviation() -> None:
     """0.5, 0.7 and 0.9 have mean 0.7 and deviation sqrt(0.08 / 2) = 0.2."""
-    assert percent(np.array([0.5, 0.7, 0.9])) == "70.0 ± 20.0"
-    assert percent(np.array([0.5])) == "50.0 ± 0.0"
+    assert percent(np.array([0.5, 0.7, 0.9])) == "70.00 ± 20.00"
+    assert percent(np.array([0.5])) == "50.00"
 
 
 def test_table_in_three_forms(capsys: pytest.CaptureFixture[str]) -> None:
