@@ -105,7 +105,7 @@ def _first_copy(a: jax.Array) -> jax.Array:
 
 
 def _sealed(f: PerDevice) -> PerDevice:
-    """Keep what a map adds around `f` from being fused into it, where it would round differently."""
+    """Keep what a map adds around `f` from being fused into it: it would round differently."""
 
     def sealed(carry: Tree, data: Tree, share: Tree) -> Tree:
         return lax.optimization_barrier(f(*lax.optimization_barrier((carry, data, share))))
