@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cnn.data import load
+from cnn.errors import InputError
 from experiments import ladder
 
 
@@ -64,3 +65,9 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert ladder.QUESTION in page
     assert "<svg" in page
     assert not any(outside in page for outside in ("<script", "src=", 'href="http'))
+
+
+def test_wrong_settings_leave_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seeds 0 cannot be"):
+        ladder.main(ladder.Study(seeds=0, out=tmp_path / "new"))
+    assert list(tmp_path.iterdir()) == []
