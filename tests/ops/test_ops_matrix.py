@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cnn import ops
+from tests.ops import loops
 from tests.ops.drawn import Case, cases, numbers
 
 
@@ -36,15 +37,20 @@ def test_it_is_local_and_depends_on_the_difference_alone() -> None:
 
 
 @given(case=cases(), shared=st.booleans())
-def test_the_dense_layer_of_the_matrix_equals_the_convolution(case: Case, shared: bool) -> None:
-    op = ops.conv if shared else ops.conv_local
+def test_the_linear_layer_of_the_matrix_is_the_convolution(case: Case, shared: bool) -> None:
     x, kernel = case.x(), case.kernel(*(() if shared else case.at.out))
-
-    def both(x, kernel):  # type: ignore[no-untyped-def]
-        matrix = ops.conv_matrix(kernel, x.shape[1:], **case.arguments)
-        return matrix, ops.dense_spatial(x, matrix), op(x, kernel, **case.arguments)
-
-    matrix, dense, y = jax.jit(both)(x, kernel)
-    assert_array_equal(dense, y)
+    matrix = jax.jit(lambda kernel: ops.conv_matrix(kernel, x.shape[1:], **case.arguments))(kernel)
+    expected = loops.conv(
+        x, lambda p: kernel if shared else kernel[p], case.at, case.mode, case.groups
+    )
+    assert matrix.shape == x.shape[1:] + expected.shape[1:]
     flat = x.reshape(len(x), -1) @ np.asarray(matrix).reshape(math.prod(x.shape[1:]), -1)
-    assert_array_equal(flat.reshape(y.shape), y)
+    assert_array_equal(flat.reshape(expected.shape), expected)
+
+
+def test_it_is_a_kernel_of_dense_spatial() -> None:
+    rng = np.random.default_rng(0)
+    x, kernel = numbers(rng, (2, 4, 5, 2)), numbers(rng, (3, 2, 2, 3))
+    options = {"strides": (1, 2), "padding": "FULL", "padding_mode": "reflect"}
+    matrix = ops.conv_matrix(kernel, x.shape[1:], **options)
+    assert_array_equal(ops.dense_spatial(x, matrix), ops.conv(x, kernel, **options))

@@ -9,24 +9,36 @@ from hypothesis import given
 from numpy.testing import assert_array_equal
 
 from cnn import ops
-from tests.ops.drawn import Case, cases, numbers
+from tests.ops import loops
+from tests.ops.drawn import MODES, Case, cases, numbers
 
 
 @given(case=cases())
-def test_it_is_the_adjoint_of_conv_and_its_input_gradient(case: Case) -> None:
+def test_it_is_the_adjoint_of_conv(case: Case) -> None:
     """⟨conv(x), y⟩ = ⟨x, conv_transpose(y)⟩, exactly: every term is a small whole number."""
     x, kernel = case.x(), case.kernel()
     y = numbers(case.rng, (len(x), *case.at.out, case.c_out))
     size = case.at.size
+    transpose = jax.jit(
+        lambda *arrays: ops.conv_transpose(*arrays, **case.arguments, output_shape=size)
+    )
+    forward = loops.conv(x, lambda p: kernel, case.at, case.mode, case.groups)
+    assert np.vdot(forward, y) == np.vdot(x, transpose(y, kernel))
 
-    def both(x, kernel, y):  # type: ignore[no-untyped-def]
-        forward, backward = jax.vjp(lambda x: ops.conv(x, kernel, **case.arguments), x)
-        transposed = ops.conv_transpose(y, kernel, **case.arguments, output_shape=size)
-        return forward, transposed, backward(y)[0]
 
-    forward, transposed, gradient = jax.jit(both)(x, kernel, y)
-    assert np.vdot(forward, y) == np.vdot(x, transposed)
-    assert_array_equal(transposed, gradient)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("padding", ["VALID", "SAME", "FULL", ((1, 2), (0, 1))])
+def test_it_is_the_input_gradient_of_conv(padding: ops.Padding, mode: ops.PaddingMode) -> None:
+    """The backward pass of a convolution is a convolution."""
+    rng = np.random.default_rng(0)
+    x, kernel = numbers(rng, (2, 6, 7, 2)), numbers(rng, (3, 2, 1, 4))
+    options = {"strides": (2, 1), "dilation": (1, 2), "groups": 2}
+    options |= {"padding": padding, "padding_mode": mode}
+    y, backward = jax.vjp(lambda x: ops.conv(x, kernel, **options), x)
+    slope = numbers(rng, y.shape)
+    assert_array_equal(
+        ops.conv_transpose(slope, kernel, **options, output_shape=(6, 7)), backward(slope)[0]
+    )
 
 
 def test_by_hand() -> None:
