@@ -1,6 +1,6 @@
 """Train any named network on any named data set.
 
-    python -m experiments.train --model lenet5 --data digits --steps 1000 --out runs/digits
+    python -m experiments.train --model cnn1d --data mnist1d --lr 1e-2 --seeds 3 --out runs/a
 
 Several seeds train together; `metrics.jsonl` in the run folder ends with their mean training loss
 and test accuracy (a fraction), and each seed's own. Go on after an interruption with `--resume`.
