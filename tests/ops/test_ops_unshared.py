@@ -35,29 +35,28 @@ def test_a_tiled_layer_by_hand() -> None:
 
 @given(case=cases(), data=st.data())
 def test_tiled_is_the_equation_for_every_period(case: Case, data: st.DataObject) -> None:
-    """Period 1 is `conv`, period = output is `conv_local`, and all between are neither."""
+    """Period 1 is the equation of `conv`; as large as the output, it is that of `conv_local`."""
     out = case.at.out
     drawn = st.tuples(*(st.integers(1, n) for n in out))
     period = data.draw(st.just(out) | st.just((1,) * len(out)) | drawn)
+    op = ops.conv_local if period == out else ops.conv_tiled
     x, kernel, bias = case.x(), case.kernel(*period), case.bias(*period)
 
     def phase(p: loops.Index) -> loops.Index:
         return tuple(i % P for i, P in zip(p, period, strict=True))
 
-    def apply(*arrays: np.ndarray) -> list[jax.Array]:
-        results = [ops.conv_tiled(*arrays, **case.arguments)]
-        if period == out:
-            results.append(ops.conv_local(*arrays, **case.arguments))
-        if set(period) == {1}:
-            shared = (array.reshape(array.shape[len(out) :]) for array in arrays[1:])
-            results.append(ops.conv(x, *shared, **case.arguments))
-        return results
-
+    y = jax.jit(lambda *arrays: op(*arrays, **case.arguments))(x, kernel, bias)
     expected = loops.conv(x, lambda p: kernel[phase(p)], case.at, case.mode, case.groups)
     for p in loops.indices(out):
         expected[:, *p] += bias[phase(p)]
-    for y in jax.jit(apply)(x, kernel, bias):
-        assert_array_equal(y, expected)
+    assert_array_equal(y, expected)
+
+
+def test_period_1_is_conv_and_the_period_of_the_output_is_conv_local() -> None:
+    rng = np.random.default_rng(0)
+    x, one, all_ = (numbers(rng, s) for s in [(2, 5, 2), (1, 3, 2, 4), (3, 3, 2, 4)])
+    assert_array_equal(ops.conv_tiled(x, one), ops.conv(x, one[0]))
+    assert_array_equal(ops.conv_tiled(x, all_), ops.conv_local(x, all_))
 
 
 @pytest.mark.parametrize("op", [ops.conv_tiled, ops.conv_local])
