@@ -70,6 +70,14 @@ def test_mean_pooling_is_a_convolution() -> None:
     )
 
 
+def test_means_of_bfloat16_are_summed_in_float32() -> None:
+    """A bfloat16 sum of ones stops at 256."""
+    x = jnp.ones((1, 1000, 1), jnp.bfloat16)
+    for mean in (ops.avg_pool(x, 1000), ops.adaptive_avg_pool(x, 1), ops.global_avg_pool(x)):
+        assert mean.dtype == jnp.bfloat16
+        assert_array_equal(mean.ravel(), [1])
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values(dilation: int) -> None:
     x = jnp.zeros((1, 6, 1)).at[0, 3].set(-1.0)
@@ -127,6 +135,8 @@ def test_blur_pool_by_hand() -> None:
     assert_array_equal(ops.blur_pool(x).ravel(), [2, 3, 4])
     replicated = ops.blur_pool(x, padding_mode="replicate").ravel()
     assert_array_equal(replicated, [1, 3, 2])
+    x = np.array([0, 4, 0, 8, 0, 6], np.float32)[None, :, None]
+    assert_array_equal(ops.blur_pool(x, window=2).ravel(), [2, 4, 3])  # half a cell after
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 5])
