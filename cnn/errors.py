@@ -14,6 +14,14 @@ class InputError(ValueError):
     """
 
 
+class LayerError(InputError):
+    """Bad input to the layer of a network that is called `layer`, its path among the parameters."""
+
+    def __init__(self, layer: str, message: str) -> None:
+        super().__init__(f"layer {layer}: {message}" if layer else message)
+        self.layer = layer
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them.
 

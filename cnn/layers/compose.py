@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array
 
-from cnn.errors import InputError
+from cnn.errors import InputError, LayerError
 
 
 class Chain(nn.Module):
@@ -48,7 +48,7 @@ class Residual(nn.Module):
         y = call(self.body, x, train)
         if y.shape != skip.shape:
             raise InputError(
-                f"Residual {self.name!r} adds shapes {y.shape} and {skip.shape}: give it a "
+                f"Residual adds shapes {y.shape} and {skip.shape}: give it a "
                 "shortcut that ends in the body's shape"
             )
         return y + skip
@@ -68,7 +68,7 @@ class Branches(nn.Module):
         spatial = {y.shape[:-1] for y in outputs}
         if len(spatial) > 1:
             raise InputError(
-                f"Branches {self.name!r} end in different sizes {sorted(spatial)}: pad them alike"
+                f"Branches end in different sizes {sorted(spatial)}: pad them alike"
             )
         return jnp.concatenate(outputs, axis=-1)
 
@@ -79,8 +79,16 @@ def _own(layer: nn.Module) -> nn.Module:
 
 
 def call(layer: nn.Module, x: Array, train: bool) -> Array:
-    """Apply `layer`, telling it whether this is training if its `__call__` wants to know."""
-    return layer(x, train=train) if _takes_train(type(layer).__call__) else layer(x)
+    """Apply `layer`, telling it whether this is training if its `__call__` wants to know.
+
+    An `InputError` of the layer becomes a `LayerError`, which says which layer it was.
+    """
+    try:
+        return layer(x, train=train) if _takes_train(type(layer).__call__) else layer(x)
+    except LayerError:
+        raise
+    except InputError as error:
+        raise LayerError("/".join(layer.path), str(error)) from error
 
 
 @cache
