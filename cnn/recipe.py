@@ -36,6 +36,8 @@ class Recipe:
     """Number of seeds, `seed`, `seed` + 1, ..., trained together in one program."""
     validate: bool = False
     """Hold the validation part out of training and report on it: the test set is not looked at."""
+    relax_at: int | None = None
+    """Step before which the weights are lifted to a model with less bias, which trains on."""
     log_every: int = 100
     """Steps between two lines of `metrics.jsonl`."""
     checkpoint_every: int = 1000
@@ -61,6 +63,9 @@ class Recipe:
         _need(0 <= self.label_smoothing < 1, self, "label_smoothing", "give 0 or more, below 1")
         _need(self.warmup <= self.steps, self, "warmup", f"give at most steps, {self.steps}")
         _need(self.devices is None or self.devices >= 1, self, "devices", "give 1 or more")
+        if self.relax_at is not None:
+            possible = 0 <= self.relax_at <= self.steps
+            _need(possible, self, "relax_at", f"give 0 to steps, {self.steps}")
         if self.resume and self.overwrite:
             raise InputError("resume and overwrite exclude each other: give one of them")
         if (self.resume or self.overwrite) and self.out is None:

@@ -12,6 +12,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cnn.recipe import Recipe
 from experiments import cli
@@ -27,12 +28,15 @@ class Flags(Recipe):
     """Data set: mnist1d and digits are built in; others by TFDS from `data_dir`."""
     data_dir: Path | None = None
     """Where prepared TFDS sets are."""
+    relax_to: Literal["local", "dense"] = "local"
+    """What convolutions become at `relax_at`: locally connected, or fully."""
 
 
 def main(flags: Flags) -> None:
     """Train as `flags` say, print the result, write the run folder."""
     flags.check()
     from cnn import models
+    from cnn.ablations import densify, unshare
     from cnn.data import load
     from cnn.train import Config, fit
     from experiments.progress import show_steps
@@ -41,7 +45,10 @@ def main(flags: Flags) -> None:
     build = models.by_name(flags.model)
     data = load(flags.data, flags.data_dir)
     recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
-    config = Config(model=build(num_classes=data.num_classes), data=data, **recipe)
+    model = build(num_classes=data.num_classes)
+    relax = {"local": unshare, "dense": densify}[flags.relax_to]
+    relax_to = None if flags.relax_at is None else relax(model)
+    config = Config(model=model, data=data, relax_to=relax_to, **recipe)
     with show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance:
         result = fit(config, on_step=advance)
 

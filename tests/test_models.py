@@ -28,8 +28,8 @@ from cnn.layers import (
     LocalResponseNorm,
     MaxPoolChannels,
     Residual,
+    SeparableConv,
     normalization,
-    separable_conv,
 )
 
 SMALLEST = {
@@ -242,7 +242,7 @@ def test_logits_on_other_sizes(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, size in SMALLEST.items() if size > 1])
 def test_an_input_that_is_too_small_names_the_window(name: str) -> None:
     size = SMALLEST[name] - 1
-    with pytest.raises(InputError, match=r"^window \d+ exceeds padded size \d+ on axis 1") as error:
+    with pytest.raises(InputError, match=r"^layer \S+: window \d+ exceeds padded") as error:
         output_shape(models.by_name(name)(), 1, size, size, 3)
     assert "\n" not in str(error.value)
 
@@ -414,15 +414,15 @@ def test_full_conv_sees_a_corner_with_every_weight(padding: str | int, seen: int
 def test_separable_conv_is_depthwise_then_pointwise() -> None:
     # The lecture's example: 3×3, 16 → 32 channels, 4,608 weights against 656.
     whole = Conv(32, (3, 3), use_bias=False)
-    factored = separable_conv(16, 32, (3, 3), use_bias=False)
+    factored = SeparableConv(32, (3, 3), use_bias=False)
     assert parameters(whole, 8, 16) == 4608
     assert parameters(factored, 8, 16) == 656
 
     x = random_image(2, 5, 6, 2)
-    layer = separable_conv(2, 3, (3, 3), strides=2, padding="SAME", multiplier=2)
+    layer = SeparableConv(3, (3, 3), strides=2, padding="SAME", multiplier=2)
     variables = random_variables(layer, x)
-    depthwise = np.array(variables["params"]["layers_0"]["kernel"])
-    pointwise = np.array(variables["params"]["layers_1"]["kernel"])[0, 0]
+    depthwise = np.array(variables["params"]["depthwise_kernel"])
+    pointwise = np.array(variables["params"]["pointwise_kernel"])
     padded = np.pad(x, ((0, 0), (1, 1), (0, 1), (0, 0)))  # 5 → 3 and 6 → 3 windows of stride 2
     expected = np.zeros((2, 3, 3, 3))
     for b, i, j in np.ndindex(2, 3, 3):
@@ -430,7 +430,7 @@ def test_separable_conv_is_depthwise_then_pointwise() -> None:
         inner = [(patch[..., m // 2] * depthwise[..., 0, m]).sum() for m in range(4)]
         expected[b, i, j] = np.array(inner) @ pointwise
     np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
-    assert output_shape(separable_conv(2, 3, 3), 1, 9, 2) == (1, 7, 3)
+    assert output_shape(SeparableConv(3, 3), 1, 9, 2) == (1, 7, 3)
 
 
 def test_local_response_norm_by_loops() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,27 @@ from cnn.data.dataset import Dataset, Split, rank_in_class
 from cnn.errors import InputError
 
 
-def permutation(positions: int, seed: int) -> Int[np.ndarray, " positions"]:
-    """Return a permutation of `positions` spatial positions that only the seed decides."""
-    return np.random.default_rng(seed).permutation(positions)
+def permutation(
+    size: int | Sequence[int], seed: int, block: int = 1
+) -> Int[np.ndarray, " positions"]:
+    """Return a permutation, which only the seed decides, of the positions of a map of `size`.
+
+    With a `block` larger than 1, blocks of so many positions per axis move as a whole: the larger
+    they are the less is lost, from every neighbourhood to, at the whole map, none.
+    Raises `InputError` where the block does not divide every axis.
+    """
+    sizes = [size] if isinstance(size, int) else list(size)
+    if block < 1 or any(n % block for n in sizes):
+        raise InputError(f"block {block} does not divide the size {size}: choose a divisor")
+    counts = [n // block for n in sizes]
+    moved = np.random.default_rng(seed).permutation(math.prod(counts))
+    # Axes (block row, row within) of each spatial axis, so that whole blocks can change places.
+    split = np.arange(math.prod(sizes)).reshape([n for c in counts for n in (c, block)])
+    outer, inner = range(0, split.ndim, 2), range(1, split.ndim, 2)
+    blocks = split.transpose(*outer, *inner).reshape(len(moved), -1)[moved]
+    back = blocks.reshape(*counts, *[block] * len(counts))
+    order = [axis for i in range(len(counts)) for axis in (i, len(counts) + i)]
+    return back.transpose(order).reshape(-1)
 
 
 def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:

@@ -35,8 +35,15 @@ from cnn.layers.pooling import (
     MaxPool,
     MaxPoolChannels,
 )
-from cnn.layers.separable import separable_conv
-from cnn.layers.windowed import Conv, ConvLocal, ConvTiled, DenseSpatial, Windowed
+from cnn.layers.positions import Permute
+from cnn.layers.windowed import (
+    Conv,
+    ConvLocal,
+    ConvTiled,
+    DenseSpatial,
+    SeparableConv,
+    Windowed,
+)
 
 __all__ = [
     "GELU",
@@ -61,12 +68,13 @@ __all__ = [
     "MaxPool",
     "MaxPoolChannels",
     "Norm",
+    "Permute",
     "ReLU",
     "Residual",
+    "SeparableConv",
     "Sigmoid",
     "Tanh",
     "Windowed",
     "call",
     "normalization",
-    "separable_conv",
 ]

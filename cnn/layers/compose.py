@@ -67,9 +67,7 @@ class Branches(nn.Module):
         outputs = [call(branch, x, train) for branch in self.branches]
         spatial = {y.shape[:-1] for y in outputs}
         if len(spatial) > 1:
-            raise InputError(
-                f"Branches end in different sizes {sorted(spatial)}: pad them alike"
-            )
+            raise InputError(f"Branches end in different sizes {sorted(spatial)}: pad them alike")
         return jnp.concatenate(outputs, axis=-1)
 
 

@@ -40,15 +40,9 @@ class Windowed(nn.Module):
             )
         return ops.per_axis(self.window, x.ndim - 2, "window")
 
-    def _out_spatial(self, x: Array) -> tuple[int, ...]:
-        rank = x.ndim - 2
-        return ops.output_size(
-            x.shape[1:-1],
-            self._window(x),
-            ops.per_axis(self.strides, rank, "strides"),
-            self.padding,
-            ops.per_axis(self.dilation, rank, "dilation"),
-        )
+    def _placed(self, x: Array) -> ops.Placement:
+        window = self._window(x)
+        return ops.place(x.shape[1:-1], window, self.strides, self.padding, self.dilation)
 
     def _channels(self, x: Array) -> tuple[int, int]:
         c_in = x.shape[-1]
@@ -62,9 +56,10 @@ class Windowed(nn.Module):
     def _weights(
         self, kernel: tuple[int, ...], bias: tuple[int, ...], fan_in: int
     ) -> tuple[Array, Array | None]:
-        w = self.param("kernel", normal(self.gain, fan_in), kernel)
-        b = self.param("bias", nn.initializers.zeros_init(), bias) if self.use_bias else None
-        return w, b
+        return self.param("kernel", normal(self.gain, fan_in), kernel), self._bias(bias)
+
+    def _bias(self, shape: tuple[int, ...]) -> Array | None:
+        return self.param("bias", nn.initializers.zeros_init(), shape) if self.use_bias else None
 
     def _convolve(self, op: Callable[..., Array], x: Array, positions: tuple[int, ...]) -> Array:
         """Apply `op` with a kernel whose first axes are `positions`: where it is not shared."""
@@ -115,7 +110,7 @@ class ConvLocal(Windowed):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
-        return self._convolve(ops.conv_local, x, self._out_spatial(x))
+        return self._convolve(ops.conv_local, x, self._placed(x).out)
 
 
 class DenseSpatial(Windowed):
@@ -124,17 +119,60 @@ class DenseSpatial(Windowed):
     Kernel `(*in_spatial, c_in, *out_spatial, features)`, the fourth-order tensor from which a
     convolution is derived (Zhang et al., Dive into Deep Learning, eq. 7.1.1), bias
     `(*out_spatial, features)`. The windowed fields only say how large the output map is: as large
-    as that of the convolution with the same fields. `groups` must be 1, `padding_mode` "zeros".
+    as that of the convolution with the same fields. With a `radius` Δ, an output position keeps
+    the weights to the inputs at most Δ from the centre of that convolution's window (eq. 7.1.3:
+    [H]_i,j for |a|, |b| ≤ Δ), the others count as zero: locality without a convolution.
+    `groups` must be 1, `padding_mode` "zeros", or "circular" to measure the distance around.
     """
+
+    radius: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
-        if self.groups != 1 or self.padding_mode != "zeros":
+        if self.groups != 1 or self.padding_mode not in ("zeros", "circular"):
             raise InputError(
                 f"groups {self.groups} and padding_mode {self.padding_mode!r} mean nothing to "
                 "DenseSpatial, which sees the whole input: leave them out"
             )
-        fan_in = math.prod(x.shape[1:])
-        out = (*self._out_spatial(x), self.features)
+        at = self._placed(x)
+        sees = ops.within(at, self.radius, self.padding_mode)
+        fan_in = max(math.prod(int(axis.sum(0).max()) for axis in sees), 1) * x.shape[-1]
+        out = (*at.out, self.features)
         kernel, bias = self._weights((*x.shape[1:], *out), out, fan_in)
+        if self.radius is not None:
+            kernel = kernel * ops.outer(sees, kernel.dtype)
         return ops.dense_spatial(x, kernel, bias)
+
+
+class SeparableConv(Windowed):
+    """A convolution factored into space and channels: depthwise, then pointwise (Chollet 2017).
+
+    `multiplier` m filters per input channel, `depthwise_kernel` `(*window, 1, c_in · m)`, then a
+    mixture of the channels, `pointwise_kernel` `(c_in · m, features)`: with a window of k×k it has
+    k²·c_in·m + c_in·m·features weights where `Conv` has k²·c_in·features. Nothing stands between
+    the two, so there is one bias, and the depthwise kernel starts without the gain for a ReLU.
+    `groups` must be 1.
+    """
+
+    multiplier: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
+        if self.groups != 1:
+            raise InputError(
+                f"groups {self.groups} mean nothing to SeparableConv, in which every channel is a "
+                "group: leave them out"
+            )
+        window, inner = self._window(x), x.shape[-1] * self.multiplier
+        depthwise = normal(1.0, math.prod(window))
+        pointwise = normal(self.gain, inner)
+        return ops.separable_conv(
+            x,
+            self.param("depthwise_kernel", depthwise, (*window, 1, inner)),
+            self.param("pointwise_kernel", pointwise, (inner, self.features)),
+            self._bias((self.features,)),
+            strides=self.strides,
+            padding=self.padding,
+            padding_mode=self.padding_mode,
+            dilation=self.dilation,
+        )

@@ -9,14 +9,13 @@ from flax import linen as nn
 
 from cnn.layers import (
     Chain,
+    Conv,
     Dense,
     GlobalAvgPool,
     MaxPool,
     Norm,
     ReLU,
     Residual,
-    normalization,
-    separable_conv,
 )
 from cnn.models.blocks import conv, scaled
 
@@ -64,8 +63,9 @@ def xception(
     c1, c2, c3, c4, c5, c6, c7 = (scaled(c, width) for c in (64, 128, 256, 728, 1024, 1536, 2048))
 
     def separable(c_in: int, c_out: int) -> tuple[nn.Module, ...]:
-        layer = separable_conv(c_in, c_out, (3, 3), padding="SAME", use_bias=norm == "none")
-        return layer, *normalization(norm, c_out)
+        # Nothing stands between the two, so the first has no bias, and no gain for a ReLU.
+        first = Conv(c_in, (3, 3), padding="SAME", groups=c_in, use_bias=False, gain=1.0)
+        return first, *conv(c_out, 1, norm=norm)
 
     def units(*channels: int) -> Chain:
         pairs = itertools.pairwise(channels)

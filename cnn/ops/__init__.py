@@ -4,7 +4,7 @@ from cnn.ops import filters
 from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
-from cnn.ops.matrix import conv_matrix
+from cnn.ops.matrix import conv_matrix, outer, within
 from cnn.ops.pool import (
     avg_pool,
     blur_pool,
@@ -18,6 +18,7 @@ from cnn.ops.transpose import conv_transpose
 from cnn.ops.unshared import conv_local, conv_tiled, dense_spatial, patches
 from cnn.ops.window import (
     Padding,
+    Pairs,
     Placement,
     Size,
     per_axis,
@@ -28,6 +29,7 @@ from cnn.ops.window import (
 __all__ = [
     "Padding",
     "PaddingMode",
+    "Pairs",
     "Placement",
     "Size",
     "adaptive_avg_pool",
@@ -48,6 +50,7 @@ __all__ = [
     "input_size",
     "max_pool",
     "max_pool_channels",
+    "outer",
     "output_size",
     "pad",
     "patches",
@@ -56,4 +59,5 @@ __all__ = [
     "pointwise_conv",
     "resolve_padding",
     "separable_conv",
+    "within",
 ]

@@ -32,13 +32,14 @@ _NUMPY: dict[PaddingMode, Literal["constant", "reflect", "edge", "wrap"]] = {
 def pad(
     x: Shaped[Array, "batch *spatial c"], pairs: Pairs, mode: PaddingMode = "zeros"
 ) -> Shaped[Array, "batch *padded c"]:
-    """Add `pairs` of cells (before, after) to the spatial axes of `x`.
+    """Add `pairs` of cells (before, after) to the spatial axes of `x`; negative ones take away.
 
     Raises `InputError` for an unknown mode, and where the input is too small to be mirrored
     (padding beyond size − 1) or wrapped around (padding beyond size).
     """
     _check(x.shape[1:-1], pairs, mode)
-    return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=_NUMPY[mode])
+    x = jnp.pad(x, ((0, 0), *_added(pairs), (0, 0)), mode=_NUMPY[mode])
+    return x[(slice(None), *_kept(pairs))]
 
 
 def sources(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> list[np.ndarray]:
@@ -48,7 +49,16 @@ def sources(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> list[np.n
     """
     _check(size, pairs, mode)
     counted = [np.arange(1, n + 1) for n in size]  # from 1, so that a padded 0 becomes −1
-    return [np.pad(n, p, _NUMPY[mode]) - 1 for n, p in zip(counted, pairs, strict=True)]
+    padded = [np.pad(n, p, _NUMPY[mode]) - 1 for n, p in zip(counted, _added(pairs), strict=True)]
+    return [n[kept] for n, kept in zip(padded, _kept(pairs), strict=True)]
+
+
+def _added(pairs: Pairs) -> Pairs:
+    return tuple((max(lo, 0), max(hi, 0)) for lo, hi in pairs)
+
+
+def _kept(pairs: Pairs) -> list[slice]:
+    return [slice(max(-lo, 0), min(hi, 0) or None) for lo, hi in pairs]
 
 
 def _check(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> None:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from cnn.errors import InputError
 from cnn.ops.border import PaddingMode, sources
 from cnn.ops.checks import check_kernel, floats
 from cnn.ops.window import Padding, Placement, Size, place
@@ -47,15 +48,15 @@ def conv_matrix(
     check_kernel((1, *input_shape), kernel.shape, groups, positions)
     size, window = tuple(input_shape[:-1]), kernel.shape[positions:-2]
     at = place(size, window, strides, padding, dilation)
-    each = [s.astype(kernel.dtype) for s in incidence(at, padding_mode)]
+    each = [jnp.asarray(s, kernel.dtype) for s in incidence(at, padding_mode)]
     i, p, a = "ijk"[:rank], "pqr"[:rank], "abc"[:rank]
     sums = ",".join(map("".join, zip(i, p, a, strict=True)))
     shared = f"{p[:positions]}{a}mo"
     return jnp.einsum(f"{sums},{shared}->{i}m{p}o", *each, _ungroup(kernel, groups))
 
 
-def incidence(at: Placement, padding_mode: PaddingMode) -> list[Float[Array, "size out window"]]:
-    """Return S of each axis: 1 where the tap of a window sees the position, else 0."""
+def incidence(at: Placement, padding_mode: PaddingMode) -> list[Bool[np.ndarray, "n out window"]]:
+    """Return S of each axis: whether the tap of a window sees the position, of the n there are."""
     each = []
     for cells, n, k, s, r, out in zip(
         sources(at.size, at.pairs, padding_mode),
@@ -67,8 +68,36 @@ def incidence(at: Placement, padding_mode: PaddingMode) -> list[Float[Array, "si
         strict=True,
     ):
         seen = cells[np.arange(out)[:, None] * s + np.arange(k) * r]
-        each.append(jnp.asarray(seen == np.arange(n)[:, None, None], jnp.float32))
+        each.append(seen == np.arange(n)[:, None, None])
     return each
+
+
+def within(
+    at: Placement, radius: int | None, padding_mode: PaddingMode
+) -> list[Bool[np.ndarray, "n out"]]:
+    """Return, for each axis, which positions are at most `radius` from the centre of each window.
+
+    All are for no radius. The centre of an even window lies between two positions. With
+    `padding_mode` "circular" the distance is taken around the border.
+    Raises `InputError` for a negative radius.
+    """
+    if radius is not None and radius < 0:
+        raise InputError(f"radius {radius} cannot be: give 0 or more, or None for no limit")
+    each = []
+    for n, k, s, (lo, _), r, out in zip(*at, at.out, strict=True):
+        distance = np.abs(np.arange(n)[:, None] - (np.arange(out) * s - lo + r * (k - 1) / 2))
+        if padding_mode == "circular":
+            distance = np.minimum(distance % n, -distance % n)
+        each.append(distance <= (np.inf if radius is None else radius))
+    return each
+
+
+def outer(sees: list[np.ndarray], dtype: jnp.dtype) -> Float[Array, "*in_spatial one *out one"]:
+    """Return the product over the axes of 0/1 arrays `(size, out)`, shaped as a dense kernel's."""
+    i, p = "ijk"[: len(sees)], "pqr"[: len(sees)]
+    axes = [jnp.asarray(axis, dtype) for axis in sees]
+    whole = jnp.einsum(",".join(map("".join, zip(i, p, strict=True))) + f"->{i}{p}", *axes)
+    return jnp.expand_dims(whole, (len(sees), -1))
 
 
 def _ungroup(

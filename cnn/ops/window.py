@@ -10,6 +10,7 @@ d = (k − 1) · dilation + 1 positions, and fits out = ⌊(n + lo + hi − d) /
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -30,7 +31,7 @@ Padding = Literal["VALID", "SAME", "SAME_LOWER", "FULL"] | int | Sequence[int | 
 - `"SAME_LOWER"`: the same with the odd cell before (the textbooks' ⌈p / 2⌉ on top).
 - `"FULL"`: wherever they touch the input (d − 1 on both sides).
 - an int for all sides of all axes, or a sequence with one int, or one pair (before, after), per
-  axis. For one axis a pair is written `((1, 2),)`.
+  axis. For one axis a pair is written `((1, 2),)`. A negative number in a pair takes cells away.
 """
 
 
@@ -86,7 +87,7 @@ def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
     return tuple((k - 1) * r + 1 for k, r in zip(window, dilation, strict=True))
 
 
-def per_axis(value: Size, rank: int, name: str, least: int = 1) -> tuple[int, ...]:
+def per_axis(value: Size, rank: int, name: str, least: float = 1) -> tuple[int, ...]:
     """Return `value` as one int for each of `rank` spatial axes.
 
     Raises `InputError` calling it `name` if it is not an int or `rank` ints, all at least `least`.
@@ -144,5 +145,5 @@ def resolve_padding(
     sides = [p if isinstance(p, Sequence) else (p, p) for p in padding]
     if any(len(pair) != 2 for pair in sides):
         raise InputError(f"padding {padding!r} is not one int or pair (before, after) per axis")
-    los, his = (per_axis(side, rank, "padding", least=0) for side in zip(*sides, strict=True))
+    los, his = (per_axis(side, rank, "padding", -math.inf) for side in zip(*sides, strict=True))
     return tuple(zip(los, his, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,11 @@ class Checkpoints:
         if not saved:
             raise RuntimeError(f"the checkpoint of step {step} was not written")
 
-    def restore(self, like: States) -> tuple[int, States] | None:
+    def restore(self, like: Callable[[int], States]) -> tuple[int, States] | None:
         """Return the newest `(step, states)`, or None where there is no checkpoint.
 
-        `like` gives shapes, dtypes and placement. Raises `InputError` with the first differences
-        if the checkpoint belongs to another model, recipe or data set.
+        `like(step)` gives shapes, dtypes and placement. Raises `InputError` with the first
+        differences if the checkpoint belongs to another model, recipe or data set.
         """
         step = self._manager.latest_step()
         if step is None:
@@ -61,7 +61,7 @@ class Checkpoints:
                 f"the checkpoint of step {step} is of another run: {'; '.join(other[:3])}{more}: "
                 "resume with the settings it was made with, or choose another folder"
             )
-        target = jax.tree.map(_abstract, _raw_keys(like))
+        target = jax.tree.map(_abstract, _raw_keys(like(step)))
         restored = self._manager.restore(
             step, args=args.Composite(states=args.StandardRestore(target))
         )

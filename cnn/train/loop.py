@@ -21,6 +21,7 @@ from cnn.train import batches, records
 from cnn.train.checkpoints import Checkpoints, open_checkpoints
 from cnn.train.population import States
 from cnn.train.programs import Programs, programs
+from cnn.train.relax import relax
 from cnn.train.step import Batch
 
 BLOCK_EVERY = 20
@@ -29,15 +30,32 @@ BLOCK_EVERY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Recipe):
-    """A training run: a model value, a data set, and the recipe."""
+    """A training run: a model value, a data set, and the recipe.
+
+    With `relax_at`, training goes on with `relax_to` from that step: `model` with less bias.
+    """
 
     model: nn.Module
     data: Dataset
+    relax_to: nn.Module | None = None
 
     @property
     def seed_range(self) -> range:
         """The seeds that train together."""
         return range(self.seed, self.seed + self.seeds)
+
+    @property
+    def stages(self) -> list[tuple[nn.Module, int]]:
+        """The models that train one after the other, each with the step it trains until."""
+        if self.relax_at is None or self.relax_to is None:
+            return [(self.model, self.steps)]
+        return [(self.model, self.relax_at), (self.relax_to, self.steps)]
+
+    def check(self) -> None:
+        """Raise `InputError` for the first field whose value cannot be."""
+        super().check()
+        if (self.relax_at is None) != (self.relax_to is None):
+            raise InputError("relax_at and relax_to need each other: give both, or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +83,34 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
     began = time.perf_counter()
     config.check()
     data = config.data.held_out() if config.validate else config.data
-    parameters = check_model(config.model, data)
-    program = programs(config.model, config, data.input_shape)
-    check_batch(config, len(data.train.y), program.devices.number)
+    parameters = [check_model(model, data) for model, _ in config.stages][-1]
+    stages = [(programs(m, config, data.input_shape), until) for m, until in config.stages]
+    (first, _), (last, _) = stages[0], stages[-1]
+    check_batch(config, len(data.train.y), first.devices.number)
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
-    states: States = tuple(program.init(seed) for seed in config.seed_range)
+    states: States = tuple(first.init(seed) for seed in config.seed_range)
     with ExitStack() as stack:
         start, checkpoints = 0, None
         if config.out is not None:
             start, states, checkpoints = open_run(config, data, states, stack)
-        states = program.devices.replicate(states)
-        for event in train(config, data.train, program, states, start):
-            states = event.states
-            if checkpoints is not None:
-                write(config, event, checkpoints, program)
-            if on_step is not None:
-                on_step(event.advanced)
-        on_train = evaluate(config, program, states, data.train)
-        on_test = evaluate(config, program, states, data.test)
+        for program, until in stages:
+            if start > until:
+                continue
+            if program is not first and start == config.relax_at:
+                states = _relaxed(config, data, states)
+            states = program.devices.replicate(states)
+            for event in train(config, data.train, program, states, start, until):
+                states = event.states
+                if checkpoints is not None:
+                    write(config, event, checkpoints, program)
+                if on_step is not None:
+                    on_step(event.advanced)
+            start, states = until, program.devices.one(states)
+        states = last.devices.replicate(states)
+        on_train = evaluate(config, last, states, data.train)
+        on_test = evaluate(config, last, states, data.test)
     result = Result(
         steps=config.steps,
         seeds=tuple(config.seed_range),
@@ -94,11 +120,17 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
         test_loss=on_test["loss"],
         test_accuracy=on_test["accuracy"],
         seconds=time.perf_counter() - began,
-        states=program.devices.one(states),
+        states=last.devices.one(states),
     )
     if config.out is not None:
         records.append(config.out / records.METRICS, final_record(result, config.validate))
     return result
+
+
+def _relaxed(config: Config, data: Dataset, states: States) -> States:
+    if config.relax_to is None:
+        raise ValueError("a run without relax_to has nothing to relax to")
+    return tuple(relax(s, config.model, config.relax_to, data.input_shape) for s in states)
 
 
 def check_batch(config: Config, examples: int, devices: int) -> None:
@@ -147,13 +179,19 @@ def open_run(
         raise ValueError("a run without a folder cannot be opened")
     whose = {
         "model": to_spec(config.model),
+        "relax_to": config.relax_to and to_spec(config.relax_to),
         "data": {"name": data.name, "train": len(data.train.y), "shape": list(data.input_shape)},
         "recipe": identity(config),
     }
     records.open_folder(config.out, whose, config.overwrite)
     folder = config.out / records.CHECKPOINTS
     checkpoints = stack.enter_context(open_checkpoints(folder, whose))
-    start, states = (config.resume and checkpoints.restore(states)) or (0, states)
+
+    def like(step: int) -> States:
+        relaxed = config.relax_at is not None and step > config.relax_at
+        return _relaxed(config, data, states) if relaxed else states
+
+    start, states = (config.resume and checkpoints.restore(like)) or (0, states)
     if start > config.steps:
         raise InputError(
             f"steps {config.steps} is behind the checkpoint of step {start}: give {start} or more"
@@ -190,20 +228,20 @@ def is_due(step: int, every: int, config: Config) -> bool:
 
 
 def train(
-    config: Config, split: Split, program: Programs, states: States, start: int
+    config: Config, split: Split, program: Programs, states: States, start: int, until: int
 ) -> Iterator[Event]:
-    """Train from step `start` to `config.steps`, yielding after every call of the program."""
+    """Train from step `start` to `until`, yielding after every call of the program."""
     data = program.devices.replicate(_whole(split))
     every = (config.log_every, config.checkpoint_every)
     history = []
     at = start
-    while at < config.steps:
-        length = min(program.chunk, config.steps - at, *(n - at % n for n in every))
+    while at < until:
+        length = min(program.chunk, until - at, *(n - at % n for n in every))
         rows = batches.chunk_rows(len(split.y), config.batch_size, config.seed_range, at, length)
         states, metrics = program.run(states, data, program.devices.split(rows))
         at += length
         history.append(program.devices.one(metrics))
-        due = is_due(at, config.log_every, config)
+        due = is_due(at, config.log_every, config) or at == until
         if due or len(history) % BLOCK_EVERY == 0:
             jax.block_until_ready(metrics)
         yield Event(at, length, states, _mean(history) if due else None)

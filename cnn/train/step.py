@@ -51,7 +51,7 @@ def learning_rate(recipe: Recipe) -> optax.Schedule:
 
 
 def _is_kernel(params: Tree) -> Tree:
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
 def cross_entropy(

@@ -60,7 +60,7 @@ def cases(draw: st.DrawFn, modes: list[str] = MODES) -> Case:
     dilation, each_dilation = per_axis(2)
     spans = [(k - 1) * r + 1 for k, r in zip(window, each_dilation, strict=True)]
     mode = draw(st.sampled_from(modes))
-    pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    pair = st.tuples(st.integers(-1, 2), st.integers(-1, 2))
     padding = draw(
         st.sampled_from(["VALID", "SAME", "SAME_LOWER", "FULL"])
         | st.integers(0, 2)

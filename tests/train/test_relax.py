@@ -1,0 +1,132 @@
+"""A constraint relaxed in the middle of training: nothing else changes at that step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnn.ablations import densify, lift, unshare
+from cnn.errors import InputError
+from cnn.layers import Chain, Conv
+from cnn.train import fit
+from cnn.train.relax import relax
+from cnn.train.state import TrainState, init_state
+from tests.small import assert_same, config, model
+
+SHAPE = (12, 1)
+LOCAL, DENSE = unshare(model()), densify(model())
+
+
+def trained(tx: optax.GradientTransformation, steps: int = 3) -> TrainState:
+    """A state with moments in it: some steps on random gradients."""
+    state = init_state(model(), tx, SHAPE, 0)
+    for step in range(steps):
+        keys = jax.random.split(jax.random.key(step), len(jax.tree.leaves(state.params)))
+        leaves, structure = jax.tree.flatten(state.params)
+        draws = [jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
+        updates, opt_state = tx.update(
+            jax.tree.unflatten(structure, draws), state.opt_state, state.params
+        )
+        state = state.replace(
+            params=optax.apply_updates(state.params, updates), opt_state=opt_state
+        )
+    return state
+
+
+def test_the_function_is_unchanged_and_the_rest_of_the_state_too() -> None:
+    state = trained(optax.adam(1e-2))
+    x = jax.random.normal(jax.random.key(5), (4, *SHAPE))
+    for target in (LOCAL, DENSE):
+        relaxed = relax(state, model(), target, SHAPE)
+        before, after = model().apply(state.variables, x), target.apply(relaxed.variables, x)
+        np.testing.assert_allclose(after, before, atol=1e-5)
+        assert_same(relaxed.opt_state[0].count, state.opt_state[0].count)
+        assert_same(
+            (relaxed.step, jax.random.key_data(relaxed.key)),
+            (state.step, jax.random.key_data(state.key)),
+        )
+
+
+def test_gradients_are_shared_out_among_the_copies() -> None:
+    """Three taps at three positions without padding: each has three copies; Adam's ratio stays."""
+    source = Chain((Conv(1, (3,), use_bias=False),))
+    target = unshare(source)
+    state = init_state(source, optax.adam(1e-2), (5, 1), 0)
+    moments = state.opt_state[0]._replace(
+        mu={"layers_0": {"kernel": jnp.array([3.0, 6, 9]).reshape(3, 1, 1)}},
+        nu={"layers_0": {"kernel": jnp.array([9.0, 18, 27]).reshape(3, 1, 1)}},
+    )
+    state = state.replace(opt_state=(moments, *state.opt_state[1:]))
+    relaxed = relax(state, source, target, (5, 1)).opt_state[0]
+    np.testing.assert_allclose(relaxed.mu["layers_0"]["kernel"][..., 0, 0], [[1, 2, 3]] * 3)
+    np.testing.assert_allclose(relaxed.nu["layers_0"]["kernel"][..., 0, 0], [[1, 2, 3]] * 3)
+
+    dense = relax(state, source, densify(source), (5, 1)).opt_state[0]
+    diagonals = [[1, 0, 0], [2, 1, 0], [3, 2, 1], [0, 3, 2], [0, 0, 3]]
+    np.testing.assert_allclose(dense.mu["layers_0"]["kernel"][:, 0, :, 0], diagonals)
+    filled = np.where(np.array(diagonals) == 0, 2, diagonals)  # 2 is the mean of those that were
+    np.testing.assert_allclose(dense.nu["layers_0"]["kernel"][:, 0, :, 0], filled)
+
+
+def test_momentum_is_lifted_as_a_gradient_is() -> None:
+    state = trained(optax.sgd(1e-2, momentum=0.9))
+    relaxed = relax(state, model(), LOCAL, SHAPE)
+    kernel = state.opt_state[0].trace["layers_0"]["kernel"]
+    lifted = relaxed.opt_state[0].trace["layers_0"]["kernel"]
+    np.testing.assert_allclose(lifted, jnp.broadcast_to(kernel / 10, lifted.shape), rtol=1e-6)
+
+
+def test_a_run_relaxed_at_its_end_is_the_run_lifted(tmp_path: Path) -> None:
+    plain = fit(config(seeds=2))
+    at_end = fit(config(seeds=2, relax_at=20, relax_to=LOCAL))
+    for a, b in zip(plain.states, at_end.states, strict=True):
+        lifted = lift({"params": a.params}, model(), LOCAL, SHAPE)["params"]
+        assert_same(lifted, b.params)
+    np.testing.assert_allclose(at_end.test_loss, plain.test_loss, atol=1e-5)
+    assert at_end.parameters == 10 * (3 * 4 + 4) + 10 > plain.parameters
+
+
+@pytest.mark.parametrize("until", [6, 10, 14])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, until: int) -> None:
+    """Interrupted before, at, and after the step at which it relaxes."""
+    fields = {"relax_at": 10, "relax_to": DENSE, "checkpoint_every": 2}
+    whole = fit(config(**fields))
+    with pytest.raises(KeyboardInterrupt):
+        fit(config(tmp_path, **fields), on_step=_stop_after(until))
+    resumed = fit(config(tmp_path, **fields, resume=True))
+    assert_same(
+        [(s.params, s.opt_state) for s in whole.states],
+        [(s.params, s.opt_state) for s in resumed.states],
+    )
+
+
+def _stop_after(steps: int):  # type: ignore[no-untyped-def]
+    done = 0
+
+    def on_step(advanced: int) -> None:
+        nonlocal done
+        done += advanced
+        if done > steps:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+def test_relaxing_sets_the_weights_free() -> None:
+    result = fit(config(relax_at=10, relax_to=LOCAL))
+    kernel = result.states[0].params["layers_0"]["kernel"]
+    assert float(jnp.abs(kernel - kernel[:1]).max()) > 1e-3
+
+
+def test_both_or_neither() -> None:
+    with pytest.raises(InputError, match="relax_at and relax_to need each other"):
+        fit(config(relax_at=3))
+    with pytest.raises(InputError, match="relax_at 21 cannot be: give 0 to steps, 20"):
+        fit(config(relax_at=21, relax_to=LOCAL))
+    with pytest.raises(InputError, match="layer layers_0: not on one ladder"):
+        fit(config(relax_at=3, relax_to=model(features=5)))
