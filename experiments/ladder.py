@@ -19,29 +19,28 @@ uses locality loses then is what locality was worth.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from experiments import cli
+from experiments import cli, study
 
 if TYPE_CHECKING:
     from flax import linen as nn
     from matplotlib.figure import Figure
 
     from cnn.data import Dataset
-    from cnn.train import Config, Result
+    from cnn.train import Config
     from experiments.report import Table
+    from experiments.study import Name, Outcome, Story
 
 QUESTION = "What are locality and weight sharing worth?"
-Point = tuple[str, str]
-"""A rung and an order of the positions."""
-PUBLISHED: dict[Point, float] = {
+HYPOTHESIS = (
+    "test accuracy falls with each bias that is taken away, and on permuted positions, where the "
+    "biases are wrong, it does not."
+)
+PUBLISHED: dict[Name, float] = {
     ("conv", "ordered"): 0.94,
     ("mlp", "ordered"): 0.68,
     ("logistic", "ordered"): 0.32,
@@ -53,27 +52,11 @@ PUBLISHED: dict[Point, float] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
-    """What is kept on every rung."""
+class Study(study.Settings):
+    """What is kept on every rung. (The published protocol has 6,000 steps at 1e-2.)"""
 
-    steps: int = 2000
-    """Optimizer steps of every run (the published protocol has 6,000)."""
-    batch_size: int = 100
-    """Examples per step."""
-    lr: float = 2e-2
-    """Largest learning rate of Adam."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate over the steps."""
-    weight_decay: float = 0.0
-    """Decoupled decay of the kernels."""
-    seed: int = 0
-    """First seed."""
-    seeds: int = 5
-    """Seeds per rung; a seed has the same data order on every rung."""
     permute: bool = False
     """Run the permuted half of the study alone."""
-    validate: bool = False
-    """Train without the validation part and report on it: for choosing, instead of the test set."""
     out: Path = Path("results/ladder")
     """Folder for results.jsonl, ladder.png, ladder.svg and report.html."""
 
@@ -102,62 +85,20 @@ def orders(data: Dataset, permuted_alone: bool) -> dict[str, Dataset]:
     return {"permuted": shuffled} if permuted_alone else {"ordered": data, "permuted": shuffled}
 
 
-def configs(study: Study) -> dict[Point, Config]:
+def points(settings: Study) -> dict[Name, Config]:
     """Return every point of the study: a model, data, and one recipe for all."""
     from cnn.data import load
     from cnn.train import Config
 
-    kept = dataclasses.asdict(study)
-    del kept["permute"], kept["out"]
-    data = orders(load("mnist1d"), study.permute)
+    data = orders(load("mnist1d"), settings.permute)
     return {
-        (rung, order): Config(model=model, data=arrays, **kept)
+        (rung, order): Config(model=model, data=arrays, **settings.recipe())
         for order, arrays in data.items()
         for rung, model in rungs().items()
     }
 
 
-def train_all(points: dict[Point, Config], on_step: Callable[[int], None]) -> dict[Point, Result]:
-    """Train every point, two at a time on a CPU: a step this small keeps one core busy."""
-    import jax
-
-    from cnn.train import fit
-
-    with ThreadPoolExecutor(2 if jax.default_backend() == "cpu" else 1) as pool:
-        try:
-            runs = {point: pool.submit(fit, config, on_step) for point, config in points.items()}
-            return {point: run.result() for point, run in runs.items()}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def lines(points: dict[Point, Config], results: dict[Point, Result]) -> str:
-    """Return one line of JSON for every point and seed; accuracies are fractions."""
-    from cnn.recipe import identity
-    from cnn.spec import to_spec
-
-    rows: list[dict[str, Any]] = [
-        {
-            "rung": rung,
-            "order": order,
-            "seed": seed,
-            "test_accuracy": float(result.test_accuracy[i]),
-            "test_loss": float(result.test_loss[i]),
-            "train_accuracy": float(result.train_accuracy[i]),
-            "train_loss": float(result.train_loss[i]),
-            "parameters": result.parameters,
-            "steps": result.steps,
-            "recipe": identity(points[rung, order]),
-            "model": to_spec(points[rung, order].model),
-        }
-        for (rung, order), result in results.items()
-        for i, seed in enumerate(result.seeds)
-    ]
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def table(study: Study, results: dict[Point, Result]) -> Table:
+def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return test accuracy in percent, mean ± standard deviation over seeds, by rung and order."""
     from experiments.report import Table, percent
 
@@ -170,19 +111,19 @@ def table(study: Study, results: dict[Point, Result]) -> Table:
         row = [rung, f"{results[rung, shown[0]].parameters:,}"]
         for order in shown:
             known = PUBLISHED.get((rung, order))
-            row += [percent(results[rung, order].test_accuracy), f"{known:.0%}" if known else ""]
+            row += [percent(results[rung, order]["test_accuracy"]), f"{known:.0%}" if known else ""]
         rows.append(row)
-    part = "Validation" if study.validate else "Test"
+    part = "Validation" if settings.validate else "Test"
     caption = (
-        f"{part} accuracy on MNIST-1D, mean ± standard deviation over {study.seeds} seeds, "
-        f"{study.steps:,} steps"
+        f"{part} accuracy on MNIST-1D, mean ± standard deviation over {settings.seeds} seeds, "
+        f"{settings.steps:,} steps"
     )
     return Table(caption, heads, rows)
 
 
-def findings(results: dict[Point, Result]) -> list[str]:
+def findings(results: Mapping[Name, Outcome]) -> list[str]:
     """Return what the numbers say, in points of test accuracy."""
-    mean = {point: 100 * result.test_accuracy.mean() for point, result in results.items()}
+    mean = {point: 100 * result["test_accuracy"].mean() for point, result in results.items()}
     if ("conv", "ordered") not in mean:
         return []
     sharing = mean["conv", "ordered"] - mean["local", "ordered"]
@@ -197,7 +138,7 @@ def findings(results: dict[Point, Result]) -> list[str]:
     ]
 
 
-def draw(study: Study, results: dict[Point, Result]) -> Figure:
+def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     """Draw test accuracy against rung, every seed a dot, published values beside them."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -212,7 +153,7 @@ def draw(study: Study, results: dict[Point, Result]) -> Figure:
         for order in dict.fromkeys(order for _, order in results):
             colour, shift, marker = looks[order]
             at = [i + shift for i in range(len(names))]
-            scores = [100 * results[rung, order].test_accuracy for rung in names]
+            scores = [100 * results[rung, order]["test_accuracy"] for rung in names]
             for x, values in zip(at, scores, strict=True):
                 beside = [x + 0.13] * len(values)
                 axes.plot(beside, values, ".", ms=3.5, color=colour, alpha=0.6, mew=0)
@@ -226,7 +167,7 @@ def draw(study: Study, results: dict[Point, Result]) -> Figure:
                 mfc="white",
                 capsize=2,
                 lw=0.9,
-                label=f"{order} (mean ± s.d. of {study.seeds})",
+                label=f"{order} (mean ± s.d. of {settings.seeds})",
             )
             known = [
                 (i + shift, 100 * PUBLISHED[name, order])
@@ -236,36 +177,28 @@ def draw(study: Study, results: dict[Point, Result]) -> Figure:
             axes.plot(*zip(*known, strict=True), "_", ms=11, mew=1.6, color=colour)
         axes.plot([], [], "_", ms=9, mew=1.6, color=GREY, label="published")
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-        axes.set_ylabel(f"{'validation' if study.validate else 'test'} accuracy (%)")
+        axes.set_ylabel(f"{'validation' if settings.validate else 'test'} accuracy (%)")
         axes.set_ylim(20, 100)
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         axes.legend(frameon=False, loc="lower left")
     return figure
 
 
-def main(study: Study) -> None:
-    """Run the study, print its table and leave its files in `study.out`."""
-    began = time.perf_counter()
-    from cnn.train.records import make_folder, write_whole
-    from experiments.progress import show_steps
-    from experiments.report import save_figure, write_report
+PAIRS = [("conv", "tiled-2"), ("conv", "local"), ("local", "dense"), ("dense", "mlp")]
+"""Neighbours on the ladder."""
 
-    points = configs(study)
-    for config in points.values():
-        config.check()
-    make_folder(study.out)
-    with show_steps("ladder", study.steps * len(points)) as on_step:
-        results = train_all(points, on_step)
 
-    shown = table(study, results)
-    shown.show()
-    said = findings(results)
-    print(*said, sep="\n")
-    write_whole(study.out / "results.jsonl", lines(points, results))
-    drawing = save_figure(draw(study, results), study.out / "ladder")
-    seconds = time.perf_counter() - began
-    write_report(study.out / "report.html", QUESTION, said, shown, drawing, seconds)
-    print(f"{seconds:.0f} s; table, figure and report are in {study.out}")
+def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
+    """Return what the study shows."""
+    shown = dict.fromkeys(order for _, order in results)
+    pairs = [((a, order), (b, order)) for order in shown for a, b in PAIRS]
+    tables = [table(settings, results), study.differences(results, pairs)]
+    return study.Story(findings(results), tables, {"ladder": draw(settings, results)})
+
+
+def main(settings: Study) -> None:
+    """Run the study."""
+    study.main(settings, QUESTION, HYPOTHESIS, ("rung", "order"), points, tell)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,16 @@ COLUMN_WIDTH = 3.4
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 """Colours that colour-blind readers tell apart (Okabe & Ito 2008)."""
 
+RUNGS = {
+    "conv": BLUE,
+    "tiled": "#56B4E9",
+    "local": GREEN,
+    "dense": ORANGE,
+    "mlp": PINK,
+    "logistic": GREY,
+}
+"""The colour of each rung of the ladder, in every figure."""
+
 STYLE: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -98,9 +108,14 @@ def save_figure(figure: Figure, path: Path) -> str:
 
 
 def write_report(
-    path: Path, title: str, text: Sequence[str], table: Table, figure_svg: str, seconds: float
+    path: Path,
+    title: str,
+    text: Sequence[str],
+    tables: Sequence[Table],
+    drawings: Sequence[str],
+    seconds: float,
 ) -> None:
-    """Write the HTML page: question, findings, table, figure, and how to get it again."""
+    """Write the HTML page: question, findings, figures (SVG), tables, and how to get it again."""
     around = surroundings()
     facts = {
         "command": "python " + " ".join(sys.orig_argv[1:]),
@@ -113,10 +128,9 @@ def write_report(
         f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items()
     )
     paragraphs = "".join(f"<p>{html.escape(p)}</p>" for p in text)
-    body = (
-        f"<h1>{html.escape(title)}</h1>{paragraphs}"
-        f"<figure>{figure_svg}</figure><div class=wide>{table.to_html()}</div><dl>{listed}</dl>"
-    )
+    figures = "".join(f"<figure>{drawing}</figure>" for drawing in drawings)
+    listed_tables = "".join(f"<div class=wide>{table.to_html()}</div>" for table in tables)
+    body = f"<h1>{html.escape(title)}</h1>{paragraphs}{figures}{listed_tables}<dl>{listed}</dl>"
     write_whole(path, PAGE.format(title=html.escape(title), body=body))
 
 

@@ -24,9 +24,11 @@ def relax(
 
     Weights go up by w ↦ L w (`cnn.ablations.lift`). Gradients with respect to them are related by
     g_source = Lᵀ g_target, so first moments go up by L (LᵀL)⁻¹, which shares a gradient out evenly
-    among the n copies of a weight, and second moments by L (LᵀL)⁻²: an Adam step is as long as
-    before. New weights, which were zero by constraint, get their kernel's mean second moment;
-    from zero, Adam's first steps would be its longest.
+    among the n copies of a weight, and so do second moments: the n gradients of the copies count as
+    independent, of which the squares add up. New weights, which were zero by constraint, get the
+    largest second moment of their kernel: from zero, or from the mean, Adam's first steps would be
+    too long (in `experiments.relax`, freed to dense in the middle of training, 71 ± 9 % in place
+    of 86 ± 1 from the mean, 3 seeds).
     Raises `LayerError` as `lift` does.
     """
 
@@ -42,10 +44,7 @@ def relax(
         return up(jax.tree.map(lambda m, n: m / jnp.maximum(n, 1), moment, copies))
 
     def second(moment: Tree) -> Tree:
-        raised = up(jax.tree.map(lambda m, n: m / jnp.maximum(n, 1) ** 2, moment, copies))
-        return jax.tree.map(
-            lambda m, t: jnp.where(t > 0, m, m.sum() / jnp.maximum((t > 0).sum(), 1)), raised, there
-        )
+        return jax.tree.map(lambda m, t: jnp.where(t > 0, m, m.max()), first(moment), there)
 
     structure: Any = jax.tree.structure(state.params)
 

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from cnn.penalties import kernels
 from cnn.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
 
@@ -29,9 +30,9 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """Return the optimizer that `recipe` names, weight decay on kernels only."""
     rate = learning_rate(recipe)
     if recipe.optimizer == "adam":
-        return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=_is_kernel)
+        return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
     return optax.chain(
-        optax.add_decayed_weights(recipe.weight_decay, mask=_is_kernel),
+        optax.add_decayed_weights(recipe.weight_decay, mask=kernels),
         optax.sgd(rate, momentum=0.9, nesterov=True),
     )
 
@@ -48,10 +49,6 @@ def learning_rate(recipe: Recipe) -> optax.Schedule:
         return rest
     rise = optax.linear_schedule(0.0, recipe.lr, recipe.warmup)
     return optax.join_schedules([rise, rest], [recipe.warmup])
-
-
-def _is_kernel(params: Tree) -> Tree:
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
 def cross_entropy(

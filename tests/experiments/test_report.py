@@ -32,7 +32,7 @@ def test_figure_and_page_stand_by_themselves(tmp_path: Path) -> None:
     figure.add_subplot().plot([1, 2], [3, 4])
     svg = save_figure(figure, tmp_path / "f")
     assert svg.startswith("<svg")
-    write_report(tmp_path / "r.html", "Why?", ["Because <so>."], TABLE, svg, seconds=12.3)
+    write_report(tmp_path / "r.html", "Why?", ["Because <so>."], [TABLE], [svg], seconds=12.3)
     page = (tmp_path / "r.html").read_text()
     for part in ("<h1>Why?</h1>", "Because &lt;so&gt;.", svg, "94.0 ± 0.5", "12 s", "jax "):
         assert part in page

@@ -1,0 +1,359 @@
+"""The harness of a study: run the points that are missing, keep each as it ends, say what differs.
+
+A study is a file beside this one: a question and a hypothesis, a frozen dataclass of settings, a
+function from settings to points (a named `Config` each), and one from results to a `Story`. Its
+`main` is one call:
+
+    study.main(settings, QUESTION, HYPOTHESIS, ("rung", "order"), points, tell)
+
+Every point and seed is a line of `results.jsonl`, under a key that is the hash of what decides it:
+model, data, recipe, seed. A line that is there is not computed again, so a study that was
+interrupted goes on when it is started again, and one with more seeds runs the new seeds only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from cnn.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cnn.data import Dataset
+    from cnn.train import Config, Result
+    from experiments.report import Table
+
+STARTED = time.perf_counter()
+POINTS_AT_A_TIME = 2
+"""On a CPU, where a step this small keeps one core busy; on an accelerator it is one."""
+Name = tuple[str, ...]
+"""What tells a point from the others of its study, in words."""
+Measure = Callable[["Config", "Result"], Mapping[str, Sequence[float]]]
+"""What else is measured on a trained point: by name, one value per seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every study has in common."""
+
+    steps: int = 2000
+    """Optimizer steps of every run."""
+    batch_size: int = 100
+    """Examples per step."""
+    lr: float = 2e-2
+    """Largest learning rate of Adam."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate over the steps."""
+    weight_decay: float = 0.0
+    """Decoupled decay of the kernels."""
+    seed: int = 0
+    """First seed."""
+    seeds: int = 5
+    """Seeds per point; a seed has the same data order at every point."""
+    validate: bool = False
+    """Train without the validation part and report on it: for choosing, instead of the test set."""
+    only: tuple[str, ...] = ()
+    """Run these points alone, named as in results.jsonl with slashes: conv/ordered."""
+    smoke: bool = False
+    """Two seeds of two steps each, into the folder smoke inside of out: does everything run?"""
+    out: Path = Path("results")
+    """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the fields that a `Config` has too."""
+        own = {"only", "smoke", "out"}
+        return {f.name: getattr(self, f.name) for f in fields(Settings) if f.name not in own}
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def reduced(settings: S) -> S:
+    """Return the settings that `--smoke` asks for, or those given where it was not asked for."""
+    if not settings.smoke:
+        return settings
+    return replace(settings, steps=2, seeds=2, smoke=False, out=settings.out / "smoke")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a point measured: arrays with one entry per seed; accuracies are fractions."""
+
+    parameters: int
+    values: Mapping[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[name]
+
+
+class Story(NamedTuple):
+    """What the results say: sentences, tables, and figures by the name of their files."""
+
+    findings: Sequence[str]
+    tables: Sequence[Table]
+    figures: Mapping[str, Figure]
+
+
+def main(
+    settings: S,
+    question: str,
+    hypothesis: str,
+    labels: Sequence[str],
+    points: Callable[[S], Mapping[Name, Config]],
+    tell: Callable[[S, Mapping[Name, Outcome]], Story],
+    measure: Measure | None = None,
+) -> None:
+    """Run the study, print its tables and findings, leave its files in `settings.out`.
+
+    With `settings.only`, nothing is told but what those points measured.
+    """
+    settings = reduced(settings)
+    results = run(settings, labels, points(settings), measure)
+    if settings.only:
+        _accuracies(settings, results).show()
+        return
+    findings, tables, figures = tell(settings, results)
+    publish(settings, question, [f"Hypothesis: {hypothesis}", *findings], tables, figures)
+
+
+def _accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
+    from experiments.report import Table, percent
+
+    part = "validation" if settings.validate else "test"
+    rows = [
+        ["/".join(name), f"{result.parameters:,}", percent(result["test_accuracy"])]
+        for name, result in results.items()
+    ]
+    return Table(f"Of {settings.seeds} seeds", ["point", "parameters", f"{part}, %"], rows)
+
+
+def run(
+    settings: Settings,
+    labels: Sequence[str],
+    points: Mapping[Name, Config],
+    measure: Measure | None = None,
+) -> dict[Name, Outcome]:
+    """Train the seeds that are not yet in `results.jsonl`, and return all that were asked for.
+
+    `labels` says what the parts of a name are. The seeds of a point train together. Raises
+    `InputError` for an unknown point in `only`, and before anything is written for whatever cannot
+    work.
+    """
+    from cnn.train.records import make_folder
+    from experiments.progress import show_steps
+
+    points = {name: points[name] for name in _chosen(settings.only, points)}
+    for config in points.values():
+        config.check()
+    make_folder(settings.out)
+    path = settings.out / "results.jsonl"
+    keys = _keys(points, measure)
+    found = _found(path)
+    missing: dict[Name, Config] = {}
+    for name, config in points.items():
+        lacking = [s for s in config.seed_range if keys[name, s] not in found]
+        if lacking:
+            first, last = min(lacking), max(lacking)
+            missing[name] = replace(config, seed=first, seeds=last - first + 1)
+    if len(missing) < len(points):
+        kept = len(points) - len(missing)
+        print(f"{kept} of {len(points)} points are in {path} already", file=sys.stderr)
+
+    def keep(name: Name, config: Config, result: Result) -> None:
+        more = measure(config, result) if measure else {}
+        lines = _lines(dict(zip(labels, name, strict=True)), config, result, more)
+        for key, line in zip((keys[name, s] for s in result.seeds), lines, strict=True):
+            found[key] = {"key": key, **line}
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
+
+    with show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
+        _train(missing, on_step, keep)
+    return {
+        name: _outcome([found[keys[name, s]] for s in config.seed_range])
+        for name, config in points.items()
+    }
+
+
+def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
+    by_name = {"/".join(name): name for name in points}
+    for name in only:
+        if name not in by_name:
+            raise (
+                unknown_name("point", name, by_name)
+                if len(by_name) > 30
+                else InputError(f"unknown point {name!r}: the study has {', '.join(by_name)}")
+            )
+    return [by_name[name] for name in only or by_name]
+
+
+def _keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[Name, int], str]:
+    """Return, for each point and seed, the hash of what decides its result."""
+    prints = {id(c.data): _fingerprint(c.data) for c in points.values()}
+    measured = None if measure is None else f"{measure.__module__}.{measure.__qualname__}"
+    keys = {}
+    for name, config in points.items():
+        what = {**_description(config), "data": prints[id(config.data)], "measured": measured}
+        for seed in config.seed_range:
+            text = json.dumps({**what, "seed": seed}, sort_keys=True)
+            keys[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return keys
+
+
+def _fingerprint(data: Dataset) -> str:
+    """Return a hash of every example of a data set."""
+    digest = hashlib.sha256(data.name.encode())
+    for split in (data.train, data.test):
+        digest.update(np.ascontiguousarray(split.x).tobytes())
+        digest.update(np.ascontiguousarray(split.y).tobytes())
+    return digest.hexdigest()
+
+
+def _description(config: Config) -> dict[str, Any]:
+    """Return as JSON what was trained: everything but the data and the seed."""
+    from cnn.recipe import identity
+    from cnn.spec import to_spec
+
+    recipe = {k: v for k, v in identity(config).items() if k not in ("seed", "seeds")}
+    return {
+        "steps": config.steps,
+        "recipe": recipe,
+        "model": to_spec(config.model),
+        "relax_to": config.relax_to and to_spec(config.relax_to),
+    }
+
+
+def _found(path: Path) -> dict[str, dict[str, Any]]:
+    """Read what is there, and take off a last line that was cut off while being written."""
+    from cnn.train.records import read, write_whole
+
+    rows = read(path)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return {row["key"]: row for row in rows}
+
+
+def _train(
+    missing: Mapping[Name, Config],
+    on_step: Callable[[int], None],
+    keep: Callable[[Name, Config, Result], None],
+) -> None:
+    """Train every point and `keep` it as soon as it ends; leave at once when interrupted."""
+    import jax
+
+    from cnn.train import fit
+
+    leave = Event()
+
+    def step(n: int) -> None:
+        if leave.is_set():
+            raise InterruptedError
+        on_step(n)
+
+    with ThreadPoolExecutor(POINTS_AT_A_TIME if jax.default_backend() == "cpu" else 1) as pool:
+        try:
+            runs = {pool.submit(fit, config, step): name for name, config in missing.items()}
+            for done in as_completed(runs):
+                keep(runs[done], missing[runs[done]], done.result())
+        except BaseException:
+            leave.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _lines(
+    labels: dict[str, str], config: Config, result: Result, more: Mapping[str, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """Return the record of each seed; accuracies are fractions."""
+    measured: dict[str, Any] = {
+        "test_accuracy": result.test_accuracy,
+        "test_loss": result.test_loss,
+        "train_accuracy": result.train_accuracy,
+        "train_loss": result.train_loss,
+        **more,
+    }
+    return [
+        {
+            **labels,
+            "seed": seed,
+            **{name: float(values[i]) for name, values in measured.items()},
+            "measured": list(measured),
+            "parameters": result.parameters,
+            "seconds": round(result.seconds, 2),
+            **_description(config),
+        }
+        for i, seed in enumerate(result.seeds)
+    ]
+
+
+def _outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
+    names = rows[0]["measured"]
+    values = {name: np.array([row[name] for row in rows]) for name in names}
+    return Outcome(rows[0]["parameters"], values)
+
+
+def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Return the mean of a − b over seeds, and half the width of its 95 % confidence interval.
+
+    Seeds are pairs, so what they have in common cancels: Student's t of the differences. With one
+    seed the interval is infinite.
+    """
+    from scipy.special import stdtrit
+
+    difference = np.asarray(a) - np.asarray(b)
+    n = len(difference)
+    if n < 2:
+        return float(difference.mean()), float("inf")
+    half = stdtrit(n - 1, 0.975) * difference.std(ddof=1) / np.sqrt(n)
+    return float(difference.mean()), float(half)
+
+
+def differences(
+    results: Mapping[Name, Outcome],
+    pairs: Iterable[tuple[Name, Name]],
+    value: str = "test_accuracy",
+) -> Table:
+    """Return the paired differences, in points of a fraction, of the pairs that were run."""
+    from experiments.report import Table
+
+    rows = []
+    seeds = 0
+    for a, b in pairs:
+        if a in results and b in results:
+            mean, half = paired(100 * results[a][value], 100 * results[b][value])
+            seeds = len(results[a][value])
+            interval = f"{mean - half:+.2f} to {mean + half:+.2f}" if np.isfinite(half) else "–"
+            rows.append([f"{'/'.join(a)} − {'/'.join(b)}", f"{mean:+.2f}", interval])
+    caption = f"Differences in {value.replace('_', ' ')}, paired by seed ({seeds} seeds)"
+    return Table(caption, ["difference", "points", "95 % interval"], rows)
+
+
+def publish(
+    settings: Settings,
+    title: str,
+    findings: Sequence[str],
+    tables: Sequence[Table],
+    figures: Mapping[str, Figure],
+) -> None:
+    """Print tables and findings, and leave figures and `report.html` in `settings.out`."""
+    from experiments.report import save_figure, write_report
+
+    for table in tables:
+        table.show()
+    print(*findings, sep="\n")
+    drawings = [save_figure(figure, settings.out / name) for name, figure in figures.items()]
+    seconds = time.perf_counter() - STARTED
+    write_report(settings.out / "report.html", title, findings, tables, drawings, seconds)
+    print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")

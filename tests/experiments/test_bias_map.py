@@ -1,0 +1,46 @@
+"""The plane of locality and sharing: what stands at its points."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnn.data import load
+from cnn.layers import ConvTiled, DenseSpatial
+from experiments import bias_map
+
+
+@pytest.mark.parametrize("name", ["mnist1d", "digits"])
+def test_only_locality_and_sharing_change(name: str) -> None:
+    """Weights by hand: taps × kernels of the first layer; every map as large as the base's."""
+    data = load(name)
+    base = bias_map.base(data)
+    rank = len(data.input_shape) - 1
+    size, out, features = (40, 19, 25) if rank == 1 else (8, 4, 16)
+    x = jnp.zeros((1, *data.input_shape))
+    for radius in ("0", "1", "full"):
+        for period in ("1", "2", "all"):
+            model = bias_map.ablate(base, data, radius, period)
+            made = jax.eval_shape(model.init, jax.random.key(0), x)["params"]["layers_0"]
+            reach = size - 1 if radius == "full" else int(radius)
+            kernels = 1 if period == "1" else 2**rank
+            expected = kernels * (2 * reach + 1) ** rank * features
+            if period == "all":
+                expected = size**rank * out**rank * features
+                assert isinstance(model.layers[0], DenseSpatial)
+                assert model.layers[0].radius == (None if radius == "full" else reach)
+            elif period == "2":
+                assert isinstance(model.layers[0], ConvTiled)
+            assert made["kernel"].size == expected
+            assert jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape == (1, 10)
+
+
+def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bias_map.main(bias_map.Study(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
+    out = tmp_path / "smoke"
+    names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html"}
+    assert {p.name for p in out.iterdir()} == names
+    for corner in ("conv", "local", "dense"):
+        assert f">{corner}<" in (out / "bias_map.svg").read_text()
+    assert "full/1 − full/all" in capsys.readouterr().out

@@ -1,0 +1,148 @@
+"""The harness: what is there is not computed again, and nothing that ended is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cnn.errors import InputError
+from cnn.train import Config, Result
+from experiments import study
+from experiments.study import Outcome, Settings
+from tests.small import config, model, waves
+
+
+def points(settings: Settings) -> dict[study.Name, Config]:
+    made = {"narrow": model(features=2), "wide": model(features=3)}
+    data = waves()
+    return {
+        (name, "waves"): config(model=m, data=data, **(settings.recipe() | {"batch_size": 16}))
+        for name, m in made.items()
+    }
+
+
+def settings(out: Path, **fields: object) -> Settings:
+    return Settings(**({"steps": 4, "seeds": 2, "out": out} | fields))  # type: ignore[arg-type]
+
+
+def run(given: Settings, **more: object) -> dict[study.Name, Outcome]:
+    return study.run(given, ("width", "data"), points(given), **more)  # type: ignore[arg-type]
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Keep a list of the seeds of every training."""
+    import cnn.train
+
+    seeds: list[tuple[int, ...]] = []
+
+    def fit(c: Config, on_step: object = None) -> Result:
+        seeds.append(tuple(c.seed_range))
+        return original(c, on_step)  # type: ignore[arg-type]
+
+    original = cnn.train.fit
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    return seeds
+
+
+def test_what_is_there_is_not_computed_again(tmp_path: Path, trained: list) -> None:
+    first = run(settings(tmp_path))
+    assert len(trained) == 2
+    assert {(r["width"], r["data"], r["seed"]) for r in rows(tmp_path)} == {
+        (name, "waves", seed) for name in ("narrow", "wide") for seed in (0, 1)
+    }
+    again = run(settings(tmp_path))
+    assert len(trained) == 2
+    for name, outcome in first.items():
+        np.testing.assert_array_equal(outcome["test_loss"], again[name]["test_loss"])
+        assert outcome.parameters == again[name].parameters
+    more = run(settings(tmp_path, seeds=4))
+    assert trained[2:] == [(2, 3)] * 2  # the new seeds only
+    np.testing.assert_array_equal(
+        more["wide", "waves"]["test_loss"][:2], first["wide", "waves"]["test_loss"]
+    )
+    run(settings(tmp_path, lr=1e-3))
+    assert trained[4:] == [(0, 1)] * 2  # another recipe is another point
+
+
+def test_other_data_is_another_point(tmp_path: Path, trained: list) -> None:
+    given = settings(tmp_path)
+    run(given)
+    moved = {name: replace(c, data=waves(seed=1)) for name, c in points(given).items()}
+    study.run(given, ("width", "data"), moved)
+    assert len(trained) == 4
+
+
+def test_an_interrupted_study_keeps_what_ended_and_goes_on(
+    tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cnn.train
+
+    counted = cnn.train.fit
+
+    def fit(c: Config, on_step: object = None) -> Result:
+        if c.model == model(features=3):
+            raise KeyboardInterrupt
+        return counted(c, on_step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    monkeypatch.setattr(study, "POINTS_AT_A_TIME", 1)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path))
+    assert {r["width"] for r in rows(tmp_path)} == {"narrow"}
+    monkeypatch.setattr(cnn.train, "fit", counted)
+    run(settings(tmp_path))
+    assert len(trained) == 2
+    assert len(rows(tmp_path)) == 4
+
+
+def test_a_line_cut_off_while_being_written_is_made_again(tmp_path: Path, trained: list) -> None:
+    before = run(settings(tmp_path))
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    after = run(settings(tmp_path))
+    assert len(trained) == 3
+    assert len(trained[-1]) == 1
+    assert len(rows(tmp_path)) == 4
+    for name in before:
+        np.testing.assert_allclose(before[name]["test_loss"], after[name]["test_loss"], rtol=1e-5)
+
+
+def test_measures_are_kept_beside_the_accuracies(tmp_path: Path) -> None:
+    def double(config: Config, result: Result) -> Mapping[str, list[float]]:
+        return {"twice": list(2 * result.test_accuracy)}
+
+    outcome = run(settings(tmp_path), measure=double)["wide", "waves"]
+    np.testing.assert_allclose(outcome["twice"], 2 * outcome["test_accuracy"])
+    assert rows(tmp_path)[0]["twice"] == 2 * rows(tmp_path)[0]["test_accuracy"]  # type: ignore[operator]
+
+
+def test_one_point_alone_and_an_unknown_one(tmp_path: Path) -> None:
+    assert list(run(settings(tmp_path, only=("wide/waves",)))) == [("wide", "waves")]
+    with pytest.raises(InputError, match="unknown point 'tall': the study has narrow/waves, wide"):
+        run(settings(tmp_path / "new", only=("tall",)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_paired_differences_are_those_of_a_paired_t_test() -> None:
+    a, b = np.array([0.9, 0.8, 0.95, 0.7]), np.array([0.85, 0.7, 0.97, 0.6])
+    mean, half = study.paired(a, b)
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    np.testing.assert_allclose([mean - half, mean + half], interval)
+    assert study.paired(a[:1], b[:1]) == (pytest.approx(0.05), np.inf)
+    results = {("a",): Outcome(1, {"test_accuracy": a}), ("b",): Outcome(1, {"test_accuracy": b})}
+    table = study.differences(results, [(("a",), ("b",)), (("a",), ("c",))])
+    assert table.rows == [
+        ["a − b", "+5.75", f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"]
+    ]
