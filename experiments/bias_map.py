@@ -49,9 +49,9 @@ class Study(study.Settings):
     data_dir: Path | None = None
     """Where prepared TFDS sets are."""
     radii: tuple[int, ...] = (0, 1, 2, 4, 8)
-    """Radii Δ, before the full one."""
+    """Radii Δ; those that reach all over the input are left to the full one."""
     periods: tuple[int, ...] = (1, 2, 4)
-    """Periods of sharing, before all positions."""
+    """Periods of sharing; those as long as the smallest map are left to all positions."""
     seeds: int = 3
     """Seeds per point; a seed has the same data order at every point."""
     out: Path = Path("results/bias_map")
@@ -72,15 +72,16 @@ def base(data: Dataset) -> nn.Module:
 def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Module:
     """Return the network at one point of the plane."""
     from cnn.ablations import localize, rewindow, share, tile
+    from cnn.geometry import trace
     from cnn.layers import Windowed
-    from cnn.layers.tree import leaves, shapes
+    from cnn.layers.tree import leaves
 
     if period == ALL:
         return localize(model, None if radius == FULL else int(radius))
-    seen = shapes(model, data.input_shape)
+    seen = trace(model, data.input_shape)
     for name, layer in leaves(model).items():
         if isinstance(layer, Windowed):
-            size = seen[name][0][:-1]
+            size = seen[name].input[:-1]
             window = [2 * (n - 1 if radius == FULL else int(radius)) + 1 for n in size]
             model = rewindow(model, tuple(window), where=name)
     return share(model) if period == "1" else tile(model, int(period))
@@ -89,15 +90,20 @@ def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Modu
 def points(settings: Study) -> dict[Name, Config]:
     """Return the grid, radius by period."""
     from cnn.data import load
+    from cnn.geometry import describe
     from cnn.train import Config
 
     data = load(settings.data, settings.data_dir)
+    model = base(data)
+    smallest = min(min(layer.shape[:-1]) for layer in describe(model, data.input_shape).local)
+    radii = [str(r) for r in settings.radii if r < min(data.input_shape[:-1]) - 1]
+    periods = [str(p) for p in settings.periods if p < smallest]
     return {
         (radius, period): Config(
-            model=ablate(base(data), data, radius, period), data=data, **settings.recipe()
+            model=ablate(model, data, radius, period), data=data, **settings.recipe()
         )
-        for radius in (*map(str, settings.radii), FULL)
-        for period in (*map(str, settings.periods), ALL)
+        for radius in (*radii, FULL)
+        for period in (*periods, ALL)
     }
 
 
@@ -150,8 +156,10 @@ def heat(axes: Axes, results: Mapping[Name, Outcome], value: str, title: str, co
     """Draw one heat map, every cell with its number, the corners with their names."""
     values = grid(results, value)
     radii, periods = (list(dict.fromkeys(name[i] for name in results)) for i in (0, 1))
-    axes.imshow(values, cmap=colours, aspect="auto", origin="lower")
-    middle = (values.min() + values.max()) / 2
+    # A window of one position may be so much worse that it would take all the colours.
+    low = values.min() if value == "gap" else values[1:].min()
+    axes.imshow(values, cmap=colours, aspect="auto", origin="lower", vmin=low)
+    middle = (low + values.max()) / 2
     near = next(r for r in ("1", "2", radii[0]) if r in radii)
     corners = {(near, "1"): "conv", (near, ALL): "local", (FULL, ALL): "dense"}
     for i, radius in enumerate(radii):

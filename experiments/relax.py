@@ -105,9 +105,8 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         axes.axhspan(mean - spread, mean + spread, color=RUNGS["conv"], alpha=0.15, lw=0)
         for kind, marker in (("local", "o"), ("dense", "s")):
             means, spreads = zip(*(scores(kind, when) for when in steps), strict=True)
-            at = [int(when) for when in steps]
             axes.errorbar(
-                at,
+                range(len(steps)),
                 means,
                 spreads,
                 color=RUNGS[kind],
@@ -119,14 +118,13 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
             )
             mean, _ = scores(kind, SCRATCH)
             axes.axhline(mean, color=RUNGS[kind], lw=1, ls=":", label=f"{kind} from scratch")
-        axes.set_xscale(
-            "symlog", linthresh=max(min((int(w) for w in steps if w != "0"), default=1), 1)
-        )
-        axes.set_xlabel("step at which the constraint is lifted")
+        axes.set_xticks(range(len(steps)), [f"{int(when):,}" for when in steps])
+        axes.set_xlabel(f"step at which the constraint is lifted, of {settings.steps:,}")
         part = "validation" if settings.validate else "test"
         axes.set_ylabel(f"{part} accuracy (%)")
-        axes.set_title(f"mean ± s.d. of {settings.seeds} seeds", loc="right")
-        axes.legend(frameon=False)
+        axes.legend(
+            frameon=False, title=f"mean ± s.d. of {settings.seeds} seeds", loc="lower right"
+        )
     return figure
 
 

@@ -9,11 +9,13 @@ that `where` chooses: by a predicate `(name, layer) -> bool`, or by names.
     border          repad
     pooling         repool, pool_window
     order           permute_input
+    budget          match
 
 `lift` carries trained weights to a model with less bias whose function is the same; `project` goes
 back.
 """
 
+from cnn.ablations.budget import Match, match
 from cnn.ablations.change import Where
 from cnn.ablations.density import densify, localize
 from cnn.ablations.factors import bottleneck, factorize, group, separate
@@ -24,6 +26,7 @@ from cnn.ablations.sharing import share, tile, unshare
 from cnn.ablations.windows import dilate, repad, rewindow
 
 __all__ = [
+    "Match",
     "Pooling",
     "Where",
     "bottleneck",
@@ -33,6 +36,7 @@ __all__ = [
     "group",
     "lift",
     "localize",
+    "match",
     "permute_input",
     "pool_window",
     "project",

@@ -26,13 +26,15 @@ from jaxtyping import Array
 
 from cnn import ops
 from cnn.errors import InputError, LayerError
+from cnn.geometry import trace
 from cnn.layers import Conv, ConvLocal, ConvTiled, DenseSpatial, Windowed
-from cnn.layers.tree import Shape, leaves, shapes
+from cnn.layers.tree import leaves
 from cnn.ops import Placement, place
 from cnn.ops.matrix import incidence
 from cnn.spec import differences, to_spec
 
 Variables = dict[str, Any]
+Shape = tuple[int, ...]
 
 _LADDER: tuple[type[Windowed], ...] = (Conv, ConvTiled, ConvLocal, DenseSpatial)
 
@@ -77,13 +79,13 @@ def _carry(
             f"the models are not on one ladder: only one of them has a layer {odd}; "
             "they may differ by tile, unshare, localize and densify alone"
         )
-    seen = shapes(source if up else target, input_shape)
+    seen = trace(source if up else target, input_shape)
     params = flatten_dict(weights, sep="/")
     for name, layer in before.items():
         if layer == after[name]:
             continue
         strict, free = (layer, after[name]) if up else (after[name], layer)
-        size, _ = seen[name]
+        size = seen[name].input
         if not (isinstance(strict, _LADDER) and isinstance(free, _LADDER)):
             what = "; ".join(differences(to_spec(strict), to_spec(free)))
             raise LayerError(name, f"not on one ladder: {what}")

@@ -7,11 +7,9 @@ A layer's name is its path among the parameters, "layers_3/branches_1/layers_0",
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 
@@ -56,29 +54,6 @@ def replace(
                 made.get(f"{field.name}_{i}", v) for i, v in enumerate(value)
             )
     return model.clone(**fields)
-
-
-Shape = tuple[int, ...]
-
-
-def shapes(model: nn.Module, input_shape: Sequence[int]) -> dict[str, tuple[Shape, Shape]]:
-    """Return the input and output shape of every leaf, without the batch; nothing is computed.
-
-    `input_shape` is `(*spatial, channels)`. Raises `LayerError` where the model does not fit it.
-    """
-    names, seen = leaves(model).keys(), {}
-
-    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        y = call(*args, **kwargs)
-        name = "/".join(context.module.path)
-        if context.method_name == "__call__" and name in names:
-            seen[name] = (args[0].shape[1:], y.shape[1:])
-        return y
-
-    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    with nn.intercept_methods(note):
-        jax.eval_shape(model.init, jax.random.key(0), x)
-    return seen
 
 
 def join(path: str, name: str) -> str:

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from cnn import ablations, data, models, ops
 from cnn.errors import InputError, LayerError
+from cnn.geometry import trace
 from cnn.layers import (
     AvgPool,
     BlurPool,
@@ -27,7 +28,7 @@ from cnn.layers import (
     Permute,
     ReLU,
 )
-from cnn.layers.tree import leaves, shapes
+from cnn.layers.tree import leaves
 
 ORDER = tuple(np.random.default_rng(0).permutation(33 * 33).tolist())
 
@@ -134,8 +135,8 @@ SMALL = {
 @pytest.mark.parametrize("ablation", ["unshare", "densify", "rewindow", "dilate", "pool_window"])
 def test_maps_keep_their_sizes(ablation: str, name: str) -> None:
     shape = (24, 24, 3)
-    before, after = shapes(SMALL[name], shape), shapes(ALL[ablation](SMALL[name]), shape)
-    assert all(after[path][1] == out for path, (_, out) in before.items() if path in after)
+    before, after = trace(SMALL[name], shape), trace(ALL[ablation](SMALL[name]), shape)
+    assert all(after[path].output == seen.output for path, seen in before.items())
     assert output(ALL[ablation](SMALL[name]), shape) == (1, 10)
 
 

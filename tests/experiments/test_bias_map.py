@@ -44,3 +44,9 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     for corner in ("conv", "local", "dense"):
         assert f">{corner}<" in (out / "bias_map.svg").read_text()
     assert "full/1 − full/all" in capsys.readouterr().out
+
+
+def test_the_grid_fits_the_maps() -> None:
+    """Digits are 8×8, then 4×4 and 2×2: a period of 2 is all positions, a radius of 7 all cells."""
+    grid = bias_map.points(bias_map.Study(data="digits", radii=(0, 6, 7, 8), periods=(1, 2, 4)))
+    assert list(grid) == [(r, p) for r in ("0", "6", "full") for p in ("1", "all")]

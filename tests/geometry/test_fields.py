@@ -1,0 +1,380 @@
+"""Receptive fields: three ways that agree, and the numbers that are known."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import strategies as st
+
+from cnn import models
+from cnn.errors import InputError
+from cnn.geometry import (
+    Field,
+    Misaligned,
+    backward_field,
+    describe,
+    effective_field,
+    gradient_field,
+    input_size_for,
+    spread,
+    uniform_field,
+)
+from cnn.layers import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    BatchNorm,
+    BlurPool,
+    Branches,
+    Chain,
+    Conv,
+    ConvLocal,
+    ConvTiled,
+    Dense,
+    DenseSpatial,
+    Flatten,
+    GlobalMaxPool,
+    MaxPool,
+    MaxPoolChannels,
+    Permute,
+    ReLU,
+    Residual,
+    SeparableConv,
+    Tanh,
+)
+
+
+@st.composite
+def windows(draw: st.DrawFn, rank: int, strides: tuple[int, ...], keep: bool) -> nn.Module:
+    """Draw a layer with windows; one that would `keep` the size at stride 1."""
+    window = draw(st.tuples(*[st.integers(1, 3)] * rank))
+    dilation = draw(st.tuples(*[st.integers(1, 2)] * rank))
+    spans = [(k - 1) * r + 1 for k, r in zip(window, dilation, strict=True)]
+    lows = [draw(st.integers(0, d - 1)) for d in spans]
+    highs = [
+        d - 1 - lo if keep else draw(st.integers(0, d - 1))
+        for d, lo in zip(spans, lows, strict=True)
+    ]
+    padding = tuple(zip(lows, highs, strict=True))
+    if not keep:
+        padding = draw(st.sampled_from([padding, "VALID", "SAME", "SAME_LOWER", "FULL"]))
+    match draw(st.sampled_from(["conv", "conv", "local", "tiled", "separable", "max", "avg"])):
+        case "max":
+            return MaxPool(window, strides, padding, dilation)
+        case "avg":
+            return AvgPool(window, strides, padding if draw(st.booleans()) and not keep else "SAME")
+        case "local":
+            return ConvLocal(1, window, strides, padding, dilation=dilation)
+        case "tiled":
+            return ConvTiled(1, window, strides, padding, dilation=dilation, period=1)
+        case "separable":
+            return SeparableConv(1, window, strides, padding, dilation=dilation)
+    return Conv(1, window, strides, padding, dilation=dilation)
+
+
+@st.composite
+def layers(draw: st.DrawFn, rank: int) -> nn.Module:
+    """Draw a layer, or two that meet; these need not be aligned."""
+    strides = draw(st.tuples(*[st.integers(1, 2)] * rank))
+    kind = draw(st.sampled_from(["one", "one", "one", "branches", "residual", "radius", "point"]))
+    match kind:
+        case "radius":
+            window = draw(st.tuples(*[st.integers(1, 3)] * rank))
+            return DenseSpatial(1, window, strides, "SAME", radius=draw(st.integers(1, 3)))
+        case "point":
+            point = [ReLU(), BatchNorm(), Tanh(), Dense(2), MaxPoolChannels(1)]
+            return draw(st.sampled_from(point))
+        case "branches":
+            return Branches(tuple(draw(windows(rank, strides, True)) for _ in range(2)))
+        case "residual":
+            first, second = (draw(windows(rank, (1,) * rank, True)) for _ in range(2))
+            body = Chain((first, ReLU(), Conv(2, (1,) * rank)))
+            return Chain((Conv(2, (1,) * rank), Residual(body), second))
+    return draw(windows(rank, strides, False))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[Chain, tuple[int, ...]]:
+    """Draw up to four layers, and an input."""
+    rank = draw(st.integers(1, 2))
+    chain = Chain(tuple(draw(layers(rank)) for _ in range(draw(st.integers(1, 4)))))
+    return chain, (*draw(st.tuples(*[st.integers(7, 16)] * rank)), draw(st.integers(1, 2)))
+
+
+def hull(positions: tuple[frozenset[int], ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((min(axis), max(axis)) for axis in positions)
+
+
+@hypothesis.settings(max_examples=hypothesis.settings().max_examples // 5)  # a second each
+@hypothesis.given(networks(), st.data())
+def test_three_ways_agree(network: tuple[Chain, tuple[int, ...]], data: st.DataObject) -> None:
+    """Forward and backward on the whole field, backward and gradient on what is in the input."""
+    model, shape = network
+    try:
+        made = describe(model, shape, aligned=False)
+    except InputError:
+        hypothesis.reject()
+    assert all(layer.field is not None for layer in made.layers)  # placements predict the shapes
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    y, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    assert made.layers[-1].shape == y.shape[1:]
+    assert made.params == sum(leaf.size for leaf in jax.tree.leaves(variables.get("params", {})))
+    *size, _ = y.shape[1:]
+    unit = [data.draw(st.integers(0, n - 1)) for n in size]
+    assert hull(backward_field(model, shape, unit=unit)) == made.field.of(unit)
+    inside = backward_field(model, shape, unit=unit, inside=True)
+    mask = gradient_field(model, shape, unit=unit)
+    seen = [frozenset(np.flatnonzero(mask.any(tuple(other)))) for other in others(mask.ndim)]
+    assert seen == (list(inside) if all(inside) else [frozenset()] * len(inside))
+
+
+def others(rank: int) -> list[list[int]]:
+    return [[a for a in range(rank) if a != axis] for axis in range(rank)]
+
+
+@hypothesis.settings(max_examples=hypothesis.settings().max_examples // 4)
+@hypothesis.given(networks())
+def test_input_size_is_the_smallest(network: tuple[Chain, tuple[int, ...]]) -> None:
+    """On it the output is as large as asked for; on one position less, smaller or none."""
+    model, (*size, channels) = network
+    try:
+        *out, _ = describe(model, (*size, channels), aligned=False).layers[-1].shape
+    except InputError:
+        hypothesis.reject()
+    found = input_size_for(model, out)
+    assert all(n <= given for n, given in zip(found, size, strict=True))
+    assert list(describe(model, (*found, channels), aligned=False).layers[-1].shape[:-1]) == out
+    for axis in range(len(found)):
+        less = [n - (i == axis) for i, n in enumerate(found)]
+        try:
+            *smaller, _ = describe(model, (*less, channels), aligned=False).layers[-1].shape
+        except InputError:
+            continue
+        assert smaller[axis] < out[axis]
+
+
+FIELDS = [
+    ("lecture_cnn", 28, 16, 4, 0),
+    ("alexnet", 224, 195, 32, 64 + 2),  # the article's has no padding in the first layer
+    ("vgg11", 224, 150, 32, 59),
+    ("vgg16", 224, 212, 32, 90),
+    ("mobilenet_v1", 224, 315, 32, 126),
+    ("resnet18", 224, 435, 32, 217),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "field", "stride", "padding"), FIELDS)
+def test_known_fields(name: str, size: int, field: int, stride: int, padding: int) -> None:
+    """AlexNet, VGG-16, MobileNet: Araujo et al. 2019, table 1; the others by hand."""
+    shape = (size, size, 1 if name == "lecture_cnn" else 3)
+    model = models.by_name(name)()
+    made = describe(model, shape)
+    assert made.field == Field((field,) * 2, (stride,) * 2, (padding,) * 2)
+    assert hull(backward_field(model, shape, unit=(0, 0))) == made.field.of((0, 0))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "field"),
+    [
+        (models.lecture_cnn(), 28, 16),
+        (models.alexnet(width=1 / 32), 259, 195),
+        (models.vgg11(width=1 / 64), 224, 150),
+        (models.vgg16(width=1 / 64), 224, 212),
+        (models.mobilenet_v1(width=1 / 32), 352, 315),
+    ],
+)
+def test_known_fields_by_the_gradient(model: nn.Module, size: int, field: int) -> None:
+    mask = gradient_field(model, (size, size, 3))
+    assert [mask.any(axis).sum() for axis in (0, 1)] == [field, field]
+    assert mask.sum() == field**2
+
+
+def resnet50(width: int = 1) -> Chain:
+    """The trunk of He et al. 2016, stride in the 1×1 convolution: 3, 4, 6, 3 blocks."""
+    blocks = []
+    for stage, count in enumerate((3, 4, 6, 3)):
+        for i in range(count):
+            s = 2 if i == 0 and stage > 0 else 1
+            body = (Conv(width, (1, 1), s), Conv(width, (3, 3), padding=1), Conv(width, (1, 1)))
+            blocks.append(Residual(Chain(body), Conv(width, (1, 1), s)))
+    return Chain((Conv(width, (7, 7), 2, 3), MaxPool((3, 3), 2, "SAME"), *blocks))
+
+
+def test_resnet50() -> None:
+    """Araujo et al. 2019, table 1: 483, 32, 239."""
+    assert describe(resnet50(), (224, 224, 3)).field == Field((483,) * 2, (32,) * 2, (239,) * 2)
+    one_axis = gradient_field(resnet50(), (512, 512, 1)).any(0)
+    assert one_axis.sum() == 483
+
+
+def test_fields_of_every_layer_by_hand() -> None:
+    made = describe(models.lecture_cnn(), (28, 28, 1))
+    assert [x.field.size[0] for x in made.local if x.kind != "ReLU"] == [5, 6, 14, 16]
+    pools = [x for x in describe(models.vgg16(), (224, 224, 3)).local if x.kind == "MaxPool"]
+    assert [x.field.size[0] for x in pools] == [6, 16, 44, 100, 212]
+    assert [x.field.centre[0] for x in pools] == [0.5, 1.5, 3.5, 7.5, 15.5]  # (S − 1) / 2
+
+
+def test_dilations_double() -> None:
+    model = Chain(tuple(Conv(1, 3, dilation=2**i) for i in range(4)))
+    assert describe(model, (40, 1)).receptive_field == (31,)
+    assert hull(backward_field(model, (40, 1), unit=(0,))) == ((0, 30),)
+    assert gradient_field(model, (40, 1), unit=(0,)).tolist() == [True] * 31 + [False] * 9
+
+
+def test_dilated_pooling() -> None:
+    model = Chain((MaxPool(3, 1, dilation=3), MaxPool(2)))
+    assert backward_field(model, (14, 1), unit=(1,)) == ({2, 3, 5, 6, 8, 9},)
+    assert np.flatnonzero(gradient_field(model, (14, 1), unit=(1,))).tolist() == [2, 3, 5, 6, 8, 9]
+
+
+def test_the_identity_of_a_residual_counts() -> None:
+    """The body looks at the pixel after, and at nothing else."""
+    model = Residual(Conv(1, 1, padding=((-1, 1),)))
+    made = describe(model, (8, 1), aligned=False)
+    assert made.field == Field((2,), (1,), (0,))
+    assert backward_field(model, (8, 1), unit=(3,)) == ({3, 4},)
+    assert np.flatnonzero(gradient_field(model, (8, 1), unit=(3,))).tolist() == [3, 4]
+
+
+def test_dilation_leaves_holes() -> None:
+    model = Chain((Conv(1, 3, dilation=4, padding=2),))
+    assert backward_field(model, (12, 1), unit=(0,)) == ({-2, 2, 6},)
+    assert backward_field(model, (12, 1), unit=(0,), inside=True) == ({2, 6},)
+    assert np.flatnonzero(gradient_field(model, (12, 1), unit=(0,))).tolist() == [2, 6]
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_uniform_stack(n: int) -> None:
+    """n convolutions with windows of 3: field 2n + 1, standard deviation √(2n / 3)."""
+    model = Chain(tuple(Conv(1, (3, 3)) for _ in range(n)))
+    shape = (2 * n + 5, 2 * n + 3, 1)
+    assert describe(model, shape).receptive_field == (2 * n + 1,) * 2
+    density = uniform_field(model, shape)
+    assert density.sum() == pytest.approx(1)
+    assert spread(density) == pytest.approx((math.sqrt(2 * n / 3),) * 2, rel=1e-5)
+
+
+def test_random_weights_spread_like_uniform_ones() -> None:
+    """Without non-linearities, in the mean over draws (Luo et al. 2016, section 2.2)."""
+    model = Chain(tuple(Conv(8, 3, use_bias=False) for _ in range(4)))
+    density = effective_field(model, (13, 1), 300, jax.random.key(0))
+    assert density.sum() == pytest.approx(1)
+    assert spread(density)[0] == pytest.approx(math.sqrt(2 * 4 / 3), rel=0.05)
+
+
+def test_spread_by_hand() -> None:
+    """Half at 0 and half at 4: 2 from the mean. One row: nothing across it."""
+    assert spread(np.array([[1.0, 0, 0, 0, 1.0]])) == (0.0, 2.0)
+
+
+def test_misaligned_branches() -> None:
+    """A window of 2 looks half a pixel to the right of one of 1."""
+    model = Chain((ReLU(), Branches((Conv(1, 2, padding=((0, 1),)), Conv(1, 1)))))
+    with pytest.raises(Misaligned, match=r"layer layers_1: .* \(0.0,\) and .* \(0.5,\)"):
+        describe(model, (8, 1))
+    assert describe(model, (8, 1), aligned=False).field == Field((2,), (1,), (0,))
+
+
+def test_strides_that_differ_are_misaligned() -> None:
+    """Both have 3 outputs on 5 inputs."""
+    model = Branches((Conv(1, 1, 2), Conv(1, 3)))
+    with pytest.raises(Misaligned, match=r"stride \(1,\) from \(1.0,\) and stride \(2,\)"):
+        describe(model, (5, 1))
+
+
+def test_union_of_aligned_branches() -> None:
+    inception = Branches((Conv(1, (1, 1)), Conv(1, (3, 5), padding="SAME"), MaxPool((3, 3), 1, 1)))
+    made = describe(Chain((inception, AvgPool((2, 2)))), (8, 8, 1))
+    assert [x.field for x in made.layers if x.kind == "Branches"] == [Field((3, 5), (1, 1), (1, 2))]
+    assert made.field == Field((4, 6), (2, 2), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "field"),
+    [
+        (DenseSpatial(1, 3, padding=1, radius=2), 9, Field((5,), (1,), (2,))),
+        (DenseSpatial(1, 2, 2, radius=1), 8, Field((2,), (2,), (0,))),  # centres between cells
+        (BlurPool(3, 2), 8, Field((3,), (2,), (1,))),
+        (AdaptiveAvgPool(4), 8, Field((2,), (2,), (0,))),
+        (AdaptiveMaxPool(8), 8, Field((1,), (1,), (0,))),
+        (AdaptiveAvgPool(3), 8, None),
+        (DenseSpatial(1, 3), 8, None),
+        (Permute(tuple(range(8))), 8, None),
+        (GlobalMaxPool(), 8, None),
+        (MaxPool(3), 8, Field((3,), (3,), (0,))),
+        (Conv(1, 3, padding=((-1, 0),)), 8, Field((3,), (1,), (-1,))),
+    ],
+)
+def test_single_layers(layer: nn.Module, size: int, field: Field | None) -> None:
+    (found,) = describe(layer, (size, 1)).layers
+    assert found.field == field
+    if field is not None:
+        p = found.shape[0] // 2
+        ((first, last),) = field.of((p,))
+        seen = gradient_field(layer, (size, 1), unit=(p,))
+        assert np.flatnonzero(seen).tolist() == list(range(first, last + 1))
+
+
+def test_the_head_sees_everything() -> None:
+    model = Chain((Conv(1, 3), Flatten(), Dense(2)))
+    assert [x.field for x in describe(model, (6, 1)).layers[1:]] == [None, None]
+    assert backward_field(model, (6, 1), layer="layers_2") == (frozenset(range(6)),)
+    assert gradient_field(model, (6, 1), layer="layers_2").all()
+
+
+class Reversed(nn.Module):
+    """A user's own layer that says nothing about where it looks, and drops a position."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x[:, :0:-1]
+
+
+def test_an_unknown_layer_that_changes_the_map_sees_everything() -> None:
+    model = Chain((Reversed(),))
+    assert backward_field(model, (4, 1), layer="layers_0") == (frozenset(range(4)),)
+
+
+def test_layers_inside_branches_by_name() -> None:
+    model = models.googlenet(width=1 / 16)
+    name = "layers_10/branches_2/layers_2"  # the first 5×5
+    made = {x.name: x for x in describe(model, (96, 96, 3)).layers}
+    field = made[name].field
+    assert field.size == (59, 59)  # 11 after the first pool, then 27 and, with stride 8, 4 · 8 more
+    unit = (6, 6)  # 6 · 8 − (3 + 4 + 2 · 8) = 25
+    assert hull(backward_field(model, (96, 96, 3), name, unit)) == field.of(unit)
+    mask = gradient_field(model, (96, 96, 3), name, unit)
+    assert np.flatnonzero(mask.any(0))[[0, -1]].tolist() == [25, 25 + 59 - 1]
+
+
+def test_unknown_layer_and_unit() -> None:
+    model = models.lecture_cnn()
+    with pytest.raises(InputError, match=r"unknown layer 'layer_3': did you mean 'layers_3'"):
+        backward_field(model, (28, 28, 1), "layer_3")
+    with pytest.raises(InputError, match=r"unit \(4, 0\) is no position on a map of size \(4, 4\)"):
+        gradient_field(model, (28, 28, 1), unit=(4, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "size"),
+    [
+        ("vgg16", (7, 7), (224, 224)),
+        ("lecture_cnn", (4, 4), (28, 28)),
+        ("alexnet", (6, 6), (223, 223)),  # 224 gives the same
+        ("mobilenet_v1", (7, 1), (193, 1)),
+    ],
+)
+def test_input_sizes(name: str, out: tuple[int, ...], size: tuple[int, ...]) -> None:
+    assert input_size_for(models.by_name(name)(), out) == size
+
+
+def test_input_size_of_an_inner_layer_and_none() -> None:
+    assert input_size_for(models.lecture_cnn(), (12, 12), "layers_2") == (28, 28)
+    with pytest.raises(InputError, match=r"output_size \(2,\) is that of no input"):
+        input_size_for(Conv(1, 4, padding="FULL"), (2,))  # 1 pixel gives 4 already
