@@ -73,9 +73,8 @@ class Table:
             table.add_column(head, justify="right" if i else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
-        console = Console()
-        wide = console.measure(table).minimum
-        Console(width=max(console.width, wide)).print(table)
+        wide = Console(width=1000).measure(table).maximum
+        Console(width=max(Console().width, wide)).print(table)
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""

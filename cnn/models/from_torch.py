@@ -112,7 +112,8 @@ def _our_layers(
 
     with nn.intercept_methods(record):
         image = jax.ShapeDtypeStruct((1, 224, 224, c_in), jnp.float32)
-        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+        # A function of its own, for which no earlier trace can stand in.
+        variables = jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), image)
     return layers, {key: leaf.shape for key, leaf in flatten_dict(variables).items()}
 
 

@@ -14,8 +14,8 @@ from cnn.ops import Padding, PaddingMode
 def s_conv(num_classes: int = 10, alpha: int = 32, norm: Norm = "batch") -> Chain:
     """S-CONV, shallow (Neyshabur 2020, figure 1): α channels of 9×9 with stride 2, 24α hidden.
 
-    6,144 α² + 533 α + 10 parameters on 32×32×3: the figure's convolution with half a window of
-    zeros around the image, as in the author's code. Every layer but the last is normalised.
+    6,144 α² + 533 α + 10 parameters on 32×32×3, here with half a window of zeros
+    around the image, so that its map is 16×16. Every layer but the last is normalised.
     """
     return _neyshabur(num_classes, 9, [(alpha, 2)], 24 * alpha, norm)
 
@@ -47,7 +47,7 @@ def full_conv(
     padding: Padding = "FULL",
     padding_mode: PaddingMode = "zeros",
 ) -> Chain:
-    """Four 3×3 convolutions and global max-pooling (Kayhan & van Gemert 2020, section 4.2).
+    """Four 3×3 convolutions and global max-pooling (Kayhan & van Gemert 2020).
 
     Only the border tells this network where something is: with `padding="FULL"` every pixel is
     seen by every weight, with 1 (same) or "VALID" those near the border are not. Strides 1, 2, 2,
