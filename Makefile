@@ -3,7 +3,7 @@
 #
 #   make demo                  the study `python -m experiments.ladder`
 #   make test                  the quick tests
-#   make test-slow             all tests, and ten times as many examples of each property
+#   make test-slow             all tests, and many more examples of each property
 #   make lint                  ruff and mypy
 #   make install EXTRA=cuda    the build for an accelerator: cuda or tpu
 #   make constraints           resolve the pinned versions again (needs uv)

@@ -626,3 +626,22 @@ def test_known_sets(
     np.testing.assert_allclose(np.array(made.std) / 255, std, atol=3e-3)
     assert abs(made.train.x.mean(dtype=np.float64)) < 1e-5
     assert abs(made.train.x.std(dtype=np.float64) - 1) < 1e-5
+
+
+def test_blocks_move_as_a_whole() -> None:
+    """Every block of the permuted map is a block of the map: its rows are runs of neighbours."""
+    order = data.permutation((4, 6), seed=3, block=2).reshape(4, 6)
+    assert sorted(order.ravel()) == list(range(24))
+    corners = {0, 2, 4, 12, 14, 16}  # of the blocks of a map 4 × 6, in row-major order
+    found = set()
+    for i, j in np.ndindex(2, 3):
+        block = order[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        np.testing.assert_array_equal(block, block[0, 0] + np.array([[0, 1], [6, 7]]))
+        found.add(int(block[0, 0]))
+    assert found == corners
+    np.testing.assert_array_equal(data.permutation((3, 3), seed=0, block=3), range(9))
+    np.testing.assert_array_equal(data.permutation(12, seed=5), data.permutation((3, 4), seed=5))
+    assert not np.array_equal(data.permutation(40, 0, 4), data.permutation(40, 1, 4))
+    for block in (0, 4):
+        with pytest.raises(InputError, match=f"block {block} does not divide the size"):
+            data.permutation((4, 6), seed=0, block=block)
