@@ -23,6 +23,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
 from cnn.errors import InputError, unknown_name
 from experiments import outcomes
 from experiments.outcomes import Measure, Name, Outcome, differences, paired
@@ -30,6 +32,7 @@ from experiments.outcomes import Measure, Name, Outcome, differences, paired
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from cnn.data import Dataset
     from cnn.train import Config, Result
     from experiments.report import Table
 
@@ -75,7 +78,7 @@ class Settings:
     only: tuple[str, ...] = ()
     """Run these points alone, named as in results.jsonl with slashes: conv/ordered."""
     smoke: bool = False
-    """Two seeds of two steps each, into the folder smoke inside of out: does everything run?"""
+    """Two seeds of two steps on 200 examples, into the folder smoke inside of out: does it run?"""
     out: Path = Path("results")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
@@ -116,13 +119,24 @@ def main(
 
     With `settings.only`, nothing is told but what those points measured.
     """
-    settings = reduced(settings)
-    results = run(settings, labels, points(settings), measure)
+    smoke, settings = settings.smoke, reduced(settings)
+    chosen = points(settings)
+    if smoke:
+        few = {id(c.data): _few(c.data) for c in chosen.values()}
+        chosen = {name: replace(c, data=few[id(c.data)]) for name, c in chosen.items()}
+    results = run(settings, labels, chosen, measure)
     if settings.only:
         _accuracies(settings, results).show()
         return
     findings, tables, figures = tell(settings, results)
     publish(settings, question, [f"Hypothesis: {hypothesis}", *findings], tables, figures)
+
+
+def _few(data: Dataset, count: int = 200) -> Dataset:
+    """Return the data set with its first examples only."""
+    rows = np.arange(count)
+    train, test = (s.take(rows[: len(s)]) for s in (data.train, data.test))
+    return replace(data, train=train, test=test)
 
 
 def _accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:

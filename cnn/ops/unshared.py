@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from cnn.errors import InputError
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import check_kernel, check_map, floats, spread_bias
+from cnn.ops.conv import conv
 from cnn.ops.window import Padding, Placement, Size, place
 
 
@@ -84,18 +85,53 @@ def conv_tiled(
                 f"period {P} is not between 1 and output size {n} on axis {axis}: "
                 "the kernel is (*period, *window, c_in / groups, c_out)"
             )
-    # Positions come first, then for each phase and group it is a product of two matrices.
-    positions_first = jnp.moveaxis(pad(x, at.pairs, padding_mode), 0, rank)
-    seen = _fold(jnp.stack(taps(positions_first, at, 0), axis=-2), period)
-    phases, k, (i, c_out) = math.prod(period), math.prod(window), kernel.shape[-2:]
-    rows = jnp.moveaxis(seen.reshape(phases, -1, k, groups, i), -2, 1)
-    columns = jnp.moveaxis(kernel.reshape(phases, k * i, groups, -1), -2, 1)
-    y = rows.reshape(*rows.shape[:3], k * i) @ columns
-    y = jnp.moveaxis(y, 1, 2).reshape(*seen.shape[:-2], c_out)
+    padded, c_out = pad(x, at.pairs, padding_mode), kernel.shape[-1]
+    if math.prod(window) > MOST_TAPS:
+        y = _phase_by_phase(padded, kernel, at, period, groups)
+    else:
+        y = _as_products(padded, kernel, at, period, groups)
     if bias is not None:
         bias = spread_bias(bias, (*period, c_out))
         y = y + jnp.expand_dims(bias, tuple(range(rank, 2 * rank + 1)))
     return jnp.moveaxis(_unfold(y, at.out), rank, 0)
+
+
+MOST_TAPS = 256
+"""With larger windows, a slice for each tap takes too long to compile."""
+
+
+def _as_products(
+    padded: Array, kernel: Array, at: Placement, period: tuple[int, ...], groups: int
+) -> Float[Array, "*period_and_repetitions batch c_out"]:
+    """Put positions first; then for each phase and group it is a product of two matrices."""
+    rank = len(period)
+    seen = _fold(jnp.stack(taps(jnp.moveaxis(padded, 0, rank), at, 0), axis=-2), period)
+    phases, k, (i, c_out) = math.prod(period), math.prod(at.window), kernel.shape[-2:]
+    rows = jnp.moveaxis(seen.reshape(phases, -1, k, groups, i), -2, 1)
+    columns = jnp.moveaxis(kernel.reshape(phases, k * i, groups, -1), -2, 1)
+    y = rows.reshape(*rows.shape[:3], k * i) @ columns
+    return jnp.moveaxis(y, 1, 2).reshape(*seen.shape[:-2], c_out)
+
+
+def _phase_by_phase(
+    padded: Array, kernel: Array, at: Placement, period: tuple[int, ...], groups: int
+) -> Float[Array, "*period_and_repetitions batch c_out"]:
+    """Phase q is a convolution that begins q strides on and takes P strides at a time."""
+    turns = [-(-n // P) for n, P in zip(at.out, period, strict=True)]
+    steps = [s * P for s, P in zip(at.strides, period, strict=True)]
+    maps = []
+    for q in itertools.product(*map(range, period)):
+        begin = [slice(i * s, None) for i, s in zip(q, at.strides, strict=True)]
+        y = conv(
+            padded[(slice(None), *begin)],
+            kernel[q],
+            strides=steps,
+            dilation=at.dilation,
+            groups=groups,
+        )
+        missing = [(0, m - n) for m, n in zip(turns, y.shape[1:-1], strict=True)]
+        maps.append(jnp.moveaxis(jnp.pad(y, ((0, 0), *missing, (0, 0))), 0, -2))
+    return jnp.stack(maps).reshape(*period, *maps[0].shape)
 
 
 def _fold(maps: Float[Array, "*out_and_rest"], period: tuple[int, ...]) -> Array:

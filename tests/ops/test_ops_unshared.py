@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cnn import ops
+from cnn.ops import unshared
 from tests.ops import loops
 from tests.ops.drawn import Case, cases, numbers
 
@@ -33,8 +34,11 @@ def test_a_tiled_layer_by_hand() -> None:
     assert_array_equal(ops.conv_tiled(x, kernel, bias).ravel(), [1, 8, 3, 6, 5])
 
 
+@pytest.mark.parametrize("most_taps", [256, 0], ids=["products", "phases"])
 @given(case=cases(), data=st.data())
-def test_tiled_is_the_equation_for_every_period(case: Case, data: st.DataObject) -> None:
+def test_tiled_is_the_equation_for_every_period(
+    most_taps: int, case: Case, data: st.DataObject
+) -> None:
     """Period 1 is the equation of `conv`; as large as the output, it is that of `conv_local`."""
     out = case.at.out
     drawn = st.tuples(*(st.integers(1, n) for n in out))
@@ -45,7 +49,9 @@ def test_tiled_is_the_equation_for_every_period(case: Case, data: st.DataObject)
     def phase(p: loops.Index) -> loops.Index:
         return tuple(i % P for i, P in zip(p, period, strict=True))
 
-    y = jax.jit(lambda *arrays: op(*arrays, **case.arguments))(x, kernel, bias)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unshared, "MOST_TAPS", most_taps)
+        y = jax.jit(lambda *arrays: op(*arrays, **case.arguments))(x, kernel, bias)
     expected = loops.conv(x, lambda p: kernel[phase(p)], case.at, case.mode, case.groups)
     for p in loops.indices(out):
         expected[:, *p] += bias[phase(p)]
