@@ -7,10 +7,14 @@ population   the composition over steps and seeds, chosen per platform
 batches      the data order as a function of (seed, epoch)
 checkpoints  Orbax, behind one file
 records      run folders and JSON lines
-loop         `fit(config)`, which puts these together
+config       what a run is, what it measures, and what cannot be
+relax        a constraint given up in the middle, weights and optimizer lifted
+loop         steps one after another, evaluation
+run          `fit(config)`, which puts these together
 """
 
 from cnn.recipe import Recipe
-from cnn.train.loop import Config, Result, fit
+from cnn.train.config import Config, Result
+from cnn.train.run import fit
 
 __all__ = ["Config", "Recipe", "Result", "fit"]

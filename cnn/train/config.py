@@ -1,0 +1,119 @@
+"""What a run is, what it measures, and what cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cnn.data import Dataset
+from cnn.errors import InputError
+from cnn.recipe import Recipe
+from cnn.train.population import States
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recipe):
+    """A training run: a model value, a data set, and the recipe.
+
+    With `relax_at`, training goes on with `relax_to` from that step: `model` with less bias.
+    """
+
+    model: nn.Module
+    data: Dataset
+    relax_to: nn.Module | None = None
+
+    @property
+    def seed_range(self) -> range:
+        """The seeds that train together."""
+        return range(self.seed, self.seed + self.seeds)
+
+    @property
+    def stages(self) -> list[tuple[nn.Module, int]]:
+        """The models that train one after the other, each with the step it trains until."""
+        if self.relax_at is None or self.relax_to is None:
+            return [(self.model, self.steps)]
+        return [(self.model, self.relax_at), (self.relax_to, self.steps)]
+
+    def check(self) -> None:
+        """Raise `InputError` for the first field whose value cannot be."""
+        super().check()
+        if (self.relax_at is None) != (self.relax_to is None):
+            raise InputError("relax_at and relax_to need each other: give both, or neither")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run measured; arrays have one entry per seed, accuracies are fractions."""
+
+    steps: int
+    seeds: tuple[int, ...]
+    parameters: int
+    train_loss: np.ndarray
+    train_accuracy: np.ndarray
+    test_loss: np.ndarray
+    test_accuracy: np.ndarray
+    seconds: float
+    states: States
+
+
+def check_batch(config: Config, examples: int, devices: int) -> None:
+    """Raise `InputError` if the batch does not fit the devices or the training set."""
+    if config.batch_size % devices:
+        raise InputError(
+            f"batch_size {config.batch_size} is not divisible by {devices} devices: "
+            f"give a multiple of {devices}, or fewer devices"
+        )
+    if config.batch_size > examples:
+        raise InputError(
+            f"batch_size {config.batch_size} exceeds the {examples} training examples: give less"
+        )
+
+
+def check_model(model: nn.Module, data: Dataset) -> int:
+    """Return the number of parameters of `model` on `data`, by abstract evaluation only.
+
+    Raises `InputError` if the model does not take the data's inputs, does not end in its classes,
+    or is not a value.
+    """
+    try:
+        hash(model)
+    except TypeError:
+        raise InputError(
+            "the model has a field that is not a value: give tuples, not lists"
+        ) from None
+    x = jax.ShapeDtypeStruct((1, *data.input_shape), jnp.float32)
+    try:
+        logits, made = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    except InputError as error:
+        raise InputError(f"on inputs of shape {data.input_shape} of {data.name}, {error}") from None
+    if logits.shape != (1, data.num_classes):
+        raise InputError(
+            f"the model gives {logits.shape[1:]} values for each example but {data.name} has "
+            f"{data.num_classes} classes: build it with num_classes={data.num_classes}"
+        )
+    return sum(leaf.size for leaf in jax.tree.leaves(made.get("params", {})))
+
+
+def final_record(result: Result, validated: bool) -> dict[str, Any]:
+    """Return the last line of `metrics.jsonl`: means over the seeds, then each seed's own."""
+    test = "validation" if validated else "test"
+    own = {
+        "train_loss": result.train_loss,
+        "train_accuracy": result.train_accuracy,
+        f"{test}_loss": result.test_loss,
+        f"{test}_accuracy": result.test_accuracy,
+    }
+    return {
+        "step": result.steps,
+        "final": True,
+        **{name: float(values.mean()) for name, values in own.items()},
+        "parameters": result.parameters,
+        "seconds": round(result.seconds, 3),
+        "seeds": list(result.seeds),
+        "per_seed": {name: values.tolist() for name, values in own.items()},
+    }
