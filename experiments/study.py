@@ -232,9 +232,11 @@ def _train(
             runs = {pool.submit(fit, config, step): name for name, config in missing.items()}
             for done in as_completed(runs):
                 keep(runs[done], missing[runs[done]], done.result())
-        except BaseException:
+        except BaseException as error:
             leave.set()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                print("what ended is kept: the same command goes on from there", file=sys.stderr)
             raise
 
 

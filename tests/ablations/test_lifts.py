@@ -63,8 +63,14 @@ def assert_close(a: Any, b: Any) -> None:
     jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-5, atol=1e-6), a, b)
 
 
-def check_ladder(model: nn.Module, shape: tuple[int, ...], rungs: list[nn.Module]) -> None:
-    """Lift `model` to each of the `rungs`, along all of them, and project it back."""
+def check_ladder(
+    model: nn.Module, shape: tuple[int, ...], rungs: list[nn.Module], all_seen: bool = True
+) -> None:
+    """Lift `model` to each of the `rungs`, along all of them, and project it back.
+
+    Where maps are so small that some weights never see one, these are not `all_seen`: what comes
+    back is then the same function, with zeros for them.
+    """
     x = jax.random.normal(jax.random.key(2), (2, *shape))
     first = variables(model, x)
     for rung in rungs:
@@ -72,7 +78,11 @@ def check_ladder(model: nn.Module, shape: tuple[int, ...], rungs: list[nn.Module
         expected = jax.eval_shape(rung.init, jax.random.key(0), x)
         assert jax.tree.map(jnp.shape, lifted) == jax.tree.map(jnp.shape, expected)
         assert_same_function(model, first, rung, lifted, x)
-        assert_close(project(lifted, rung, model, shape), first)
+        back = project(lifted, rung, model, shape)
+        if all_seen:
+            assert_close(back, first)
+        else:
+            assert_close(lift(back, model, rung, shape), lifted)
     weights, above = first, model
     for rung in rungs if len(rungs) > 2 else []:
         weights, above = lift(weights, above, rung, shape), rung
@@ -129,7 +139,7 @@ def test_the_whole_ladder_of_every_network(name: str) -> None:
     if name in ("cnn1d", "lenet5", "full_conv", "lecture_cnn"):  # larger maps than the period
         rungs[:0] = [ablations.tile(model, 2)]
         rungs[2:2] = [ablations.localize(model, 2), ablations.localize(model, 3)]
-    check_ladder(model, shape, rungs)
+    check_ladder(model, shape, rungs, all_seen=name not in ("googlenet", "d_conv"))
 
 
 @st.composite
