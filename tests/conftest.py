@@ -9,6 +9,7 @@ from pathlib import Path
 # their collectives, and the thread count follows NPROC.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # programs that tests start leave nothing
 # Tests compile a lot and compute little. (At level 0 batch normalisation came out differently on
 # one and on four devices, by 1e-2.)
 os.environ["XLA_FLAGS"] = (
