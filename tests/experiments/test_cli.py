@@ -115,7 +115,7 @@ def test_a_second_start_finds_what_the_first_compiled(tmp_path: Path) -> None:
         "import jax; jax.jit(lambda x: x * 2 + 1)(3.0)\n"
     )
     around = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    around |= {"JAX_ENABLE_COMPILATION_CACHE": "true"}
+    around |= {"JAX_ENABLE_COMPILATION_CACHE": "true", "XLA_FLAGS": ""}
 
     def start() -> dict[str, int]:
         command = [sys.executable, "-c", code]
