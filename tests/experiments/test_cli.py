@@ -75,7 +75,9 @@ def test_bad_input_is_a_line_and_a_defect_is_a_traceback(
         cli.run(defect, Flags)
 
 
-@pytest.mark.parametrize("module", ["train", "prepare", "describe", "ladder", "bias_map", "relax"])
+@pytest.mark.parametrize(
+    "module", ["train", "prepare", "describe", "relax", "sample_efficiency", "permutation"]
+)
 def test_help_waits_for_no_slow_import(module: str) -> None:
     """JAX, TFDS, matplotlib and Orbax take seconds to import; help needs none of them."""
     code = (
