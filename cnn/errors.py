@@ -1,4 +1,4 @@
-"""The one exception that means "the caller asked for something that cannot be"."""
+"""What ends a run with one line: what was asked for cannot be, or the world got in the way."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Bad input. Its message is one line that names the argument, the value and the remedy.
 
-    Entry points print it without a traceback and exit with code 2; any other exception is a defect
-    of this code and keeps its traceback.
+    Entry points print it without a traceback and exit with code 2; any exception but this and
+    `RunError` is a defect of this code and keeps its traceback.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that could not go on: a full disk, a loss that is not a number, a lost host.
+
+    Entry points print it without a traceback and exit with code 1. What was written stands.
     """
 
 

@@ -42,6 +42,14 @@ class Recipe:
     """Steps between two lines of `metrics.jsonl`."""
     checkpoint_every: int = 1000
     """Steps between two checkpoints; the last step always makes one."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after which a checkpoint is due in any case; not looked at with several processes."""
+    keep_last: int = 2
+    """Newest checkpoints that are kept."""
+    keep_best: int = 0
+    """Checkpoints kept besides, those of the smallest validation loss; needs `validate`."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """At a loss or gradient that is not finite: stop with a report, or leave the step out."""
     map_devices: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over the devices."""
     devices: int | None = None
@@ -55,17 +63,23 @@ class Recipe:
 
     def check(self) -> None:
         """Raise `InputError` for the first field whose value cannot be."""
-        for name in ("batch_size", "seeds", "log_every", "checkpoint_every"):
+        for name in ("batch_size", "seeds", "log_every", "checkpoint_every", "keep_last"):
             _need(getattr(self, name) >= 1, self, name, "give 1 or more")
-        for name in ("steps", "warmup", "weight_decay", "seed"):
+        for name in ("steps", "warmup", "weight_decay", "seed", "keep_best"):
             _need(getattr(self, name) >= 0, self, name, "give 0 or more")
         _need(0 < self.lr < float("inf"), self, "lr", "give a positive number")
+        minutes = self.checkpoint_minutes
+        _need(minutes > 0, self, "checkpoint_minutes", "give a positive number, inf for never")
         _need(0 <= self.label_smoothing < 1, self, "label_smoothing", "give 0 or more, below 1")
         _need(self.warmup <= self.steps, self, "warmup", f"give at most steps, {self.steps}")
         _need(self.devices is None or self.devices >= 1, self, "devices", "give 1 or more")
         if self.relax_at is not None:
             possible = 0 <= self.relax_at <= self.steps
             _need(possible, self, "relax_at", f"give 0 to steps, {self.steps}")
+        if self.keep_best and not self.validate:
+            raise InputError(
+                f"keep_best {self.keep_best} needs validate: the test set is not for choosing"
+            )
         if self.resume and self.overwrite:
             raise InputError("resume and overwrite exclude each other: give one of them")
         if (self.resume or self.overwrite) and self.out is None:
@@ -78,8 +92,8 @@ def _need(holds: bool, recipe: Recipe, name: str, remedy: str) -> None:
 
 
 FREE_TO_CHANGE = frozenset(
-    {"steps", "log_every", "checkpoint_every", "map_devices", "devices"}
-    | {"out", "resume", "overwrite"}
+    {"steps", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"}
+    | {"on_nan", "map_devices", "devices", "out", "resume", "overwrite"}
 )
 """Fields that may differ between a run and its continuation: they do not change what is learned."""
 

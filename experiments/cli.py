@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -68,13 +68,16 @@ def keep_compiled() -> None:
 
 
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
-    """Parse the command line and call `main`; an `InputError` becomes one line and exit code 2."""
+    """Parse the command line and call `main`; bad input is one line and exit code 2."""
     parsed = parse(flags, doc=doc)
     keep_compiled()
     try:
         main(parsed)
     except InputError as error:
         fail(str(error))
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -3,17 +3,20 @@
     python -m experiments.train --model cnn1d --data mnist1d --lr 1e-2 --seeds 3 --out runs/a
 
 Several seeds train together; `metrics.jsonl` in the run folder ends with their mean training loss
-and test accuracy (a fraction), and each seed's own. Go on after an interruption with `--resume`.
+and test accuracy (a fraction), and each seed's own. SIGTERM or Ctrl-C ends a run after the step it
+is in, with a checkpoint and the command that goes on; a second one ends it at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cnn.errors import RunError
 from cnn.recipe import Recipe
 from experiments import cli
 
@@ -32,13 +35,19 @@ class Flags(Recipe):
     """What convolutions become at `relax_at`: locally connected, or fully."""
 
 
+def again() -> str:
+    """Return the command that goes on with this run."""
+    given = [arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")]
+    return shlex.join(["python", "-m", "experiments.train", *given, "--resume"])
+
+
 def main(flags: Flags) -> None:
     """Train as `flags` say, print the result, write the run folder."""
     flags.check()
     from cnn import models
     from cnn.ablations import densify, unshare
     from cnn.data import load
-    from cnn.train import Config, fit
+    from cnn.train import Config, Stopped, fit, stop_on_signals
     from experiments.progress import show_steps
     from experiments.report import percent
 
@@ -49,8 +58,17 @@ def main(flags: Flags) -> None:
     relax = {"local": unshare, "dense": densify}[flags.relax_to]
     relax_to = None if flags.relax_at is None else relax(model)
     config = Config(model=model, data=data, relax_to=relax_to, **recipe)
-    with show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance:
-        result = fit(config, on_step=advance)
+    try:
+        with (
+            stop_on_signals() as stop,
+            show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance,
+        ):
+            result = fit(config, advance, stop)
+    except Stopped as stopped:
+        if flags.out is None:
+            raise RunError(f"{stopped}: nothing is kept without --out") from None
+        print(f"stopped after step {stopped.step} of {flags.steps}; go on with\n{again()}")
+        return
 
     part = "validation" if flags.validate else "test"
     spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""

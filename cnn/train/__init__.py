@@ -5,8 +5,10 @@ step         the pure per-device step and its optimizer
 devices      the map over devices: shard_map or pmap
 population   the composition over steps and seeds, chosen per platform
 batches      the data order as a function of (seed, epoch)
-checkpoints  Orbax, behind one file
-records      run folders and JSON lines
+checkpoints  Orbax, behind one file, each with a seal
+records      run folders, their lock, JSON lines
+stopping     when to save, and being asked to stop
+divergence   losses and gradients that are not finite
 config       what a run is, what it measures, and what cannot be
 relax        a constraint given up in the middle, weights and optimizer lifted
 loop         steps one after another, evaluation
@@ -16,5 +18,6 @@ run          `fit(config)`, which puts these together
 from cnn.recipe import Recipe
 from cnn.train.config import Config, Result
 from cnn.train.run import fit
+from cnn.train.stopping import Stopped, stop_on_signals
 
-__all__ = ["Config", "Recipe", "Result", "fit"]
+__all__ = ["Config", "Recipe", "Result", "Stopped", "fit", "stop_on_signals"]

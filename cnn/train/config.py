@@ -14,6 +14,7 @@ from cnn.data import Dataset
 from cnn.errors import InputError
 from cnn.recipe import Recipe
 from cnn.train.population import States
+from cnn.train.records import finite_only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,15 @@ class Result:
     train_accuracy: np.ndarray
     test_loss: np.ndarray
     test_accuracy: np.ndarray
+    skipped: np.ndarray
+    """Steps left out since this start, because loss or gradients were not finite."""
     seconds: float
     states: States
+
+
+def is_due(step: int, every: int, config: Config) -> bool:
+    """Say whether what happens every so many steps, and at the last one, happens after `step`."""
+    return step % every == 0 or step == config.steps
 
 
 def check_batch(config: Config, examples: int, devices: int) -> None:
@@ -111,9 +119,10 @@ def final_record(result: Result, validated: bool) -> dict[str, Any]:
     return {
         "step": result.steps,
         "final": True,
-        **{name: float(values.mean()) for name, values in own.items()},
+        **{name: finite_only(values.mean()) for name, values in own.items()},
         "parameters": result.parameters,
+        **({"skipped": int(result.skipped.sum())} if result.skipped.any() else {}),
         "seconds": round(result.seconds, 3),
         "seeds": list(result.seeds),
-        "per_seed": {name: values.tolist() for name, values in own.items()},
+        "per_seed": {name: finite_only(values) for name, values in own.items()},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn.data import Split
-from cnn.train import batches
-from cnn.train.config import Config
+from cnn.train import batches, records
+from cnn.train.config import Config, is_due
+from cnn.train.divergence import Diverged, finite, report
 from cnn.train.population import States
 from cnn.train.programs import Programs
 from cnn.train.step import Batch
@@ -23,27 +24,38 @@ BLOCK_EVERY = 20
 
 @dataclass(frozen=True)
 class Event:
-    """Where training stands after some steps; `metrics`, one mean per seed, where a line is due."""
+    """Where training stands after some steps.
+
+    `metrics`, one mean per seed, are there where a line of them is due; `pause` where the states
+    are to be looked at, and were seen to be finite.
+    """
 
     step: int
     advanced: int
     states: States
+    pause: bool
     metrics: dict[str, np.ndarray] | None
 
     def record(self) -> dict[str, Any]:
-        metrics = self.metrics or {}
-        return {"step": self.step} | {f"train_{k}": v.tolist() for k, v in metrics.items()}
-
-
-def is_due(step: int, every: int, config: Config) -> bool:
-    """Say whether what happens every so many steps, and at the last one, happens after `step`."""
-    return step % every == 0 or step == config.steps
+        """Return the line of metrics; a mean over no step is None."""
+        own = {f"train_{k}": records.finite_only(m) for k, m in (self.metrics or {}).items()}
+        return {"step": self.step, **own}
 
 
 def train(
-    config: Config, split: Split, program: Programs, states: States, start: int, until: int
+    config: Config,
+    split: Split,
+    program: Programs,
+    states: States,
+    start: int,
+    until: int,
+    pause: Callable[[int], bool],
 ) -> Iterator[Event]:
-    """Train from step `start` to `until`, yielding after every call of the program."""
+    """Train from step `start` to `until`, yielding after every call of the program.
+
+    `pause(step)` says whether the caller will look at the states. Raises `Diverged` where a loss or
+    gradient is not finite, unless such steps are skipped.
+    """
     data = program.devices.replicate(_whole(split))
     every = (config.log_every, config.checkpoint_every)
     history = []
@@ -54,11 +66,15 @@ def train(
         states, metrics = program.run(states, data, program.devices.split(rows))
         at += length
         history.append(program.devices.one(metrics))
-        due = is_due(at, config.log_every, config) or at == until
-        if due or len(history) % BLOCK_EVERY == 0:
-            jax.block_until_ready(metrics)
-        yield Event(at, length, states, _mean(history) if due else None)
-        if due:
+        log, pauses = is_due(at, config.log_every, config) or at == until, pause(at)
+        window = None
+        if log or pauses or len(history) % BLOCK_EVERY == 0:
+            window = _gather(history)
+            if config.on_nan == "stop" and not finite(window).all():
+                first = at - len(window["loss"])
+                raise Diverged(report(config, states, len(split.y), window, first))
+        yield Event(at, length, states, pauses, _mean(config, window) if log and window else None)
+        if log:
             history = []
 
 
@@ -66,9 +82,24 @@ def _whole(split: Split) -> Batch:
     return Batch(jnp.asarray(split.x), jnp.asarray(split.y))
 
 
-def _mean(history: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
+def _gather(history: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
+    """Wait for the steps and return their metrics, `(steps, seeds)`."""
     host = jax.device_get(history)
-    return {k: np.concatenate([metrics[k] for metrics in host]).mean(axis=0) for k in host[0]}
+    return {k: np.concatenate([metrics[k] for metrics in host]) for k in host[0]}
+
+
+def _mean(config: Config, window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return means over the steps that were not skipped, and how many were."""
+    good = np.asarray(finite(window))
+    values = {
+        "loss": window["loss"],
+        "accuracy": window["accuracy"],
+        "gradient_norm": np.sqrt((window["gradient_norms"].astype(float) ** 2).sum(-1)),
+    }
+    steps = good.sum(0)
+    with np.errstate(invalid="ignore"):
+        means = {k: np.where(good, v, 0).sum(0) / steps for k, v in values.items()}
+    return means | ({"skipped": (~good).sum(0)} if config.on_nan == "skip" else {})
 
 
 def evaluate(

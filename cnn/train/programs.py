@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from cnn.recipe import Recipe
 from cnn.train.devices import DeviceMap, device_map
-from cnn.train.population import States, chunk_length, compose
+from cnn.train.divergence import skip_unless_finite
+from cnn.train.population import States, Step, chunk_length, compose
 from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
 
@@ -46,7 +47,12 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
 def _what_compiles(recipe: Recipe) -> Recipe:
     """Keep the fields that the programs depend on: runs that differ in others share them."""
     kept = ["optimizer", "lr", "schedule", "warmup", "weight_decay", "label_smoothing"]
-    kept += ["map_devices", "devices", *(["steps"] if recipe.schedule == "cosine" else [])]
+    kept += [
+        "on_nan",
+        "map_devices",
+        "devices",
+        *(["steps"] if recipe.schedule == "cosine" else []),
+    ]
     return Recipe(**{name: getattr(recipe, name) for name in kept})
 
 
@@ -55,7 +61,9 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
     devices = device_map(recipe.map_devices, recipe.devices)
     platform = devices.platform
     tx = optimizer(recipe)
-    step = partial(train_step, model, tx, recipe.label_smoothing)
+    step: Step = partial(train_step, model, tx, recipe.label_smoothing)
+    if recipe.on_nan == "skip":
+        step = skip_unless_finite(step)
 
     def sums(
         states: States, _: tuple[()], share: tuple[Batch, Float[Array, " batch"]]

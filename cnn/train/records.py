@@ -1,22 +1,29 @@
-"""Run folders: what they hold, who may start in them, JSON lines."""
+"""Run folders: what they hold, who may start in them and works in them, JSON lines."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
+DIVERGED, LOCK = "diverged.json", ".lock"
+logger = logging.getLogger(__name__)
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
@@ -37,14 +44,46 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(f"out {str(out)!r} holds a run: say --resume or --overwrite")
 
 
-def open_folder(out: Path, description: dict[str, Any], overwrite: bool) -> None:
-    """Make the run folder (anew if `overwrite`) and write `run.json` into it if it has none.
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the run folder, which is made if it is not there, against other processes.
 
-    Raises `InputError` if the folder cannot be made.
+    The system gives the lock back when a process ends, however it ends. Raises `InputError` if
+    another process trains in the folder, or it cannot be made.
     """
-    if overwrite and (out / RUN).exists():
-        shutil.rmtree(out)
+    from filelock import FileLock, Timeout
+
     make_folder(out)
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            f"out {str(out)!r} is in use by another process: wait until it ends, or choose another"
+        ) from None
+
+
+def is_locked(out: Path) -> bool:
+    """Say whether a process trains in the run folder."""
+    from filelock import FileLock, Timeout
+
+    if not (out / LOCK).exists():
+        return False
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> None:
+    """Write `run.json` into the folder if it has none, after emptying the folder if `overwrite`."""
+    if overwrite and (out / RUN).exists():
+        for path in out.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
     if not (out / RUN).exists():
         write_whole(out / RUN, json.dumps({**description, **surroundings()}, indent=1) + "\n")
 
@@ -70,7 +109,22 @@ def surroundings() -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in packages},
         "devices": [device.device_kind for device in jax.devices()],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git": revision(Path(__file__).parent),
     }
+
+
+def revision(folder: Path) -> dict[str, Any] | None:
+    """Return the commit that `folder` is at and whether files differ from it, None without git."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(folder), *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -83,17 +137,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def finite_only(values: np.ndarray) -> Any:
+    """Return numbers as JSON, which has no infinity and no NaN: None in their place."""
+    return np.where(np.isfinite(values), values.astype(object), None).tolist()
+
+
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Append one record as a line of JSON, in a single write."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    """Append one record as a line of JSON, whole or not at all. Raises `RunError` if not."""
+    with path.open("ab") as file:
+        size = file.tell()
+        try:
+            file.write(json.dumps(record).encode() + b"\n")
+            file.flush()
+        except OSError as error:
+            os.truncate(path, size)
+            raise RunError(f"{path} cannot be written ({error.strerror}): make room") from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; a last line that was cut off while being written is left out."""
     if not path.exists():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    whole, _, rest = path.read_bytes().rpartition(b"\n")
+    if rest:
+        logger.warning("%s: its last line is incomplete and left out", path)
     return [json.loads(line) for line in whole.splitlines()]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
 
 from cnn.data import Dataset
 from cnn.errors import InputError
@@ -13,18 +17,22 @@ from cnn.spec import to_spec
 from cnn.train import records
 from cnn.train.checkpoints import Checkpoints, open_checkpoints
 from cnn.train.config import Config, Result, check_batch, check_model, final_record
-from cnn.train.loop import Event, evaluate, is_due, train
+from cnn.train.divergence import Diverged
+from cnn.train.loop import Event, evaluate, train
 from cnn.train.population import States
 from cnn.train.programs import Programs, programs
 from cnn.train.relax import relax
+from cnn.train.stopping import Pauses, Stop, Stopped, never
 
 
-def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
+def fit(config: Config, on_step: Callable[[int], None] | None = None, stop: Stop = never) -> Result:
     """Train `config.seeds` seeds of `config.model` together and evaluate them.
 
-    `on_step(n)` is called after every n steps, for whoever shows progress. With `config.validate`,
-    the "test" figures are of the held-out part of the training set. Raises `InputError`, before
-    anything is written, for whatever cannot work.
+    `on_step(n)` is called after every n steps, for whoever shows progress; `stop(step)` asks to end
+    after a step. With `config.validate`, the "test" figures are of the held-out part of the
+    training set. Raises `InputError`, before anything is written, for whatever cannot work,
+    `Diverged` for a loss or gradient that is not finite, `Stopped` if `stop` asked for it, and
+    `RunError` if the folder cannot be written any more.
     """
     began = time.perf_counter()
     config.check()
@@ -41,35 +49,42 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
         start, checkpoints = 0, None
         if config.out is not None:
             start, states, checkpoints = open_run(config, data, states, stack)
+        pauses, skipped = Pauses(config, stop), np.zeros(config.seeds, int)
         for program, until in stages:
             if start > until:
                 continue
             if program is not first and start == config.relax_at:
                 states = _relaxed(config, data, states)
             states = program.devices.replicate(states)
-            for event in train(config, data.train, program, states, start, until):
+            steps = train(config, data.train, program, states, start, until, pauses)
+            for event in steps:
                 states = event.states
+                skipped += (event.metrics or {}).get("skipped", 0)
                 if checkpoints is not None:
-                    write(config, event, checkpoints, program)
+                    write(config, data, event, checkpoints, program, time.perf_counter() - began)
                 if on_step is not None:
                     on_step(event.advanced)
+                if pauses.stopping and event.step < config.steps:
+                    raise Stopped(event.step)
             start, states = until, program.devices.one(states)
         states = last.devices.replicate(states)
         on_train = evaluate(config, last, states, data.train)
         on_test = evaluate(config, last, states, data.test)
-    result = Result(
-        steps=config.steps,
-        seeds=tuple(config.seed_range),
-        parameters=parameters,
-        train_loss=on_train["loss"],
-        train_accuracy=on_train["accuracy"],
-        test_loss=on_test["loss"],
-        test_accuracy=on_test["accuracy"],
-        seconds=time.perf_counter() - began,
-        states=last.devices.one(states),
-    )
-    if config.out is not None:
-        records.append(config.out / records.METRICS, final_record(result, config.validate))
+        result = Result(
+            steps=config.steps,
+            seeds=tuple(config.seed_range),
+            parameters=parameters,
+            train_loss=on_train["loss"],
+            train_accuracy=on_train["accuracy"],
+            test_loss=on_test["loss"],
+            test_accuracy=on_test["accuracy"],
+            skipped=skipped,
+            seconds=time.perf_counter() - began,
+            states=last.devices.one(states),
+        )
+        if config.out is not None and checkpoints is not None:
+            checkpoints.wait()
+            records.append(config.out / records.METRICS, final_record(result, config.validate))
     return result
 
 
@@ -91,9 +106,12 @@ def open_run(
         "data": {"name": data.name, "train": len(data.train.y), "shape": list(data.input_shape)},
         "recipe": identity(config),
     }
-    records.open_folder(config.out, whose, config.overwrite)
+    stack.enter_context(records.locked(config.out))
+    records.describe_run(config.out, whose, config.overwrite)
+    stack.enter_context(_reported(config.out))
     folder = config.out / records.CHECKPOINTS
-    checkpoints = stack.enter_context(open_checkpoints(folder, whose))
+    kept = (config.keep_last, config.keep_best)
+    checkpoints = stack.enter_context(open_checkpoints(folder, whose, *kept))
 
     def like(step: int) -> States:
         relaxed = config.relax_at is not None and step > config.relax_at
@@ -105,12 +123,41 @@ def open_run(
             f"steps {config.steps} is behind the checkpoint of step {start}: give {start} or more"
         )
     records.rewind(config.out / records.METRICS, start)
+    (config.out / records.DIVERGED).unlink(missing_ok=True)
     return start, states, checkpoints
 
 
-def write(config: Config, event: Event, checkpoints: Checkpoints, program: Programs) -> None:
+@contextmanager
+def _reported(out: Path) -> Iterator[None]:
+    """Leave the report of a divergence in the run folder."""
+    try:
+        yield
+    except Diverged as error:
+        records.write_whole(out / records.DIVERGED, json.dumps(error.report, indent=1) + "\n")
+        raise
+
+
+def write(
+    config: Config,
+    data: Dataset,
+    event: Event,
+    checkpoints: Checkpoints,
+    program: Programs,
+    seconds: float,
+) -> None:
     """Write the line of metrics and the checkpoint that are due after `event`."""
-    if event.metrics is not None and config.out is not None:
-        records.append(config.out / records.METRICS, event.record())
-    if is_due(event.step, config.checkpoint_every, config):
-        checkpoints.save(event.step, program.devices.one(event.states))
+    if config.out is None:
+        raise ValueError("a run without a folder cannot be written")
+    record = {} if event.metrics is None else event.record()
+    score = None
+    if event.pause and config.keep_best:
+        measured = evaluate(config, program, event.states, data.test)
+        record |= {
+            f"validation_{name}": records.finite_only(values) for name, values in measured.items()
+        }
+        score = float(measured["loss"].mean())
+    if record:
+        line = {"step": event.step, **record, "seconds": round(seconds, 3)}
+        records.append(config.out / records.METRICS, line)
+    if event.pause:
+        checkpoints.save(event.step, program.devices.one(event.states), score)

@@ -100,7 +100,8 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
-    return successor, {"loss": loss, "accuracy": accuracy}
+    norms = jnp.stack([jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves(grads)])
+    return successor, {"loss": loss, "accuracy": accuracy, "gradient_norms": norms}
 
 
 def evaluate_batch(

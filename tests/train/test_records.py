@@ -16,7 +16,8 @@ def test_a_missing_or_empty_folder_is_free(tmp_path: Path) -> None:
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_unasked(tmp_path: Path) -> None:
-    records.open_folder(tmp_path / "run", {"model": 1}, overwrite=False)
+    records.make_folder(tmp_path / "run")
+    records.describe_run(tmp_path / "run", {"model": 1}, overwrite=False)
     with pytest.raises(InputError, match=r"holds a run: say --resume or --overwrite"):
         records.check_folder(tmp_path / "run", resume=False, overwrite=False)
     records.check_folder(tmp_path / "run", resume=True, overwrite=False)
@@ -37,9 +38,9 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_overwrite_starts_anew(tmp_path: Path) -> None:
-    records.open_folder(tmp_path, {"model": 1}, overwrite=False)
+    records.describe_run(tmp_path, {"model": 1}, overwrite=False)
     (tmp_path / "old").write_text("")
-    records.open_folder(tmp_path, {"model": 2}, overwrite=True)
+    records.describe_run(tmp_path, {"model": 2}, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == [records.RUN]
     run = json.loads((tmp_path / records.RUN).read_text())
     assert run["model"] == 2
