@@ -4,6 +4,7 @@
 #   make demo                  the study `python -m experiments.ladder`
 #   make test                  the quick tests
 #   make test-slow             all tests, and many more examples of each property
+#   make test-faults           kills, damaged files, full disks; writes docs/reliability.md
 #   make lint                  ruff and mypy
 #   make install EXTRA=cuda    the build for an accelerator: cuda or tpu
 #   make constraints           resolve the pinned versions again (needs uv)
@@ -20,7 +21,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-slow lint install constraints clean
+.PHONY: help demo test test-slow test-faults lint install constraints clean
 .NOTPARALLEL: # two installers at once would break .venv
 
 help:
@@ -34,6 +35,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(RUN) pytest -m "" --hypothesis-profile=slow
+
+test-faults: $(VENV)/installed-test
+	RELIABILITY=docs/reliability.md $(RUN) pytest -m fault tests/faults
 
 lint: $(VENV)/installed-dev
 	$(RUN) ruff check .

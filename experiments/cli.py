@@ -7,9 +7,10 @@ import dataclasses
 import difflib
 import os
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cnn.errors import InputError, RunError
 
@@ -29,9 +30,60 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
 
     given = sys.argv[1:] if args is None else list(args)
     check_names(flags, given)
+    if not {"-h", "--help"} & set(given):
+        check_values(flags, given)
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"python -m {module.name}" if module else None
     return tyro.cli(flags, prog=program, args=given, description=doc)
+
+
+def check_values(flags: type[Flags], args: Sequence[str]) -> None:
+    """Fail with one line if a flag in `args` has no value, too many, or one of another type."""
+    hints = typing.get_type_hints(flags)
+    positions = [f for f in dataclasses.fields(flags) if not f.kw_only]
+    groups = _grouped(args)
+    if positions and positions[0].default is dataclasses.MISSING and not any(groups[0][1]):
+        fail(f"missing argument {positions[0].name}: give it first, --help lists the flags")
+    for flag, values in groups:
+        name = flag.removeprefix("--").replace("-", "_")
+        kind = hints.get(name, bool)
+        many = typing.get_origin(kind) is tuple
+        wanted = 0 if kind is bool else 1
+        if len(values) < wanted:
+            fail(f"argument {flag} has no value: give one")
+        if not many and len(values) > wanted + len(positions):
+            fail(f"unexpected argument {values[-1]!r}: --help lists the flags")
+        for value in values if many else values[:wanted]:
+            if (problem := _mistyped(kind, value)) is not None:
+                fail(f"argument {flag} {value!r} {problem}")
+
+
+def _grouped(args: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return each flag with the words up to the next; the first group has none."""
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for arg in args:
+        if arg.startswith("--"):
+            flag, equals, value = arg.partition("=")
+            groups.append((flag.replace("_", "-"), [value] if equals else []))
+        else:
+            groups[-1][1].append(arg)
+    return groups
+
+
+def _mistyped(kind: Any, value: str) -> str | None:
+    """Return what is wrong with the value of a flag, in words, or None."""
+    options = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return None if value in options else f"is not one of {', '.join(map(str, options))}"
+    if options:  # int | None, tuple[int, ...]
+        kinds = [option for option in options if option not in (type(None), ...)]
+        return None if type(None) in options and value == "None" else _mistyped(kinds[0], value)
+    if kind in (int, float):
+        try:
+            kind(value)
+        except ValueError:
+            return "is not a whole number" if kind is int else "is not a number"
+    return None
 
 
 def check_names(flags: type[Flags], args: Sequence[str]) -> None:

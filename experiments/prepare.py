@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ class Flags:
 
     name: tyro.conf.Positional[str]
     """Its name in the TFDS catalogue: fashion_mnist, cifar10, emnist/letters."""
-    data_dir: Path | None = None
+    data_dir: Path | None = field(default=None, kw_only=True)
     """Folder of prepared sets; CNN_DATA_DIR or ~/tensorflow_datasets if not given."""
 
 

@@ -115,7 +115,7 @@ def test_bad_input_is_one_line_and_exit_code_2() -> None:
 def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"make install EXTRA=prepare.*'cnn-biases\[prepare\]'"):
-        prepare.main(Flags("mnist", tmp_path))
+        prepare.main(Flags("mnist", data_dir=tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -132,7 +132,7 @@ def test_sets_that_cannot_be_prepared(
     tmp_path: Path, tensorflow: None, name: str, said: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        prepare.main(Flags(name, tmp_path))
+        prepare.main(Flags(name, data_dir=tmp_path))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -144,7 +144,7 @@ def test_without_a_network_it_fails_at_once_and_writes_nothing(
     builder = Builder([nobody])
     use(builder)
     with pytest.raises(InputError, match=r"no answer from 127\.0\.0\.1:\d+: check the network"):
-        prepare.main(Flags("made_up", tmp_path))
+        prepare.main(Flags("made_up", data_dir=tmp_path))
     assert not builder.called
     assert not list(tmp_path.iterdir())
 
@@ -161,7 +161,7 @@ def test_every_set_has_a_download_folder_of_its_own(
     for name in ("one", "two"):
         builder = Builder([server])
         use(builder)
-        prepare.main(Flags(name, tmp_path))
+        prepare.main(Flags(name, data_dir=tmp_path))
         config = builder.called["download_config"]
         folders += [Path(builder.called["download_dir"]), Path(config.extract_dir)]
         assert builder.called["file_format"] == "array_record"
@@ -174,12 +174,12 @@ def test_every_set_has_a_download_folder_of_its_own(
 def test_a_download_that_fails_is_one_line(tmp_path: Path, use: Any, server: str) -> None:
     use(Builder([server], OSError("no space\nleft on device")))
     with pytest.raises(InputError, match=r"^cannot prepare 'made_up': no space left on device$"):
-        prepare.main(Flags("made_up", tmp_path))
+        prepare.main(Flags("made_up", data_dir=tmp_path))
 
 
 def test_what_is_prepared_already_is_left_alone(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, folder = next(iter(prepared.folders(data_dir).items()))
-    prepare.main(Flags(name, data_dir))
+    prepare.main(Flags(name, data_dir=data_dir))
     assert capsys.readouterr().out == f"already prepared: {folder}\n"

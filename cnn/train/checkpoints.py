@@ -129,10 +129,10 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # Orbax's files raise the one, tensorstore the other
+        except (OSError, ValueError) as error:  # files raise the one, tensorstore the other
             why = " ".join(str(error).split())[:200]
             raise RunError(
-                f"a checkpoint cannot be written to {self._folder} ({why}): make room, and go on "
+                f"a checkpoint cannot be written to {self._folder} ({why}): mend that, and go on "
                 "from the one before with --resume"
             ) from error
 

@@ -22,7 +22,7 @@ import numpy as np
 from cnn.errors import InputError, RunError
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
-DIVERGED, LOCK = "diverged.json", ".lock"
+DIVERGED, LOCK, PART = "diverged.json", ".lock", ".part"
 logger = logging.getLogger(__name__)
 
 
@@ -36,7 +36,7 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"out {str(out)!r} cannot be written: choose a folder of your own")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     if not (out / RUN).exists():
         raise InputError(f"out {str(out)!r} holds something that is not a run: choose another")
@@ -56,6 +56,8 @@ def locked(out: Path) -> Iterator[None]:
     make_folder(out)
     try:
         with FileLock(out / LOCK, timeout=0):
+            for left in out.glob(f".*{PART}"):  # by a process that was killed
+                left.unlink()
             yield
     except Timeout:
         raise InputError(
@@ -74,6 +76,8 @@ def is_locked(out: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a folder to read only: nobody trains in it
+        return False
 
 
 def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> None:
@@ -129,7 +133,7 @@ def revision(folder: Path) -> dict[str, Any] | None:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it appears whole or not at all."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(part, path)
@@ -139,16 +143,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def finite_only(values: np.ndarray) -> Any:
     """Return numbers as JSON, which has no infinity and no NaN: None in their place."""
-    return np.where(np.isfinite(values), values.astype(object), None).tolist()
+    plain = np.array(values, object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON, whole or not at all. Raises `RunError` if not."""
-    with path.open("ab") as file:
+    left = json.dumps(record).encode() + b"\n"
+    with path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
+            while left:
+                left = left[file.write(left) :]
         except OSError as error:
             os.truncate(path, size)
             raise RunError(f"{path} cannot be written ({error.strerror}): make room") from error

@@ -1,0 +1,117 @@
+"""List the runs in a folder: status, best measure, rate.
+
+    python -m experiments.runs runs
+
+A run is a folder with a `run.json`, at any depth. It is "running" while a process holds its lock,
+"finished" when its metrics end with a final line, "diverged" where a loss or gradient was not
+finite, and else "stopped", which `--resume` goes on from.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from cnn.errors import InputError
+from experiments import cli
+
+if TYPE_CHECKING:
+    from experiments.report import Table
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Where to look."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
+    """Folder that holds run folders."""
+
+
+def main(flags: Flags) -> None:
+    """Print the table. Raises `InputError` for a folder that is not there or holds no run."""
+    from cnn.train.records import RUN
+
+    if not flags.folder.is_dir():
+        raise InputError(f"folder {str(flags.folder)!r} is not there: name one that holds runs")
+    runs = sorted(path.parent for path in flags.folder.rglob(RUN))
+    if not runs:
+        raise InputError(f"folder {str(flags.folder)!r} holds no run: name one that does")
+    table(flags.folder, runs).show()
+
+
+def table(folder: Path, runs: list[Path]) -> Table:
+    """Return a row per run."""
+    from experiments.report import Table
+
+    columns = ["run", "model", "data", "status", "step", "best", "steps/s"]
+    return Table(f"Runs in {folder}", columns, [row(folder, run) for run in runs])
+
+
+def row(folder: Path, run: Path) -> list[str]:
+    """Return what there is to say of one run; what cannot be read is said to be so."""
+    from cnn.train.records import METRICS, RUN, read
+
+    name = str(run.relative_to(folder))
+    try:
+        described = json.loads((run / RUN).read_bytes())
+        lines = read(run / METRICS)
+        step = str(lines[-1]["step"] if lines else 0)
+        model = model_name(described)
+        data = str(described["data"]["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return [name, "–", "–", "unreadable", "–", "–", "–"]
+    return [name, model, data, status(run, lines), step, best(lines), rate(lines)]
+
+
+def model_name(described: dict[str, Any]) -> str:
+    """Return the name that the command gave the model, or else its outermost layer."""
+    words = described["command"].replace("=", " ").split()
+    named = dict(pairwise(words))
+    return str(named.get("--model", described["model"]["layer"]))
+
+
+def status(run: Path, lines: list[dict[str, Any]]) -> str:
+    """Return running, finished, diverged or stopped."""
+    from cnn.train.records import DIVERGED, is_locked
+
+    if is_locked(run):
+        return "running"
+    if lines and lines[-1].get("final"):
+        return "finished"
+    return "diverged" if (run / DIVERGED).exists() else "stopped"
+
+
+def best(lines: list[dict[str, Any]]) -> str:
+    """Return the best measure there is: accuracy on the test or validation part, or the loss."""
+    for part in ("test", "validation"):
+        found = [_mean(line.get(f"{part}_accuracy")) for line in lines]
+        if known := [value for value in found if value is not None]:
+            return f"{100 * max(known):.2f} % {part}"
+    losses = [_mean(line.get("train_loss")) for line in lines]
+    known = [value for value in losses if value is not None]
+    return f"{min(known):.4f} training loss" if known else "–"
+
+
+def _mean(value: Any) -> float | None:
+    """Return the mean over the seeds, None where one of them has none."""
+    values = value if isinstance(value, list) else [value]
+    return None if None in values else sum(values) / len(values)
+
+
+def rate(lines: list[dict[str, Any]]) -> str:
+    """Return the steps per second between the last two lines of one start."""
+    timed = [line for line in lines if not line.get("final")]
+    for first, last in zip(timed[-2::-1], timed[::-1], strict=False):
+        steps, seconds = last["step"] - first["step"], last["seconds"] - first["seconds"]
+        if steps > 0 and seconds > 0:  # it falls where a run was resumed
+            return f"{steps / seconds:,.0f}"
+    return "–"
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags, __doc__)

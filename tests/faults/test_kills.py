@@ -1,0 +1,121 @@
+"""A training that is killed, stopped, or started twice ends as if it had been left in peace."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cnn.train.records import is_locked
+from tests.faults.conftest import Tally
+from tests.faults.processes import (
+    SECONDS,
+    SMALL,
+    assert_same_end,
+    kill,
+    newest,
+    run,
+    start,
+    wait_for_training,
+)
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning"),
+]
+
+
+def test_killed_at_random_moments(tmp_path: Path, tally: Tally) -> None:
+    """Every fourth kill comes while the process starts, the others while it trains and saves."""
+    kills = int(os.environ.get("KILLS", "100"))
+    chance = random.Random(kills)
+    straight, out, cache = tmp_path / "straight", tmp_path / "run", tmp_path / "cache"
+    args = [*SMALL, "--steps", str(40 * kills), "--resume", "--out"]
+    began = time.monotonic()
+    assert run([*args, str(straight)], cache).returncode == 0
+    startup = min(time.monotonic() - began, 5.0)
+    killed = 0
+    while killed < kills:
+        process = start([*args, str(out)], cache)
+        if killed % 4 == 3:
+            time.sleep(chance.uniform(0, startup))
+        else:
+            wait_for_training(out, process)
+            time.sleep(chance.uniform(0, 1))
+        ended = process.poll()
+        kill(process)
+        assert ended is None or ended == 0, process.returncode
+        if ended == 0:
+            break  # nothing was left to interrupt
+        killed += 1
+    done = run([*args, str(out)], cache)
+    assert done.returncode == 0, done.stderr
+    assert_same_end(out, straight)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"run.json", "metrics.jsonl", "checkpoints", ".lock"}
+    assert all(path.name.isdecimal() for path in (out / "checkpoints").iterdir())
+    tally(
+        "kills (`kill -9`) in the middle of one training, its end state equal bit for bit", killed
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(
+    number: int, tmp_path: Path, tally: Tally
+) -> None:
+    straight, out, cache = tmp_path / "straight", tmp_path / "run", tmp_path / "cache"
+    args = [*SMALL, "--steps", "200", "--out"]
+    assert run([*args, str(straight)], cache).returncode == 0
+    process = start([*args, str(out)], cache)
+    wait_for_training(out, process)
+    time.sleep(1)
+    process.send_signal(number)
+    said, complaints = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, complaints
+    assert said.startswith("stopped after step ")
+    again = shlex.split(said.splitlines()[1])
+    assert again[:3] == ["python", "-m", "experiments.train"]
+    assert run(again[3:], cache).returncode == 0
+    (step, arrays), (_, others) = newest(out), newest(straight)
+    assert step == 200
+    assert all((a == b).all() for a, b in zip(arrays, others, strict=True))
+    tally("SIGTERM and SIGINT: saved, resumed, its end state equal bit for bit", 1)
+
+
+def test_asked_twice_it_ends_at_once(tmp_path: Path) -> None:
+    process = start([*SMALL, "--steps", "100000", "--out", str(tmp_path / "run")], tmp_path)
+    wait_for_training(tmp_path / "run", process)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=SECONDS)
+    # Two that come together may be one.
+    assert process.returncode in (0, 128 + signal.SIGTERM)
+
+
+def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(
+    tmp_path: Path, tally: Tally
+) -> None:
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    args = [*SMALL, "--steps", "100000", "--out", str(out)]
+    process = start(args, cache)
+    wait_for_training(out, process)
+    assert is_locked(out)
+    second = run([*args, "--resume"], cache)
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: out ")
+    assert "is in use by another process" in second.stderr
+    assert second.stderr.count("\n") == 1
+    kill(process)
+    assert not is_locked(out)
+    after = max([0, *(int(p.name) for p in (out / "checkpoints").iterdir() if p.name.isdecimal())])
+    assert (
+        run([*SMALL, "--steps", str(after + 1), "--out", str(out), "--resume"], cache).returncode
+        == 0
+    )
+    tally("second runs in one folder: refused, and let in when the first was dead", 1)

@@ -1,0 +1,88 @@
+"""A step whose loss is not finite is named, or left out; one bad example says which step it is."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn.data import Dataset
+from cnn.train import fit, records
+from cnn.train.divergence import Diverged
+from tests.small import assert_same, config, waves
+
+BAD = 5
+"""The training example that is not a number."""
+
+
+def spoilt() -> Dataset:
+    data = waves()
+    x = data.train.x.copy()
+    x[BAD] = np.nan
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, x=x))
+
+
+def steps_with_bad(seed: int, steps: int, batch: int = 16, count: int = 64) -> list[int]:
+    """The steps, from 1, whose batch has the bad example: the order written out by hand."""
+    found = []
+    for epoch in range(-(-steps * batch // count)):
+        order = np.random.default_rng((seed, epoch)).permutation(count)
+        found.append(epoch * (count // batch) + int(np.flatnonzero(order == BAD)[0]) // batch + 1)
+    return [step for step in found if step <= steps]
+
+
+def test_it_stops_and_names_step_layers_and_examples(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = min(steps_with_bad(seed, 20)[0] for seed in (3, 4))
+    whose = min((seed for seed in (3, 4)), key=lambda seed: steps_with_bad(seed, 20)[0])
+    recipe = {"data": spoilt(), "seed": 3, "seeds": 2, "checkpoint_every": 1, "log_every": 50}
+    with pytest.raises(Diverged) as error:
+        fit(config(out, **recipe))
+    report = error.value.report
+    assert (report["step"], report["seed"], report["loss"]) == (first, whose, "nan")
+    assert BAD in report["examples"]
+    assert len(report["examples"]) == 16
+    assert list(report["gradient_norms"]) == [
+        "layers_0/bias",
+        "layers_0/kernel",
+        "layers_3/bias",
+        "layers_3/kernel",
+    ]
+    said = str(error.value).splitlines()
+    assert said[0].startswith(f"seed {whose} diverged at step {first}, the loss is nan: give")
+    assert json.loads((out / records.DIVERGED).read_text()) == report
+    kept = {int(path.name) for path in (out / records.CHECKPOINTS).iterdir()}
+    assert max(kept, default=0) == first - 1  # the last good one
+
+
+def test_it_goes_on_from_the_last_good_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = {"data": spoilt(), "seed": 3, "checkpoint_every": 1}
+    with pytest.raises(Diverged):
+        fit(config(out, **recipe))
+    resumed = fit(config(out, on_nan="skip", resume=True, **recipe))
+    straight = fit(config(on_nan="skip", **recipe))
+    assert not (out / records.DIVERGED).exists()
+    assert_same(resumed.states[0].params, straight.states[0].params)
+
+
+def test_skipped_steps_are_counted_and_leave_no_trace(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = fit(config(out, data=spoilt(), seeds=2, on_nan="skip", log_every=5))
+    counts = [len(steps_with_bad(seed, 20)) for seed in (0, 1)]
+    assert result.skipped.tolist() == counts
+    lines = records.read(out / records.METRICS)
+    assert np.sum([line["train_skipped"] for line in lines[:-1]], axis=0).tolist() == counts
+    assert np.isfinite([line["train_loss"] for line in lines[:-1]]).all()
+    assert lines[-1]["skipped"] == sum(counts)
+    assert lines[-1]["train_loss"] is None  # the bad example is evaluated, too
+    assert int(result.states[0].opt_state[0].count) == 20 - counts[0]
+    assert int(result.states[0].step) == 20
+
+
+def test_where_all_is_finite_skipping_changes_nothing() -> None:
+    plain, guarded = fit(config(seeds=2)), fit(config(seeds=2, on_nan="skip"))
+    assert guarded.skipped.tolist() == [0, 0]
+    for a, b in zip(plain.states, guarded.states, strict=True):
+        assert_same((a.params, a.opt_state), (b.params, b.opt_state))
