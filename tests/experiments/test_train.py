@@ -60,37 +60,6 @@ def test_twenty_steps_are_ten_and_a_new_process_and_ten(
     assert len(one["per_seed"]["test_accuracy"]) == 2
 
 
-BAD = {
-    "model": (["--model", "lenet", "--data", "digits"], "unknown model 'lenet': did you mean"),
-    "data": (["--model", "lenet5", "--data", "digit"], "'digits'"),
-    "flag": ([*SMALL, "--step", "3"], "unknown argument '--step': did you mean --steps"),
-    "window": (["--model", "lecture_cnn", "--data", "digits"], "exceeds padded size"),
-    "rank": (["--model", "lenet5", "--data", "mnist1d"], "window (5, 5)"),
-    "steps": ([*SMALL, "--steps", "-1"], "steps -1 cannot be"),
-    "batch": ([*SMALL, "--batch-size", "10", "--devices", "4"], "not divisible by 4 devices"),
-    "devices": ([*SMALL, "--devices", "64"], "devices 64 exceeds"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_wrong_input_is_one_line_and_writes_nothing(
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    args, message = BAD[name]
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        invoke([*args, "--out", "run"], monkeypatch)
-    said = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert said.startswith("error: ")
-    assert message in said
-    assert said.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_run_folder_that_exists_and_one_of_another_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

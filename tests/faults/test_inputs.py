@@ -123,9 +123,7 @@ def test_one_line_and_nothing_written(
     before = sorted(tmp_path.rglob("*"))
     module = importlib.import_module(f"experiments.{entry}")
     flags = getattr(module, "Study", None) or module.Flags
-    monkeypatch.setattr(
-        sys, "argv", [entry, *line.replace("''", " ").split(" ")] if line else [entry]
-    )
+    monkeypatch.setattr(sys, "argv", [entry, *shlex.split(line)])
     with pytest.raises(SystemExit) as stop:
         cli.run(module.main, flags)
     said = capsys.readouterr().err
