@@ -63,10 +63,12 @@ class Result:
 
 def check_batch(config: Config, examples: int, devices: int) -> None:
     """Raise `InputError` if the batch does not fit the devices or the training set."""
-    if config.batch_size % devices:
+    parts = devices * config.accumulate
+    if config.batch_size % parts:
+        split = f"{devices} devices" + (f" × accumulate {parts // devices}" * (parts > devices))
         raise InputError(
-            f"batch_size {config.batch_size} is not divisible by {devices} devices: "
-            f"give a multiple of {devices}, or fewer devices"
+            f"batch_size {config.batch_size} is not divisible by {split}: "
+            f"give a multiple of {parts}, or fewer devices"
         )
     if config.batch_size > examples:
         raise InputError(

@@ -36,7 +36,7 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
-    states: States = tuple(first.init(seed) for seed in config.seed_range)
+    states: States = tuple(first.init(seed, config.lr) for seed in config.seed_range)
     with ExitStack() as stack:
         start, checkpoints = 0, None
         if config.out is not None:
