@@ -36,7 +36,7 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
-    states: States = tuple(first.init(seed, config.lr) for seed in config.seed_range)
+    states: States = tuple(first.init(seed, lr) for seed, lr in config.population)
     with ExitStack() as stack:
         start, checkpoints = 0, None
         if config.out is not None:
@@ -59,7 +59,7 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
         on_test = evaluate(config, last, states, data.test)
     result = Result(
         steps=config.steps,
-        seeds=tuple(config.seed_range),
+        seeds=tuple(seed for seed, _ in config.population),
         parameters=parameters,
         train_loss=on_train["loss"],
         train_accuracy=on_train["accuracy"],
