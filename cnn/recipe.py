@@ -22,14 +22,23 @@ class Recipe:
     """Adam (decoupled weight decay), or SGD with Nesterov momentum 0.9."""
     lr: float = 1e-3
     """Learning rate, the largest one of the schedule."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the steps: constant, or falling to zero along half a cosine."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    """Learning rate over the steps: constant, falling to zero along half a cosine, or up, then
+    down along cosines (Smith & Topin 2018)."""
     warmup: int = 0
     """Steps over which the learning rate first rises from zero."""
     weight_decay: float = 0.0
     """Decay of the kernels towards zero; biases and normalisation are left alone."""
+    clip_norm: float | None = None
+    """Norm of the whole gradient above which it is scaled down to it; never if not given."""
+    ema: float = 0.0
+    """Decay per step of the average of the weights that is evaluated; 0 evaluates the weights."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over all classes."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; weights, optimizer and running statistics are float32."""
+    accumulate: int = 1
+    """Parts in which a device takes its share of a batch, one after another, to save memory."""
     seed: int = 0
     """First seed; it decides initial weights, data order and dropout."""
     seeds: int = 1
@@ -63,7 +72,8 @@ class Recipe:
 
     def check(self) -> None:
         """Raise `InputError` for the first field whose value cannot be."""
-        for name in ("batch_size", "seeds", "log_every", "checkpoint_every", "keep_last"):
+        counts = ("batch_size", "accumulate", "seeds", "log_every", "checkpoint_every", "keep_last")
+        for name in counts:
             _need(getattr(self, name) >= 1, self, name, "give 1 or more")
         for name in ("steps", "warmup", "weight_decay", "seed", "keep_best"):
             _need(getattr(self, name) >= 0, self, name, "give 0 or more")
@@ -71,7 +81,11 @@ class Recipe:
         minutes = self.checkpoint_minutes
         _need(minutes > 0, self, "checkpoint_minutes", "give a positive number, inf for never")
         _need(0 <= self.label_smoothing < 1, self, "label_smoothing", "give 0 or more, below 1")
+        _need(0 <= self.ema < 1, self, "ema", "give 0 or more, below 1")
+        _need(self.clip_norm is None or self.clip_norm > 0, self, "clip_norm", "give more than 0")
         _need(self.warmup <= self.steps, self, "warmup", f"give at most steps, {self.steps}")
+        if self.schedule == "one-cycle":
+            _need(self.warmup == 0, self, "warmup", "one-cycle rises by itself, give 0")
         _need(self.devices is None or self.devices >= 1, self, "devices", "give 1 or more")
         if self.relax_at is not None:
             possible = 0 <= self.relax_at <= self.steps

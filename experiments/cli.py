@@ -89,7 +89,7 @@ def _mistyped(kind: Any, value: str) -> str | None:
 def check_names(flags: type[Flags], args: Sequence[str]) -> None:
     """Fail with one line if `args` has a flag that is not a field of `flags`, or lacks one."""
     fields = {f"--{field.name.replace('_', '-')}": field for field in dataclasses.fields(flags)}
-    switches = {"--no-" + name[2:] for name, field in fields.items() if field.default is False}
+    switches = {"--no-" + n[2:] for n, field in fields.items() if isinstance(field.default, bool)}
     known = {"--help", *fields, *switches}
     named = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
     for name in sorted(named - known):

@@ -162,6 +162,8 @@ def run(
     `InputError` for an unknown point in `only`, and before anything is written for whatever cannot
     work.
     """
+    from filelock import FileLock
+
     from cnn.train.records import make_folder
     from experiments.progress import show_steps
 
@@ -171,7 +173,9 @@ def run(
     make_folder(settings.out)
     path = settings.out / "results.jsonl"
     keys = outcomes.keys(points, measure)
-    found = outcomes.found(path)
+    lock = FileLock(settings.out / "results.lock")  # several processes may share the points
+    with lock:
+        found = outcomes.found(path)
     missing: dict[Name, Config] = {}
     for name, config in points.items():
         lacking = [s for s in config.seed_range if keys[name, s] not in found]
@@ -187,7 +191,7 @@ def run(
         lines = outcomes.lines(dict(zip(labels, name, strict=True)), config, result, more)
         for key, line in zip((keys[name, s] for s in result.seeds), lines, strict=True):
             found[key] = {"key": key, **line}
-        with path.open("a", encoding="utf-8") as file:
+        with lock, path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
 
     with show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
@@ -220,24 +224,57 @@ def _train(
 
     from cnn.train import fit
 
+    on_cpu = jax.default_backend() == "cpu"
     leave = Event()
 
-    def step(n: int) -> None:
-        if leave.is_set():
-            raise InterruptedError
-        on_step(n)
+    def train(group: Sequence[Name]) -> Result:
+        def step(n: int) -> None:
+            if leave.is_set():
+                raise InterruptedError
+            on_step(n * len(group))
 
-    with ThreadPoolExecutor(POINTS_AT_A_TIME if jax.default_backend() == "cpu" else 1) as pool:
+        rates = tuple(missing[name].lr for name in group)
+        return fit(replace(missing[group[0]], rates=rates), step)
+
+    with ThreadPoolExecutor(POINTS_AT_A_TIME if on_cpu else 1) as pool:
         try:
-            runs = {pool.submit(fit, config, step): name for name, config in missing.items()}
+            runs = {pool.submit(train, group): group for group in _groups(missing, not on_cpu)}
             for done in as_completed(runs):
-                keep(runs[done], missing[runs[done]], done.result())
+                for i, name in enumerate(runs[done]):
+                    keep(name, missing[name], _part(done.result(), i, missing[name].seeds))
         except BaseException as error:
             leave.set()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
                 print("what ended is kept: the same command goes on from there", file=sys.stderr)
             raise
+
+
+def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:
+    """Return the points that differ in their learning rates only, or each point alone.
+
+    Together they cost an accelerator little more than one; a CPU only compiles for longer.
+    """
+    groups: dict[Config | Name, list[Name]] = {}
+    for name, config in points.items():
+        groups.setdefault(replace(config, lr=1.0) if together else name, []).append(name)
+    return list(groups.values())
+
+
+def _part(result: Result, i: int, size: int) -> Result:
+    """Return what the i-th point of a group, `size` seeds, has of the result and of its time."""
+    own = slice(i * size, (i + 1) * size)
+    count = len(result.seeds) // size
+    return replace(
+        result,
+        seeds=result.seeds[own],
+        train_loss=result.train_loss[own],
+        train_accuracy=result.train_accuracy[own],
+        test_loss=result.test_loss[own],
+        test_accuracy=result.test_accuracy[own],
+        seconds=result.seconds / count,
+        states=result.states[own],
+    )
 
 
 def publish(

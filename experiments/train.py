@@ -14,11 +14,15 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cnn.errors import RunError
 from cnn.recipe import Recipe
 from experiments import cli
+
+if TYPE_CHECKING:
+    from cnn.data import Dataset
+    from cnn.train import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,29 +45,36 @@ def again() -> str:
     return shlex.join(["python", "-m", "experiments.train", *given, "--resume"])
 
 
+def config(flags: Flags, data: Dataset) -> Config:
+    """Return the run that `flags` ask for on `data`."""
+    from cnn import models
+    from cnn.ablations import densify, unshare
+    from cnn.train import Config
+
+    recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
+    model = models.by_name(flags.model)(num_classes=data.num_classes)
+    relax = {"local": unshare, "dense": densify}[flags.relax_to]
+    relax_to = None if flags.relax_at is None else relax(model)
+    return Config(model=model, data=data, relax_to=relax_to, **recipe)
+
+
 def main(flags: Flags) -> None:
     """Train as `flags` say, print the result, write the run folder."""
     flags.check()
     from cnn import models
-    from cnn.ablations import densify, unshare
     from cnn.data import load
-    from cnn.train import Config, Stopped, fit, stop_on_signals
+    from cnn.train import Stopped, fit, stop_on_signals
     from experiments.progress import show_steps
     from experiments.report import percent
 
-    build = models.by_name(flags.model)
-    data = load(flags.data, flags.data_dir)
-    recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
-    model = build(num_classes=data.num_classes)
-    relax = {"local": unshare, "dense": densify}[flags.relax_to]
-    relax_to = None if flags.relax_at is None else relax(model)
-    config = Config(model=model, data=data, relax_to=relax_to, **recipe)
+    models.by_name(flags.model)  # before the data, which may take its time
+    run = config(flags, load(flags.data, flags.data_dir))
     try:
         with (
             stop_on_signals() as stop,
             show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance,
         ):
-            result = fit(config, advance, stop)
+            result = fit(run, advance, stop)
     except Stopped as stopped:
         if flags.out is None:
             raise RunError(f"{stopped}: nothing is kept without --out") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -27,11 +27,18 @@ class Config(Recipe):
     model: nn.Module
     data: Dataset
     relax_to: nn.Module | None = None
+    rates: tuple[float, ...] = ()
+    """Learning rates that train together, every seed at each, in place of `lr`."""
 
     @property
     def seed_range(self) -> range:
         """The seeds that train together."""
         return range(self.seed, self.seed + self.seeds)
+
+    @property
+    def population(self) -> list[tuple[int, float]]:
+        """Seed and learning rate of every state that is trained, rate by rate."""
+        return [(seed, lr) for lr in self.rates or (self.lr,) for seed in self.seed_range]
 
     @property
     def stages(self) -> list[tuple[nn.Module, int]]:
@@ -43,13 +50,17 @@ class Config(Recipe):
     def check(self) -> None:
         """Raise `InputError` for the first field whose value cannot be."""
         super().check()
+        for lr in self.rates:
+            replace(self, lr=lr, rates=()).check()
+        if self.rates and self.out is not None:
+            raise InputError("rates have no run folder together: leave out, or train one by one")
         if (self.relax_at is None) != (self.relax_to is None):
             raise InputError("relax_at and relax_to need each other: give both, or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run measured; arrays have one entry per seed, accuracies are fractions."""
+    """What a run measured; arrays have one entry per state, accuracies are fractions."""
 
     steps: int
     seeds: tuple[int, ...]
@@ -71,10 +82,12 @@ def is_due(step: int, every: int, config: Config) -> bool:
 
 def check_batch(config: Config, examples: int, devices: int) -> None:
     """Raise `InputError` if the batch does not fit the devices or the training set."""
-    if config.batch_size % devices:
+    parts = devices * config.accumulate
+    if config.batch_size % parts:
+        split = f"{devices} devices" + (f" × accumulate {parts // devices}" * (parts > devices))
         raise InputError(
-            f"batch_size {config.batch_size} is not divisible by {devices} devices: "
-            f"give a multiple of {devices}, or fewer devices"
+            f"batch_size {config.batch_size} is not divisible by {split}: "
+            f"give a multiple of {parts}, or fewer devices"
         )
     if config.batch_size > examples:
         raise InputError(

@@ -24,8 +24,8 @@ class Diverged(RunError):
     def __init__(self, report: dict[str, Any]) -> None:
         norms = ", ".join(f"{name} {norm}" for name, norm in report["gradient_norms"].items())
         super().__init__(
-            f"seed {report['seed']} diverged at step {report['step']}, the loss is "
-            f"{report['loss']}: give a smaller lr, or on_nan skip\n"
+            f"seed {report['seed']}, lr {report['lr']:g} diverged at step {report['step']}, "
+            f"the loss is {report['loss']}: give a smaller lr, or on_nan skip\n"
             f"  gradient norms: {norms}\n"
             f"  training examples: {' '.join(map(str, report['examples']))}"
         )
@@ -58,12 +58,13 @@ def report(
     how many there are in the training set; those of the batch are given by number.
     """
     k, i = np.argwhere(~np.asarray(finite(metrics)))[0]
-    seed = config.seed_range[i]
+    seed, lr = config.population[i]
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(states[i].params)]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     norms = [f"{norm:.3g}" for norm in metrics["gradient_norms"][k, i]]
     return {
         "seed": seed,
+        "lr": lr,
         "step": int(start + k + 1),
         "loss": f"{metrics['loss'][k, i]:.3g}",
         "gradient_norms": dict(zip(names, norms, strict=True)),

@@ -58,11 +58,12 @@ def train(
     """
     data = program.devices.replicate(_whole(split))
     every = (config.log_every, config.checkpoint_every)
+    seeds = [seed for seed, _ in config.population]
     history = []
     at = start
     while at < until:
         length = min(program.chunk, until - at, *(n - at % n for n in every))
-        rows = batches.chunk_rows(len(split.y), config.batch_size, config.seed_range, at, length)
+        rows = batches.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
         states, metrics = program.run(states, data, program.devices.split(rows))
         at += length
         history.append(program.devices.one(metrics))

@@ -25,8 +25,8 @@ from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
 class Programs(NamedTuple):
     """What is compiled for one model and recipe, and the devices it is compiled for."""
 
-    init: Callable[[int], TrainState]
-    """The state of a seed before the first step."""
+    init: Callable[[int, float], TrainState]
+    """The state of a seed, with its learning rate, before the first step."""
     run: Callable[[States, Batch, Int[Array, "batch steps seeds"]], tuple[States, Metrics]]
     """Some steps of all seeds: `(states, data, rows)`, states donated."""
     evaluate: Callable[[States, tuple[()], tuple[Batch, Float[Array, " batch"]]], list[Metrics]]
@@ -45,15 +45,14 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
 
 
 def _what_compiles(recipe: Recipe) -> Recipe:
-    """Keep the fields that the programs depend on: runs that differ in others share them."""
-    kept = ["optimizer", "lr", "schedule", "warmup", "weight_decay", "label_smoothing"]
-    kept += [
-        "on_nan",
-        "map_devices",
-        "devices",
-        *(["steps"] if recipe.schedule == "cosine" else []),
-    ]
-    return Recipe(**{name: getattr(recipe, name) for name in kept})
+    """Keep the fields that the programs depend on: runs that differ in others share them.
+
+    The learning rate is none of them: the optimizer's is 1, and a state has its own.
+    """
+    kept = ["optimizer", "schedule", "warmup", "weight_decay", "label_smoothing", "clip_norm"]
+    kept += ["ema", "precision", "accumulate", "on_nan", "map_devices", "devices"]
+    kept += [] if recipe.schedule == "constant" else ["steps"]
+    return Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
 
 
 @lru_cache(maxsize=16)
@@ -61,7 +60,7 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
     devices = device_map(recipe.map_devices, recipe.devices)
     platform = devices.platform
     tx = optimizer(recipe)
-    step: Step = partial(train_step, model, tx, recipe.label_smoothing)
+    step: Step = partial(train_step, model, tx, recipe)
     if recipe.on_nan == "skip":
         step = skip_unless_finite(step)
 
@@ -69,12 +68,12 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
         states: States, _: tuple[()], share: tuple[Batch, Float[Array, " batch"]]
     ) -> list[Metrics]:
         batch, weights = share
-        return [evaluate_batch(model, state, batch, weights) for state in states]
+        return [evaluate_batch(model, recipe, state, batch, weights) for state in states]
 
     return Programs(
         # It runs once per seed, and random bits take far longer to optimise than to draw.
         init=jax.jit(
-            partial(init_state, model, tx, input_shape),
+            partial(init_state, model, tx, input_shape, average=recipe.ema > 0),
             compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
         run=devices.compile(compose(step, platform), True),

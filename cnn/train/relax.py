@@ -58,4 +58,5 @@ def relax(
 
     # Optax keeps moments as named tuples of trees like the parameters, second ones as "nu".
     opt_state = jax.tree.map(moments, state.opt_state, is_leaf=lambda n: bool(of_params(n)))
-    return state.replace(params=params, opt_state=opt_state)
+    average = {**state.average, "params": up(state.average["params"])} if state.average else {}
+    return state.replace(params=params, opt_state=opt_state, average=average)

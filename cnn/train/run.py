@@ -44,12 +44,12 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None, stop: Stop
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
-    states: States = tuple(first.init(seed) for seed in config.seed_range)
+    states: States = tuple(first.init(seed, lr) for seed, lr in config.population)
     with ExitStack() as stack:
         start, checkpoints = 0, None
         if config.out is not None:
             start, states, checkpoints = open_run(config, data, states, stack)
-        pauses, skipped = Pauses(config, stop), np.zeros(config.seeds, int)
+        pauses, skipped = Pauses(config, stop), np.zeros(len(config.population), int)
         for program, until in stages:
             if start > until:
                 continue
@@ -72,7 +72,7 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None, stop: Stop
         on_test = evaluate(config, last, states, data.test)
         result = Result(
             steps=config.steps,
-            seeds=tuple(config.seed_range),
+            seeds=tuple(seed for seed, _ in config.population),
             parameters=parameters,
             train_loss=on_train["loss"],
             train_accuracy=on_train["accuracy"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,19 +32,25 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """Return the optimizer that `recipe` names, weight decay on kernels only."""
     rate = learning_rate(recipe)
     if recipe.optimizer == "adam":
-        return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
-    return optax.chain(
-        optax.add_decayed_weights(recipe.weight_decay, mask=kernels),
-        optax.sgd(rate, momentum=0.9, nesterov=True),
-    )
+        tx = optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
+    else:
+        decay = optax.add_decayed_weights(recipe.weight_decay, mask=kernels)
+        tx = optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+    if recipe.clip_norm is None:
+        return tx
+    return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), tx)
 
 
 def learning_rate(recipe: Recipe) -> optax.Schedule:
-    """Return the learning rate as a function of the step."""
+    """Return the learning rate as a function of the step.
+
+    "one-cycle" rises from lr / 25 over three tenths of the steps and ends at lr / 250,000.
+    """
+    if recipe.schedule == "one-cycle":
+        return optax.cosine_onecycle_schedule(max(recipe.steps, 1), recipe.lr)
     if recipe.schedule == "cosine":
-        rest: optax.Schedule = optax.cosine_decay_schedule(
-            recipe.lr, max(recipe.steps - recipe.warmup, 1)
-        )
+        falling = max(recipe.steps - recipe.warmup, 1)
+        rest: optax.Schedule = optax.cosine_decay_schedule(recipe.lr, falling)
     else:
         rest = optax.constant_schedule(recipe.lr)
     if not recipe.warmup:
@@ -65,50 +73,115 @@ def cross_entropy(
     return (1 - smoothing) * hard + smoothing * even
 
 
+def forward(
+    model: nn.Module,
+    recipe: Recipe,
+    given: dict[str, Tree],
+    x: Float[Array, "batch *spatial channels"],
+    **apply: Any,
+) -> Any:
+    """Return `model.apply(given, x, **apply)` as computed in `recipe.precision`.
+
+    Running statistics are not rounded: they add up what is small beside them.
+    """
+    low = jnp.dtype(recipe.precision)
+    params = jax.tree.map(lambda w: w.astype(low), given["params"])
+    return model.apply({**given, "params": params}, x.astype(low), **apply)
+
+
 def train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    label_smoothing: float,
+    recipe: Recipe,
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
     """Take one step on this device's share of a batch; gradients are averaged over axis "data".
 
-    Devices see equal shares, so the mean of their means is the mean over the whole batch.
+    Devices see equal shares, so the mean of their means is the mean over the whole batch. So do
+    the parts of `recipe.accumulate`; batch normalisation sees the parts.
     """
-    key = jax.random.fold_in(state.key, state.step)
 
-    def objective(params: Tree) -> tuple[Array, tuple[Array, Tree]]:
-        logits, updated = model.apply(
-            variables(params, state.batch_stats),
-            batch.x,
-            train=True,
-            rngs={"dropout": jax.random.fold_in(key, lax.axis_index("data"))},
-            mutable=["batch_stats"],
-        )
-        loss = cross_entropy(logits, batch.y, label_smoothing).mean()
-        return loss, (logits, updated.get("batch_stats", {}))
+    def gradient(batch_stats: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Tree, Metrics]]:
+        def objective(params: Tree) -> tuple[Array, tuple[Tree, Metrics]]:
+            logits, updated = forward(
+                model,
+                recipe,
+                variables(params, batch_stats),
+                part.x,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+            logits = logits.astype(jnp.float32)
+            loss = cross_entropy(logits, part.y, recipe.label_smoothing).mean()
+            accuracy = (logits.argmax(axis=-1) == part.y).mean()
+            return loss, (updated.get("batch_stats", {}), {"loss": loss, "accuracy": accuracy})
 
-    gradient = jax.value_and_grad(objective, has_aux=True)
-    (loss, (logits, batch_stats)), grads = gradient(state.params)
-    accuracy = (logits.argmax(axis=-1) == batch.y).mean()
-    loss, accuracy, grads, batch_stats = lax.pmean((loss, accuracy, grads, batch_stats), "data")
+        grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
+        return batch_stats, (grads, metrics)
+
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), lax.axis_index("data"))
+    if recipe.accumulate > 1:
+        gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
+    batch_stats, measured = gradient(state.batch_stats, batch, key)
+    batch_stats, (grads, metrics) = lax.pmean((batch_stats, measured), "data")
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: state.lr * u, updates)
+    params = optax.apply_updates(state.params, updates)
     successor = state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
+        average=_averaged(recipe.ema, state, variables(params, batch_stats)),
     )
     norms = jnp.stack([jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves(grads)])
-    return successor, {"loss": loss, "accuracy": accuracy, "gradient_norms": norms}
+    return successor, {**metrics, "gradient_norms": norms}
+
+
+def _mean_over_parts(
+    gradient: Callable[[Tree, Batch, Array], tuple[Tree, Tree]],
+    number: int,
+    batch_stats: Tree,
+    batch: Batch,
+    key: Array,
+) -> tuple[Tree, Tree]:
+    """Return the mean of what `gradient` gives on so many equal parts of the batch, in a scan."""
+    parts = jax.tree.map(lambda a: a.reshape(number, -1, *a.shape[1:]), batch)
+
+    def add(carry: tuple[Tree, Tree], now: tuple[Array, Batch]) -> tuple[tuple[Tree, Tree], None]:
+        batch_stats, total = carry
+        batch_stats, measured = gradient(batch_stats, now[1], jax.random.fold_in(key, now[0]))
+        return (batch_stats, jax.tree.map(jnp.add, total, measured)), None
+
+    first = jax.tree.map(lambda a: a[0], parts)
+    like = jax.eval_shape(gradient, batch_stats, first, key)[1]
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+    (batch_stats, total), _ = lax.scan(add, (batch_stats, zero), (jnp.arange(number), parts))
+    return batch_stats, jax.tree.map(lambda a: a / number, total)
+
+
+def _averaged(decay: float, state: TrainState, now: dict[str, Tree]) -> dict[str, Tree]:
+    """Return (1 - d) Σ_i d^(t-i) θ_i / (1 - d^t) after step t: the initial weights count nothing.
+
+    The corrected average of Kingma & Ba (2015), section 7.2, as a step from the one before.
+    """
+    if not state.average:
+        return {}
+    share = (1 - decay) / (1 - decay ** (state.step + 1))
+    return optax.incremental_update(now, state.average, share)
 
 
 def evaluate_batch(
-    model: nn.Module, state: TrainState, batch: Batch, weight: Float[Array, " batch"]
+    model: nn.Module,
+    recipe: Recipe,
+    state: TrainState,
+    batch: Batch,
+    weight: Float[Array, " batch"],
 ) -> Metrics:
     """Sum cross-entropy and right answers over all devices; `weight` 0 leaves an example out."""
-    logits = jnp.asarray(model.apply(state.variables, batch.x))
+    logits = forward(model, recipe, state.variables, batch.x).astype(jnp.float32)
     sums = {
         "loss": (weight * cross_entropy(logits, batch.y)).sum(),
         "accuracy": (weight * (logits.argmax(axis=-1) == batch.y)).sum(),

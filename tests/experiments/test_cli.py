@@ -76,7 +76,7 @@ def test_bad_input_is_a_line_and_a_defect_is_a_traceback(
 
 
 @pytest.mark.parametrize(
-    "module", ["train", "prepare", "describe", "relax", "sample_efficiency", "permutation"]
+    "module", ["train", "sweep", "prepare", "describe", "relax", "sample_efficiency", "permutation"]
 )
 def test_help_waits_for_no_slow_import(module: str) -> None:
     """JAX, TFDS, matplotlib and Orbax take seconds to import; help needs none of them."""

@@ -50,7 +50,9 @@ def test_it_stops_and_names_step_layers_and_examples(tmp_path: Path) -> None:
         "layers_3/kernel",
     ]
     said = str(error.value).splitlines()
-    assert said[0].startswith(f"seed {whose} diverged at step {first}, the loss is nan: give")
+    assert said[0].startswith(
+        f"seed {whose}, lr 0.01 diverged at step {first}, the loss is nan: give"
+    )
     assert json.loads((out / records.DIVERGED).read_text()) == report
     kept = {int(path.name) for path in (out / records.CHECKPOINTS).iterdir()}
     assert max(kept, default=0) == first - 1  # the last good one

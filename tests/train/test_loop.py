@@ -92,6 +92,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "lr nan": ({"lr": float("nan")}, r"lr nan cannot be"),
     "warmup": ({"warmup": 30}, r"warmup 30 cannot be: give at most steps, 20"),
     "smoothing": ({"label_smoothing": 1.0}, r"label_smoothing 1.0 cannot be"),
+    "accumulate": (
+        {"accumulate": 3},
+        r"batch_size 16 is not divisible by 1 devices × accumulate 3",
+    ),
+    "parts": ({"accumulate": 0}, r"accumulate 0 cannot be: give 1 or more"),
+    "ema": ({"ema": 1.0}, r"ema 1.0 cannot be: give 0 or more, below 1"),
+    "clip_norm": ({"clip_norm": 0.0}, r"clip_norm 0.0 cannot be: give more than 0"),
+    "one-cycle": (
+        {"schedule": "one-cycle", "warmup": 5},
+        r"warmup 5 cannot be: one-cycle rises by itself, give 0",
+    ),
     "both": ({"resume": True, "overwrite": True}, r"exclude each other"),
     "classes": (
         {"model": Chain((Flatten(), Dense(3)))},

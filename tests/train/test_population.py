@@ -28,7 +28,7 @@ def test_a_seed_does_not_notice_its_neighbours() -> None:
 def test_a_chunk_is_its_steps_one_by_one(platform: str) -> None:
     """Both compositions, on this platform, against a plain loop over steps and seeds."""
     data, net, tx = waves(), model(norm=True), optimizer(Recipe(lr=1e-2))
-    step = partial(train_step, net, tx, 0.0)
+    step = partial(train_step, net, tx, Recipe())
     devices = device_map("shard_map", 1)
     batch = Batch(jnp.asarray(data.train.x), jnp.asarray(data.train.y))
     rows = chunk_rows(len(data.train.y), 8, (0, 1), start=0, steps=3)

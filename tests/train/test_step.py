@@ -9,16 +9,20 @@ import pytest
 
 from cnn.layers import Chain, Dense, Dropout, Flatten
 from cnn.recipe import Recipe
+from cnn.train import fit
 from cnn.train.devices import device_map
+from cnn.train.programs import programs
 from cnn.train.state import init_state
 from cnn.train.step import (
     Batch,
     cross_entropy,
     evaluate_batch,
+    forward,
     learning_rate,
     optimizer,
     train_step,
 )
+from tests.small import assert_close, config, model
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -31,7 +35,7 @@ def one_step(recipe: Recipe, x: np.ndarray, y: np.ndarray, count: int = 1):
     net, tx = Chain((Flatten(), Dense(3))), optimizer(recipe)
     state = init_state(net, tx, x.shape[1:], seed=0)
     devices = device_map("shard_map", count)
-    step = partial(train_step, net, tx, recipe.label_smoothing)
+    step = partial(train_step, net, tx, recipe)
     run = devices.compile(lambda s, _, b: step(s, b), False)
     after, metrics = run(devices.replicate(state), devices.replicate(0), devices.split(Batch(x, y)))
     return state.params["layers_1"], after.params["layers_1"], metrics
@@ -82,11 +86,90 @@ def test_learning_rates() -> None:
     assert float(learning_rate(Recipe(lr=0.3))(12345)) == pytest.approx(0.3)
 
 
+def test_one_cycle() -> None:
+    """Half a cosine from lr / 25 to lr at three tenths, another to lr / 250,000 at the end."""
+    rate = learning_rate(Recipe(lr=2.0, schedule="one-cycle", steps=100))
+    for step, expected in [(0, 0.08), (15, 1.04), (30, 2.0), (65, 1.000004), (100, 8e-6)]:
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_clipping_keeps_the_direction_of_the_whole_gradient() -> None:
+    """W ← W - η (1 + μ) c ∇ / |∇|, |∇| over kernel and bias together."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
+    before, after, _ = one_step(Recipe(optimizer="sgd", lr=0.1, clip_norm=0.01), x, y)
+    w, b, flat = np.asarray(before["kernel"]), np.asarray(before["bias"]), x.reshape(8, 5)
+    error = (softmax(flat @ w + b) - np.eye(3)[y]) / 8
+    grads = flat.T @ error, error.sum(0)
+    norm = np.sqrt(sum((g**2).sum() for g in grads))
+    assert norm > 0.01
+    for name, start, grad in zip(("kernel", "bias"), (w, b), grads, strict=True):
+        moved = np.asarray(after[name]) - start
+        np.testing.assert_allclose(moved, -0.1 * 1.9 * 0.01 * grad / norm, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_in_parts_is_the_whole_batch(count: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
+    whole, parts = (Recipe(optimizer="sgd", lr=0.1, accumulate=n) for n in (1, 4))
+    (_, one, measured), (_, other, too) = one_step(whole, x, y), one_step(parts, x, y, count)
+    assert_close((one, measured), (other, too), 1e-6)
+
+
+def test_the_state_has_a_learning_rate_of_its_own() -> None:
+    net, tx = Chain((Flatten(), Dense(3))), optimizer(Recipe(lr=1.0, weight_decay=0.1))
+    run = device_map("shard_map", 1).compile(
+        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[0], False
+    )
+    batch = Batch(np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32))
+
+    def moved(lr: float) -> np.ndarray:
+        state = init_state(net, tx, (6, 1), seed=0, lr=lr)
+        after = run(state, 0, batch).params["layers_1"]["kernel"]
+        return np.asarray(after - state.params["layers_1"]["kernel"])
+
+    np.testing.assert_allclose(moved(0.5), 0.5 * moved(1.0), rtol=1e-5)
+    shapes = (Recipe(lr=1e-3), Recipe(lr=1e-2), Recipe(lr=1e-2, ema=0.5))
+    same, shared, other = (programs(net, recipe, (6, 1)) for recipe in shapes)
+    assert same is shared
+    assert same is not other
+
+
+def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept() -> None:
+    """1 + 2⁻⁸ lies half-way between two bfloat16 and goes to the even one, 1."""
+    net, low = Chain((Flatten(), Dense(2))), Recipe(precision="bfloat16")
+    odd = jnp.full((1, 1, 1), 1 + 2**-8)
+    weights = {"params": {"layers_1": {"kernel": jnp.ones((1, 2)), "bias": jnp.zeros(2)}}}
+    assert forward(net, Recipe(), weights, odd)[0, 0] == 1 + 2**-8
+    logits = forward(net, low, weights, odd)
+    assert logits.dtype == jnp.bfloat16
+    assert logits[0, 0] == 1
+    result = fit(config(model=model(norm=True), steps=60, precision="bfloat16"))
+    kept = (result.states[0].params, result.states[0].batch_stats, result.states[0].opt_state[0].nu)
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype("float32")}
+    assert result.test_accuracy[0] > 0.9
+
+
+def test_the_average_is_its_formula_and_what_is_evaluated() -> None:
+    """With d = 1/2, after three steps: (θ₁ / 4 + θ₂ / 2 + θ₃) / (1 / 4 + 1 / 2 + 1)."""
+    results = [fit(config(model=model(norm=True), steps=n, ema=0.5)) for n in (1, 2, 3)]
+    states = [result.states[0] for result in results]
+    weights = [{"params": s.params, "batch_stats": s.batch_stats} for s in states]
+    expected = jax.tree.map(lambda a, b, c: (a + 2 * b + 4 * c) / 7, *weights)
+    assert_close(states[2].average, expected, 1e-6)
+    test = config().data.test
+    logits = model(norm=True).apply(expected, test.x)
+    assert results[2].test_loss[0] == pytest.approx(
+        float(cross_entropy(logits, test.y).mean()), rel=1e-5
+    )
+
+
 def test_dropout_key_is_a_function_of_seed_and_step() -> None:
     x, y = np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32)
     net, tx = Chain((Flatten(), Dropout(0.5), Dense(3))), optimizer(Recipe(optimizer="sgd"))
     run = device_map("shard_map", 1).compile(
-        lambda s, _, b: train_step(net, tx, 0.0, s, b)[1]["loss"], False
+        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], False
     )
     state = init_state(net, tx, (6, 1), seed=0)
     first = run(state, 0, Batch(x, y))
@@ -99,7 +182,7 @@ def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
     state = init_state(net, tx, (2, 1), seed=0)
     x, y = np.ones((3, 2, 1), np.float32), np.array([0, 1, 2], np.int32)
     run = device_map("shard_map", 1).compile(
-        lambda s, _, share: evaluate_batch(net, s, share[0], share[1]), False
+        lambda s, _, share: evaluate_batch(net, Recipe(), s, share[0], share[1]), False
     )
     every = run(state, 0, (Batch(x, y), np.ones(3, np.float32)))
     assert every["accuracy"] == 1  # three equal examples, three labels: one is right

@@ -1,0 +1,139 @@
+"""Sweeps: which points there are, who trains them, and that nobody trains one twice."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from cnn.train import Config, Result
+from experiments import cli, study, sweep
+from tests.small import config, model, waves
+
+SMALL = ["--data", "digits", "--steps", "3", "--seeds", "2", "--devices", "1"]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[float, ...]]]:
+    """Keep a list of the number of parameters and the learning rates of every training."""
+    import cnn.train
+
+    runs: list[tuple[str, tuple[float, ...]]] = []
+
+    def fit(c: Config, on_step: object = None) -> Result:
+        result = original(c, on_step)  # type: ignore[arg-type]
+        runs.append((f"{result.parameters:,}", c.rates))
+        return result
+
+    original = cnn.train.fit
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    return runs
+
+
+def invoke(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep", *args])
+    cli.run(sweep.main, sweep.Flags)
+
+
+def test_points_are_all_combinations_in_order_and_typed() -> None:
+    names, points = sweep.axes(["lr=1e-3,1e-2", "model=mlp,logistic", "clip-norm=1,None"])
+    assert names == ["lr", "model", "clip_norm"]
+    assert points[:3] == [
+        ("1e-3", "mlp", "1"),
+        ("1e-3", "mlp", "None"),
+        ("1e-3", "logistic", "1"),
+    ]
+    assert len(points) == 8
+    flags = sweep.Flags(data="digits", batch_size=32)
+    here = sweep.at(flags, names, points[-1])
+    assert (here.lr, here.model, here.clip_norm, here.batch_size) == (1e-2, "logistic", None, 32)
+
+
+def test_shards_share_the_points_out() -> None:
+    every = {(str(i),): sweep.Flags() for i in range(7)}
+    shards = [list(sweep.shard(f"{i}/3", every)) for i in range(3)]
+    assert shards[1] == [("1",), ("4",)]
+    assert sorted(point for points in shards for point in points) == sorted(every)
+
+
+def test_shards_train_their_own_points_and_the_table_all(
+    tmp_path: Path,
+    trained: list,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    over = ["--over", "model=mlp,logistic", "--over", "lr=1e-3,1e-2", "--out", str(tmp_path)]
+    invoke([*SMALL, *over, "--shard", "1/2"], monkeypatch)
+    assert sorted(trained) == [("17,610", (1e-2,)), ("650", (1e-2,))]
+    for _ in range(2):
+        invoke([*SMALL, *over], monkeypatch)
+        assert len(trained) == 4
+    said = capsys.readouterr().out
+    for cell in ("mlp", "logistic", "1e-3", "1e-2", "650", "validation"):
+        assert cell in said
+
+
+def test_learning_rates_that_train_together_are_those_trained_alone(
+    tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator, where they do; composed as on a CPU, where that changes no bit."""
+    data = waves()
+    points = {
+        (name, str(lr)): config(steps=3, lr=lr, model=m, data=data)
+        for name, m in {"narrow": model(features=1), "wide": model(features=2)}.items()
+        for lr in (1e-3, 1e-1)
+    }
+
+    def run(folder: str) -> dict[study.Name, study.Outcome]:
+        out = study.Settings(seeds=1, out=tmp_path / folder)
+        return study.run(out, ("model", "lr"), points)
+
+    alone = run("alone")
+    assert len(trained) == 4
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    together = run("together")
+    assert [rates for _, rates in trained[4:]] == [(1e-3, 1e-1)] * 2
+    for name in points:
+        assert together[name]["test_loss"].tolist() == alone[name]["test_loss"].tolist()
+    assert alone["wide", "0.1"]["test_loss"][0] != alone["wide", "0.001"]["test_loss"][0]
+
+
+BAD = {
+    "nothing": ([], "over is missing: give --over NAME=A,B,C"),
+    "name": (["--over", "rate=1,2"], "unknown setting 'rate'"),
+    "empty": (["--over", "lr=1,,2"], "over 'lr=1,,2' cannot be: give each name once"),
+    "no values": (["--over", "lr"], "over 'lr' cannot be"),
+    "twice": (["--over", "lr=1", "--over", "lr=2"], "over 'lr=2' cannot be"),
+    "type": (["--model", "mlp", "--over", "steps=1,x"], "over steps: 'x' is not what steps can be"),
+    "value": (["--model", "mlp", "--over", "lr=1,-1"], "lr -1.0 cannot be: give a positive number"),
+    "choice": (
+        ["--model", "mlp", "--over", "schedule=linear"],
+        "'linear' is not what schedule can be",
+    ),
+    "no model": (["--over", "lr=1"], "model is missing: give --model, or --over model=A,B"),
+    "model": (["--over", "model=lenet"], "unknown model 'lenet'"),
+    "shard": (["--over", "model=mlp", "--shard", "2/2"], "shard '2/2' cannot be"),
+    "resume": (["--over", "model=mlp", "--resume"], "resume is for single runs"),
+    "seeds": (["--over", "seeds=1,2"], "unknown setting 'seeds'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_input_is_one_line_and_writes_nothing(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args, message = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        invoke([*SMALL, *args], monkeypatch)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
