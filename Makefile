@@ -12,7 +12,7 @@
 #
 # PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
 
-EXTRAS := cuda tpu prepare torch test dev
+EXTRAS := cuda tpu prepare torch tensorboard wandb test dev
 ifneq ($(filter-out $(EXTRAS),$(EXTRA)),)
 $(error EXTRA=$(EXTRA) is unknown: choose from $(EXTRAS))
 endif

@@ -10,14 +10,17 @@ is in, with a checkpoint and the command that goes on; a second one ends it at o
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cnn.errors import RunError
-from cnn.recipe import Recipe
+from cnn.errors import InputError, RunError
+from cnn.recipe import Recipe, identity
 from experiments import cli
 
 if TYPE_CHECKING:
@@ -37,6 +40,10 @@ class Flags(Recipe):
     """Where prepared TFDS sets are."""
     relax_to: Literal["local", "dense"] = "local"
     """What convolutions become at `relax_at`: locally connected, or fully."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files into the run folder, too."""
+    wandb: str | None = None
+    """Log to this project of Weights & Biases, too."""
 
 
 def again() -> str:
@@ -58,6 +65,30 @@ def config(flags: Flags, data: Dataset) -> Config:
     return Config(model=model, data=data, relax_to=relax_to, **recipe)
 
 
+@contextmanager
+def sent_on(flags: Flags) -> Iterator[Callable[[], None]]:
+    """Yield a function that sends new metrics to where `flags` ask for."""
+    from cnn.train.records import METRICS
+    from experiments.follow import following, to_tensorboard, to_wandb
+
+    if not (flags.tensorboard or flags.wandb):
+        yield lambda: None
+        return
+    if flags.out is None:
+        raise InputError("tensorboard and wandb send on what is in a run folder: give out")
+    for module, extra in (("tensorboardX", flags.tensorboard), ("wandb", flags.wandb)):
+        if extra and importlib.util.find_spec(module) is None:
+            raise InputError(f"{module} is not installed: make install EXTRA={module[:11].lower()}")
+    described = {"model": flags.model, "data": flags.data, **identity(flags)}
+    receivers = []
+    if flags.tensorboard:
+        receivers.append(to_tensorboard(flags.out / "tensorboard"))
+    if flags.wandb is not None:
+        receivers.append(to_wandb(flags.wandb, flags.out, described))
+    with following(flags.out / METRICS, receivers) as follow:
+        yield follow
+
+
 def main(flags: Flags) -> None:
     """Train as `flags` say, print the result, write the run folder."""
     flags.check()
@@ -73,8 +104,9 @@ def main(flags: Flags) -> None:
         with (
             stop_on_signals() as stop,
             show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance,
+            sent_on(flags) as follow,
         ):
-            result = fit(run, advance, stop)
+            result = fit(run, lambda n: (advance(n), follow())[0], stop)
     except Stopped as stopped:
         if flags.out is None:
             raise RunError(f"{stopped}: nothing is kept without --out") from None

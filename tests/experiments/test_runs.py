@@ -1,0 +1,50 @@
+"""The list of runs: one row each, whatever state it is in."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from cnn.train import Stopped, fit, records
+from cnn.train.divergence import Diverged
+from experiments import runs
+from tests.small import config, waves
+
+
+def rows(folder: Path) -> dict[str, list[str]]:
+    found = sorted(path.parent for path in folder.rglob(records.RUN))
+    return {row[0]: row[1:] for row in runs.table(folder, found).rows}
+
+
+def test_every_state_a_run_can_be_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = waves()
+    bad = dataclasses.replace(
+        data, train=dataclasses.replace(data.train, x=data.train.x * float("inf"))
+    )
+    fit(config(tmp_path / "a" / "done", steps=4, log_every=2))
+    with pytest.raises(Stopped):
+        fit(config(tmp_path / "halted", steps=4, log_every=1), stop=lambda step: step == 3)
+    with pytest.raises(Diverged):
+        fit(config(tmp_path / "apart", data=bad))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / records.RUN).write_text("{")
+    found = rows(tmp_path)
+    assert set(found) == {"a/done", "halted", "apart", "broken"}
+    done = records.read(tmp_path / "a" / "done" / records.METRICS)[-1]
+    best = f"{100 * done['test_accuracy']:.2f} % test"
+    assert found["a/done"][:5] == ["Chain", "waves", "finished", "4", best]
+    assert found["halted"][2:4] == ["stopped", "3"]
+    assert found["halted"][4].endswith(" training loss")
+    assert found["apart"][2:] == ["diverged", "0", "–", "–"]
+    assert found["broken"] == ["–", "–", "unreadable", "–", "–", "–"]
+    with records.locked(tmp_path / "halted"):
+        assert rows(tmp_path)["halted"][2] == "running"
+    runs.main(runs.Flags(tmp_path))
+    assert "Runs in" in capsys.readouterr().out
+
+
+def test_the_rate_is_of_one_start() -> None:
+    steps = [(10, 1.0), (20, 2.0), (30, 0.5)]  # resumed before the last
+    lines = [{"step": step, "seconds": seconds} for step, seconds in steps]
+    assert runs.rate(lines) == "10"
+    assert runs.rate(lines[:1]) == "–"
