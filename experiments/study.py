@@ -234,14 +234,19 @@ def _train(
             on_step(n * len(group))
 
         rates = tuple(missing[name].lr for name in group)
-        return fit(replace(missing[group[0]], rates=rates), step)
+        # One point that diverges does not end a study: what it then measures is its result.
+        return fit(replace(missing[group[0]], rates=rates, on_nan="skip"), step)
 
     with ThreadPoolExecutor(POINTS_AT_A_TIME if on_cpu else 1) as pool:
         try:
             runs = {pool.submit(train, group): group for group in _groups(missing, not on_cpu)}
             for done in as_completed(runs):
                 for i, name in enumerate(runs[done]):
-                    keep(name, missing[name], _part(done.result(), i, missing[name].seeds))
+                    result = _part(done.result(), i, missing[name].seeds)
+                    if result.skipped.any():
+                        left_out = f"{result.skipped.sum()} steps were not finite and left out"
+                        print(f"{'/'.join(name)}: {left_out}", file=sys.stderr)
+                    keep(name, missing[name], result)
         except BaseException as error:
             leave.set()
             pool.shutdown(cancel_futures=True)
@@ -272,6 +277,7 @@ def _part(result: Result, i: int, size: int) -> Result:
         train_accuracy=result.train_accuracy[own],
         test_loss=result.test_loss[own],
         test_accuracy=result.test_accuracy[own],
+        skipped=result.skipped[own],
         seconds=result.seconds / count,
         states=result.states[own],
     )
