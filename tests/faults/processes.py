@@ -37,8 +37,8 @@ def start(args: Sequence[str], cache: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command(args), stdout=pipe, stderr=pipe, text=True, env=around(cache))
 
 
-def run(args: Sequence[str], cache: Path) -> subprocess.CompletedProcess[str]:
-    env = around(cache)
+def run(args: Sequence[str], cache: Path, **env_more: str) -> subprocess.CompletedProcess[str]:
+    env = around(cache) | env_more
     return subprocess.run(command(args), capture_output=True, text=True, env=env, timeout=SECONDS)
 
 

@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnn.train.records import is_locked
@@ -119,3 +120,23 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(
         == 0
     )
     tally("second runs in one folder: refused, and let in when the first was dead", 1)
+
+
+def test_from_four_devices_to_two_one_and_eight(tmp_path: Path, tally: Tally) -> None:
+    """Sums over devices round in another order, so the weights agree to 1e-4 after 50 steps."""
+    cache = tmp_path / "cache"
+    flags = "--xla_backend_optimization_level=1 --xla_force_host_platform_device_count=8"
+    small = [arg for arg in SMALL if arg not in ("--devices", "1")]
+    for out, plan in (
+        ("straight", [(1, 50)]),
+        ("run", [(4, 10), (2, 20), (1, 30), (8, 40), (1, 50)]),
+    ):
+        for devices, steps in plan:
+            args = [*small, "--devices", str(devices), "--steps", str(steps), "--resume"]
+            done = run([*args, "--out", str(tmp_path / out)], cache, XLA_FLAGS=flags)
+            assert done.returncode == 0, done.stderr
+    (step, arrays), (_, others) = newest(tmp_path / "run"), newest(tmp_path / "straight")
+    assert step == 50
+    for a, b in zip(arrays, others, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=0)
+    tally("restored on another number of devices: 4, 2, 1, 8", 4)

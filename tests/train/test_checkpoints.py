@@ -8,7 +8,7 @@ import pytest
 from cnn.errors import InputError
 from cnn.train import fit
 from cnn.train.checkpoints import open_checkpoints
-from tests.small import assert_same, config, model
+from tests.small import assert_close, assert_same, config, model
 
 
 def test_nothing_saved_is_nothing_restored(tmp_path: Path) -> None:
@@ -57,3 +57,11 @@ def test_resume_is_bit_exact(tmp_path: Path, kind: str) -> None:
     for a, b in zip(straight.states, resumed.states, strict=True):
         assert_same((a.params, a.batch_stats, a.opt_state), (b.params, b.batch_stats, b.opt_state))
     assert straight.test_loss.tolist() == resumed.test_loss.tolist()
+
+
+def test_a_run_goes_on_with_other_devices(tmp_path: Path) -> None:
+    """Data order and model are those of one device; sums over devices round in another order."""
+    straight = fit(config(steps=20))
+    for devices, steps in ((4, 5), (2, 10), (1, 15), (4, 20)):
+        run = fit(config(tmp_path / "run", steps=steps, devices=devices, resume=True))
+    assert_close(run.states[0].params, straight.states[0].params, 1e-5)
