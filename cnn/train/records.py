@@ -8,11 +8,14 @@ import platform
 import shutil
 import sys
 import uuid
+from collections.abc import Callable
+from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
+from jax.experimental import multihost_utils
 
 from cnn.errors import InputError
 
@@ -37,6 +40,28 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(f"out {str(out)!r} holds a run: say --resume or --overwrite")
 
 
+P = ParamSpec("P")
+
+
+def _all_come() -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("records")
+
+
+def by_one(write: Callable[P, None]) -> Callable[P, None]:
+    """Let process 0 alone write; no process begins before all have come, or goes on before."""
+
+    @wraps(write)
+    def written_by_one(*args: P.args, **kwargs: P.kwargs) -> None:
+        _all_come()
+        if jax.process_index() == 0:
+            write(*args, **kwargs)
+        _all_come()
+
+    return written_by_one
+
+
+@by_one
 def open_folder(out: Path, description: dict[str, Any], overwrite: bool) -> None:
     """Make the run folder (anew if `overwrite`) and write `run.json` into it if it has none.
 
@@ -83,6 +108,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+@by_one
 def append(path: Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON, in a single write."""
     with path.open("a", encoding="utf-8") as file:
@@ -97,6 +123,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+@by_one
 def rewind(path: Path, step: int) -> None:
     """Drop the records after `step`, which a resumed run will make again, and any final one."""
     kept = [r for r in read(path) if r["step"] <= step and not r.get("final")]
