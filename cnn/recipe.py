@@ -55,6 +55,8 @@ class Recipe:
     """How the per-device step is mapped over the devices."""
     devices: int | None = None
     """Use the first so many devices; all if not given."""
+    seed_groups: int = 1
+    """Groups of devices that share the seeds out; the devices of a group split the batch."""
     out: Path | None = None
     """Run folder for metrics and checkpoints; nothing is written if not given."""
     resume: bool = False
@@ -64,7 +66,14 @@ class Recipe:
 
     def check(self) -> None:
         """Raise `InputError` for the first field whose value cannot be."""
-        for name in ("batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):
+        for name in (
+            "batch_size",
+            "accumulate",
+            "seeds",
+            "seed_groups",
+            "log_every",
+            "checkpoint_every",
+        ):
             _need(getattr(self, name) >= 1, self, name, "give 1 or more")
         for name in ("steps", "warmup", "weight_decay", "seed"):
             _need(getattr(self, name) >= 0, self, name, "give 0 or more")
@@ -91,7 +100,7 @@ def _need(holds: bool, recipe: Recipe, name: str, remedy: str) -> None:
 
 
 FREE_TO_CHANGE = frozenset(
-    {"steps", "log_every", "checkpoint_every", "map_devices", "devices"}
+    {"steps", "log_every", "checkpoint_every", "map_devices", "devices", "seed_groups"}
     | {"out", "resume", "overwrite"}
 )
 """Fields that may differ between a run and its continuation: they do not change what is learned."""

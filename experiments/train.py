@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnn.recipe import Recipe
 from experiments import cli
+from experiments.launch.together import Processes, together
 
 if TYPE_CHECKING:
     from cnn.data import Dataset
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(Recipe):
+class Named(Recipe):
     """A model and a data set by name, and the recipe."""
 
     model: str
@@ -36,7 +37,12 @@ class Flags(Recipe):
     """What convolutions become at `relax_at`: locally connected, or fully."""
 
 
-def config(flags: Flags, data: Dataset) -> Config:
+@dataclass(frozen=True, kw_only=True)
+class Flags(Processes, Named):
+    """One run, and the processes it takes."""
+
+
+def config(flags: Named, data: Dataset) -> Config:
     """Return the run that `flags` ask for on `data`."""
     from cnn import models
     from cnn.ablations import densify, unshare
@@ -52,6 +58,11 @@ def config(flags: Flags, data: Dataset) -> Config:
 def main(flags: Flags) -> None:
     """Train as `flags` say, print the result, write the run folder."""
     flags.check()
+    with together(flags) as speaks:
+        _train(flags, speaks)
+
+
+def _train(flags: Flags, speaks: bool) -> None:
     from cnn import models
     from cnn.data import load
     from cnn.train import fit
@@ -63,6 +74,8 @@ def main(flags: Flags) -> None:
     with show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance:
         result = fit(run, on_step=advance)
 
+    if not speaks:
+        return
     part = "validation" if flags.validate else "test"
     spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""
     print(

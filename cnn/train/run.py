@@ -32,11 +32,11 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
     parameters = [check_model(model, data) for model, _ in config.stages][-1]
     stages = [(programs(m, config, data.input_shape), until) for m, until in config.stages]
     (first, _), (last, _) = stages[0], stages[-1]
-    check_batch(config, len(data.train.y), first.devices.number)
+    check_batch(config, len(data.train.y), first.devices)
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
-    states: States = tuple(first.init(seed, lr) for seed, lr in config.population)
+    states: States = tuple(first.init(seed, lr) for seed, lr in config.members)
     with ExitStack() as stack:
         start, checkpoints = 0, None
         if config.out is not None:
@@ -46,7 +46,7 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
                 continue
             if program is not first and start == config.relax_at:
                 states = _relaxed(config, data, states)
-            states = program.devices.replicate(states)
+            states = program.devices.place(states)
             for event in train(config, data.train, program, states, start, until):
                 states = event.states
                 if checkpoints is not None:
@@ -54,12 +54,12 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None) -> Result:
                 if on_step is not None:
                     on_step(event.advanced)
             start, states = until, program.devices.one(states)
-        states = last.devices.replicate(states)
+        states = last.devices.place(states)
         on_train = evaluate(config, last, states, data.train)
         on_test = evaluate(config, last, states, data.test)
     result = Result(
         steps=config.steps,
-        seeds=tuple(seed for seed, _ in config.population),
+        seeds=tuple(seed for seed, _ in config.members),
         parameters=parameters,
         train_loss=on_train["loss"],
         train_accuracy=on_train["accuracy"],
