@@ -63,6 +63,8 @@ class Recipe:
     """How the per-device step is mapped over the devices."""
     devices: int | None = None
     """Use the first so many devices; all if not given."""
+    seed_groups: int = 1
+    """Groups of devices that share the seeds out; the devices of a group split the batch."""
     out: Path | None = None
     """Run folder for metrics and checkpoints; nothing is written if not given."""
     resume: bool = False
@@ -72,8 +74,8 @@ class Recipe:
 
     def check(self) -> None:
         """Raise `InputError` for the first field whose value cannot be."""
-        counts = ("batch_size", "accumulate", "seeds", "log_every", "checkpoint_every", "keep_last")
-        for name in counts:
+        counts = ("batch_size", "accumulate", "seeds", "seed_groups")
+        for name in (*counts, "log_every", "checkpoint_every", "keep_last"):
             _need(getattr(self, name) >= 1, self, name, "give 1 or more")
         for name in ("steps", "warmup", "weight_decay", "seed", "keep_best"):
             _need(getattr(self, name) >= 0, self, name, "give 0 or more")
@@ -107,7 +109,7 @@ def _need(holds: bool, recipe: Recipe, name: str, remedy: str) -> None:
 
 FREE_TO_CHANGE = frozenset(
     {"steps", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"}
-    | {"on_nan", "map_devices", "devices", "out", "resume", "overwrite"}
+    | {"on_nan", "map_devices", "devices", "seed_groups", "out", "resume", "overwrite"}
 )
 """Fields that may differ between a run and its continuation: they do not change what is learned."""
 

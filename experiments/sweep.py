@@ -40,7 +40,7 @@ OF_ONE_RUN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(train.Flags):
+class Flags(train.Named):
     """What varies, and all else once."""
 
     over: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -60,7 +60,7 @@ class Flags(train.Flags):
 def main(flags: Flags) -> None:
     """Train what is missing of this process's points and print the table of them."""
     for name in OF_ONE_RUN:
-        if getattr(flags, name) != getattr(train.Flags, name):
+        if getattr(flags, name) != getattr(train.Named, name):
             raise InputError(f"{name} is for single runs: leave it out, a sweep goes on by itself")
     if flags.out is None:
         raise InputError("out None cannot be: a sweep needs a folder")
@@ -76,7 +76,7 @@ def axes(over: Sequence[str]) -> tuple[list[str], list[Name]]:
 
     Raises `InputError` for a name that is no setting, or stands there twice.
     """
-    known = {f.name for f in fields(train.Flags)} - {
+    known = {f.name for f in fields(train.Named)} - {
         "seed",
         "seeds",
         "out",
@@ -109,7 +109,7 @@ def at(flags: Flags, names: Sequence[str], point: Name) -> Flags:
 
 def parse(name: str, text: str) -> Any:
     """Return `text` as the type of the setting `name`, or raise `InputError`."""
-    kind = get_type_hints(train.Flags)[name]
+    kind = get_type_hints(train.Named)[name]
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(kind, args=[text])

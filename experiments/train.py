@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from cnn.errors import InputError, RunError
 from cnn.recipe import Recipe, identity
 from experiments import cli
+from experiments.launch.together import Processes, together
 
 if TYPE_CHECKING:
     from cnn.data import Dataset
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(Recipe):
+class Named(Recipe):
     """A model and a data set by name, and the recipe."""
 
     model: str
@@ -52,7 +53,12 @@ def again() -> str:
     return shlex.join(["python", "-m", "experiments.train", *given, "--resume"])
 
 
-def config(flags: Flags, data: Dataset) -> Config:
+@dataclass(frozen=True, kw_only=True)
+class Flags(Processes, Named):
+    """One run, and the processes it takes."""
+
+
+def config(flags: Named, data: Dataset) -> Config:
     """Return the run that `flags` ask for on `data`."""
     from cnn import models
     from cnn.ablations import densify, unshare
@@ -92,6 +98,11 @@ def sent_on(flags: Flags) -> Iterator[Callable[[], None]]:
 def main(flags: Flags) -> None:
     """Train as `flags` say, print the result, write the run folder."""
     flags.check()
+    with together(flags) as speaks:
+        _train(flags, speaks)
+
+
+def _train(flags: Flags, speaks: bool) -> None:
     from cnn import models
     from cnn.data import load
     from cnn.train import Stopped, fit, stop_on_signals
@@ -113,6 +124,8 @@ def main(flags: Flags) -> None:
         print(f"stopped after step {stopped.step} of {flags.steps}; go on with\n{again()}")
         return
 
+    if not speaks:
+        return
     part = "validation" if flags.validate else "test"
     spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""
     print(

@@ -22,7 +22,7 @@ import jax
 from cnn.errors import InputError, RunError
 from cnn.spec import differences
 from cnn.train.population import States
-from cnn.train.records import write_whole
+from cnn.train.records import rename, write_whole
 
 SEAL, UNSOUND = "sha256.json", "unsound"
 logger = logging.getLogger(__name__)
@@ -110,10 +110,9 @@ class Checkpoints:
 
     def _set_aside(self, step: int, damage: str) -> None:
         aside = self._folder.parent / UNSOUND
-        aside.mkdir(exist_ok=True)
         taken = len(list(aside.glob(f"{step}*")))
         target = aside / (f"{step}-{taken}" if taken else str(step))
-        os.replace(self._folder / str(step), target)
+        rename(self._folder / str(step), target)
         self._manager.reload()
         logger.warning(
             "the checkpoint of step %d is not sound (%s): set aside as %s", step, damage, target

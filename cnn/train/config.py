@@ -13,6 +13,7 @@ from flax import linen as nn
 from cnn.data import Dataset
 from cnn.errors import InputError
 from cnn.recipe import Recipe
+from cnn.train.devices import DeviceMap
 from cnn.train.population import States
 from cnn.train.records import finite_only
 
@@ -36,7 +37,7 @@ class Config(Recipe):
         return range(self.seed, self.seed + self.seeds)
 
     @property
-    def population(self) -> list[tuple[int, float]]:
+    def members(self) -> list[tuple[int, float]]:
         """Seed and learning rate of every state that is trained, rate by rate."""
         return [(seed, lr) for lr in self.rates or (self.lr,) for seed in self.seed_range]
 
@@ -80,11 +81,17 @@ def is_due(step: int, every: int, config: Config) -> bool:
     return step % every == 0 or step == config.steps
 
 
-def check_batch(config: Config, examples: int, devices: int) -> None:
-    """Raise `InputError` if the batch does not fit the devices or the training set."""
-    parts = devices * config.accumulate
+def check_batch(config: Config, examples: int, devices: DeviceMap) -> None:
+    """Raise `InputError` if batch and seeds do not fit the devices, or the training set."""
+    if len(config.members) % devices.groups:
+        raise InputError(
+            f"seeds {len(config.members)} is not divisible by seed_groups {devices.groups}: "
+            f"give a multiple of {devices.groups}, or fewer groups"
+        )
+    parts = devices.number * config.accumulate
     if config.batch_size % parts:
-        split = f"{devices} devices" + (f" × accumulate {parts // devices}" * (parts > devices))
+        split = f"{devices.number} devices"
+        split += f" × accumulate {config.accumulate}" if config.accumulate > 1 else ""
         raise InputError(
             f"batch_size {config.batch_size} is not divisible by {split}: "
             f"give a multiple of {parts}, or fewer devices"

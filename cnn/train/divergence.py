@@ -58,8 +58,8 @@ def report(
     how many there are in the training set; those of the batch are given by number.
     """
     k, i = np.argwhere(~np.asarray(finite(metrics)))[0]
-    seed, lr = config.population[i]
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(states[i].params)]
+    seed, lr = config.members[i]
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(states[0].params)]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     norms = [f"{norm:.3g}" for norm in metrics["gradient_norms"][k, i]]
     return {

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnn.data import Split
 from cnn.train import batches, records
 from cnn.train.config import Config, is_due
+from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
 from cnn.train.divergence import Diverged, finite, report
 from cnn.train.population import States
 from cnn.train.programs import Programs
-from cnn.train.step import Batch
+from cnn.train.step import Batch, Metrics
 
 BLOCK_EVERY = 20
 """Calls after which the host waits: fake CPU devices deadlock when too many run ahead."""
@@ -58,13 +58,14 @@ def train(
     """
     data = program.devices.replicate(_whole(split))
     every = (config.log_every, config.checkpoint_every)
-    seeds = [seed for seed, _ in config.population]
+    seeds = [seed for seed, _ in config.members]
     history = []
     at = start
     while at < until:
         length = min(program.chunk, until - at, *(n - at % n for n in every))
         rows = batches.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
-        states, metrics = program.run(states, data, program.devices.split(rows))
+        trained = program.run(states, data, program.devices.split(rows, BY_EXAMPLE_AND_SEED))
+        states, metrics = zip(*trained, strict=True)
         at += length
         history.append(program.devices.one(metrics))
         log, pauses = is_due(at, config.log_every, config) or at == until, pause(at)
@@ -79,14 +80,17 @@ def train(
             history = []
 
 
-def _whole(split: Split) -> Batch:
-    return Batch(jnp.asarray(split.x), jnp.asarray(split.y))
+def _whole(split: Split) -> Any:
+    return Batch(split.x, split.y)  # type: ignore[arg-type]  # not on the devices yet
 
 
-def _gather(history: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
+def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
     """Wait for the steps and return their metrics, `(steps, seeds)`."""
-    host = jax.device_get(history)
-    return {k: np.concatenate([metrics[k] for metrics in host]) for k in host[0]}
+    seeds = list(zip(*jax.device_get(history), strict=True))
+    return {
+        name: np.stack([np.concatenate([m[name] for m in seed]) for seed in seeds], axis=1)
+        for name in seeds[0][0]
+    }
 
 
 def _mean(config: Config, window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -107,16 +111,15 @@ def evaluate(
     config: Config, program: Programs, states: States, split: Split
 ) -> dict[str, np.ndarray]:
     """Return mean cross-entropy and accuracy of every seed on all examples of `split`."""
+    data = program.devices.replicate(_whole(split))
     totals = []
-    for rows, weights in batches.in_order(len(split.y), config.batch_size):
-        share = program.devices.split((Batch(split.x[rows], split.y[rows]), weights))
-        totals.append(program.devices.one(program.evaluate(states, (), share)))
+    for share in batches.in_order(len(split.y), config.batch_size):
+        sums = program.evaluate(states, data, program.devices.split(share, BY_EXAMPLE))
+        totals.append(program.devices.one(sums))
         if len(totals) % BLOCK_EVERY == 0:
             jax.block_until_ready(totals[-1])
-    host = jax.device_get(totals)
+    seeds = list(zip(*jax.device_get(totals), strict=True))
     return {
-        name: np.array(
-            [sum(float(t[i][name]) for t in host) / len(split.y) for i in range(len(states))]
-        )
+        name: np.array([sum(float(sums[name]) for sums in seed) / len(split.y) for seed in seeds])
         for name in ("loss", "accuracy")
     }

@@ -21,7 +21,9 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 States = tuple[TrainState, ...]
 Rows = Int[Array, "batch steps seeds"]
 """Which examples make each batch: the first axis is what devices share out."""
-Chunk = Callable[[States, Batch, Rows], tuple[States, Metrics]]
+Trained = list[tuple[TrainState, Metrics]]
+"""For each seed, its state and the metrics of its steps, arrays `(steps,)`."""
+Chunk = Callable[[States, Batch, Rows], Trained]
 
 
 def chunk_length(platform: str) -> int:
@@ -30,7 +32,7 @@ def chunk_length(platform: str) -> int:
 
 
 def compose(step: Step, platform: str) -> Chunk:
-    """Return the chunk `(states, data, rows) -> (states, metrics)`; metrics are `(steps, seeds)`.
+    """Return the chunk `(states, data, rows) -> [(state, metrics) for each seed]`.
 
     `states` holds one state per seed, `data` the whole training set, from which rows are picked
     on the device.
@@ -38,32 +40,35 @@ def compose(step: Step, platform: str) -> Chunk:
     return _side_by_side(step) if platform == "cpu" else _stacked(step)
 
 
-def _pick(data: Batch, rows: Int[Array, " batch"]) -> Batch:
+def pick(data: Batch, rows: Int[Array, " batch"]) -> Batch:
+    """Return the examples at these rows."""
     return Batch(data.x[rows], data.y[rows])
 
 
 def _side_by_side(step: Step) -> Chunk:
-    def chunk(states: States, data: Batch, rows: Rows) -> tuple[States, Metrics]:
-        history = []
+    def chunk(states: States, data: Batch, rows: Rows) -> Trained:
+        history: list[list[Metrics]] = [[] for _ in states]
         for k in range(rows.shape[1]):
-            pairs = [step(s, _pick(data, rows[:, k, i])) for i, s in enumerate(states)]
+            pairs = [step(s, pick(data, rows[:, k, i])) for i, s in enumerate(states)]
             states = tuple(state for state, _ in pairs)
-            history.append(_stack([metrics for _, metrics in pairs]))
-        return states, _stack(history)
+            for i, (_, metrics) in enumerate(pairs):
+                history[i].append(metrics)
+        return [(state, _stack(steps)) for state, steps in zip(states, history, strict=True)]
 
     return chunk
 
 
 def _stacked(step: Step) -> Chunk:
-    def chunk(states: States, data: Batch, rows: Rows) -> tuple[States, Metrics]:
+    def chunk(states: States, data: Batch, rows: Rows) -> Trained:
         def one_step(population: TrainState, now: Array) -> tuple[TrainState, Metrics]:
             def one_seed(state: TrainState, rows: Array) -> tuple[TrainState, Metrics]:
-                return step(state, _pick(data, rows))
+                return step(state, pick(data, rows))
 
             return jax.vmap(one_seed, in_axes=(0, 1))(population, now)
 
         population, history = lax.scan(one_step, _stack(states), jnp.moveaxis(rows, 1, 0))
-        return _unstack(population, len(states)), history
+        metrics = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), history)
+        return [_at(i, (population, metrics)) for i in range(len(states))]
 
     return chunk
 
@@ -72,5 +77,5 @@ def _stack(trees):  # type: ignore[no-untyped-def]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _unstack(tree: TrainState, count: int) -> States:
-    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count))
+def _at(i: int, tree: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+    return jax.tree.map(lambda leaf: leaf[i], tree)

@@ -15,11 +15,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from cnn.recipe import Recipe
-from cnn.train.devices import DeviceMap, device_map
+from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device_map
 from cnn.train.divergence import skip_unless_finite
-from cnn.train.population import States, Step, chunk_length, compose
+from cnn.train.population import States, Step, Trained, chunk_length, compose, pick
 from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
+
+Weighted = tuple[Int[Array, " batch"], Float[Array, " batch"]]
+"""Rows and their weights."""
 
 
 class Programs(NamedTuple):
@@ -27,10 +30,10 @@ class Programs(NamedTuple):
 
     init: Callable[[int, float], TrainState]
     """The state of a seed, with its learning rate, before the first step."""
-    run: Callable[[States, Batch, Int[Array, "batch steps seeds"]], tuple[States, Metrics]]
+    run: Callable[[States, Batch, Int[Array, "batch steps seeds"]], Trained]
     """Some steps of all seeds: `(states, data, rows)`, states donated."""
-    evaluate: Callable[[States, tuple[()], tuple[Batch, Float[Array, " batch"]]], list[Metrics]]
-    """Sums over one batch for every seed: `(states, (), (batch, weights))`."""
+    evaluate: Callable[[States, Batch, Weighted], list[Metrics]]
+    """Sums over one batch for every seed: `(states, data, (rows, weights))`."""
     devices: DeviceMap
     chunk: int
     """Steps that one call of `run` makes at most."""
@@ -50,34 +53,34 @@ def _what_compiles(recipe: Recipe) -> Recipe:
     The learning rate is none of them: the optimizer's is 1, and a state has its own.
     """
     kept = ["optimizer", "schedule", "warmup", "weight_decay", "label_smoothing", "clip_norm"]
-    kept += ["ema", "precision", "accumulate", "on_nan", "map_devices", "devices"]
+    kept += ["ema", "precision", "accumulate", "on_nan", "map_devices", "devices", "seed_groups"]
     kept += [] if recipe.schedule == "constant" else ["steps"]
     return Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
 
 
 @lru_cache(maxsize=16)
 def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> Programs:
-    devices = device_map(recipe.map_devices, recipe.devices)
+    devices = device_map(recipe.map_devices, recipe.devices, recipe.seed_groups)
     platform = devices.platform
     tx = optimizer(recipe)
     step: Step = partial(train_step, model, tx, recipe)
     if recipe.on_nan == "skip":
         step = skip_unless_finite(step)
 
-    def sums(
-        states: States, _: tuple[()], share: tuple[Batch, Float[Array, " batch"]]
-    ) -> list[Metrics]:
-        batch, weights = share
+    def sums(states: States, data: Batch, share: Weighted) -> list[Metrics]:
+        rows, weights = share
+        batch = pick(data, rows)
         return [evaluate_batch(model, recipe, state, batch, weights) for state in states]
 
     return Programs(
         # It runs once per seed, and random bits take far longer to optimise than to draw.
         init=jax.jit(
             partial(init_state, model, tx, input_shape, average=recipe.ema > 0),
+            out_shardings=devices.everywhere,
             compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
-        run=devices.compile(compose(step, platform), True),
-        evaluate=devices.compile(sums, False),
+        run=devices.compile(compose(step, platform), BY_EXAMPLE_AND_SEED, True),
+        evaluate=devices.compile(sums, BY_EXAMPLE, False),
         devices=devices,
         chunk=chunk_length(platform),
     )

@@ -10,14 +10,16 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from cnn.errors import InputError, RunError
 
@@ -44,6 +46,27 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(f"out {str(out)!r} holds a run: say --resume or --overwrite")
 
 
+P = ParamSpec("P")
+
+
+def _all_come() -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("records")
+
+
+def by_one(write: Callable[P, None]) -> Callable[P, None]:
+    """Let process 0 alone write; no process begins before all have come, or goes on before."""
+
+    @wraps(write)
+    def written_by_one(*args: P.args, **kwargs: P.kwargs) -> None:
+        _all_come()
+        if jax.process_index() == 0:
+            write(*args, **kwargs)
+        _all_come()
+
+    return written_by_one
+
+
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold the run folder, which is made if it is not there, against other processes.
@@ -53,6 +76,9 @@ def locked(out: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    if jax.process_index() > 0:  # process 0 holds it for all
+        yield
+        return
     make_folder(out)
     try:
         with FileLock(out / LOCK, timeout=0):
@@ -80,6 +106,7 @@ def is_locked(out: Path) -> bool:
         return False
 
 
+@by_one
 def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> None:
     """Write `run.json` into the folder if it has none, after emptying the folder if `overwrite`."""
     if overwrite and (out / RUN).exists():
@@ -148,6 +175,7 @@ def finite_only(values: np.ndarray) -> Any:
     return plain.tolist()
 
 
+@by_one
 def append(path: Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON, whole or not at all. Raises `RunError` if not."""
     left = json.dumps(record).encode() + b"\n"
@@ -171,6 +199,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+@by_one
+def remove(path: Path) -> None:
+    """Remove a file if it is there."""
+    path.unlink(missing_ok=True)
+
+
+@by_one
+def rename(path: Path, target: Path) -> None:
+    """Rename a file or folder; the folder that it comes into is made."""
+    target.parent.mkdir(exist_ok=True)
+    os.replace(path, target)
+
+
+@by_one
 def rewind(path: Path, step: int) -> None:
     """Drop the records after `step`, which a resumed run will make again, and any final one."""
     kept = [r for r in read(path) if r["step"] <= step and not r.get("final")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from cnn.data import Dataset
@@ -40,22 +41,22 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None, stop: Stop
     parameters = [check_model(model, data) for model, _ in config.stages][-1]
     stages = [(programs(m, config, data.input_shape), until) for m, until in config.stages]
     (first, _), (last, _) = stages[0], stages[-1]
-    check_batch(config, len(data.train.y), first.devices.number)
+    check_batch(config, len(data.train.y), first.devices)
     if config.out is not None:
         records.check_folder(config.out, config.resume, config.overwrite)
 
-    states: States = tuple(first.init(seed, lr) for seed, lr in config.population)
+    states: States = tuple(first.init(seed, lr) for seed, lr in config.members)
     with ExitStack() as stack:
         start, checkpoints = 0, None
         if config.out is not None:
             start, states, checkpoints = open_run(config, data, states, stack)
-        pauses, skipped = Pauses(config, stop), np.zeros(len(config.population), int)
+        pauses, skipped = Pauses(config, stop), np.zeros(len(config.members), int)
         for program, until in stages:
             if start > until:
                 continue
             if program is not first and start == config.relax_at:
                 states = _relaxed(config, data, states)
-            states = program.devices.replicate(states)
+            states = program.devices.place(states)
             steps = train(config, data.train, program, states, start, until, pauses)
             for event in steps:
                 states = event.states
@@ -67,12 +68,12 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None, stop: Stop
                 if pauses.stopping and event.step < config.steps:
                     raise Stopped(event.step)
             start, states = until, program.devices.one(states)
-        states = last.devices.replicate(states)
+        states = last.devices.place(states)
         on_train = evaluate(config, last, states, data.train)
         on_test = evaluate(config, last, states, data.test)
         result = Result(
             steps=config.steps,
-            seeds=tuple(seed for seed, _ in config.population),
+            seeds=tuple(seed for seed, _ in config.members),
             parameters=parameters,
             train_loss=on_train["loss"],
             train_accuracy=on_train["accuracy"],
@@ -123,7 +124,7 @@ def open_run(
             f"steps {config.steps} is behind the checkpoint of step {start}: give {start} or more"
         )
     records.rewind(config.out / records.METRICS, start)
-    (config.out / records.DIVERGED).unlink(missing_ok=True)
+    records.remove(config.out / records.DIVERGED)
     return start, states, checkpoints
 
 
@@ -133,7 +134,8 @@ def _reported(out: Path) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        records.write_whole(out / records.DIVERGED, json.dumps(error.report, indent=1) + "\n")
+        if jax.process_index() == 0:
+            records.write_whole(out / records.DIVERGED, json.dumps(error.report, indent=1) + "\n")
         raise
 
 

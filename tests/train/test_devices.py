@@ -1,11 +1,12 @@
 """Training on 1, 2 and 4 devices, by shard_map and by pmap, is one computation."""
 
 import jax
+import numpy as np
 import pytest
 
 from cnn.errors import InputError
 from cnn.train import fit
-from cnn.train.devices import device_map
+from cnn.train.devices import BY_EXAMPLE, device_map
 from tests.small import assert_close, assert_same, config, model
 
 
@@ -22,6 +23,19 @@ def test_maps_agree_bit_for_bit_and_device_counts_to_1e_5(norm: bool) -> None:
             assert_close((a.params, a.batch_stats), (alone.params, alone.batch_stats), 1e-5)
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_groups_of_devices_train_the_seeds_that_one_device_trains(groups: int) -> None:
+    """Four devices: two pairs that split their batches, or each with seeds of its own."""
+    recipe = {"model": model(norm=True), "seeds": 4, "steps": 6}
+    alone, together = fit(config(**recipe)), fit(config(**recipe, devices=4, seed_groups=groups))
+    for a, b in zip(alone.states, together.states, strict=True):
+        assert_close((a.params, a.batch_stats), (b.params, b.batch_stats), 1e-5)
+        assert int(a.step) == int(b.step) == 6
+    np.testing.assert_allclose(alone.train_loss, together.train_loss, rtol=1e-5)
+    np.testing.assert_allclose(alone.test_accuracy, together.test_accuracy)
+    assert len(set(alone.train_loss.tolist())) == 4
+
+
 def test_training_moves_the_parameters() -> None:
     """Without this the comparisons above would hold for a step that does nothing."""
     before, after = (fit(config(steps=n)).states[0].params for n in (0, 20))
@@ -32,13 +46,19 @@ def test_training_moves_the_parameters() -> None:
 def test_too_many_devices() -> None:
     with pytest.raises(InputError, match=r"devices 99 exceeds the \d+ there are"):
         device_map("shard_map", 99)
+    with pytest.raises(InputError, match="seed_groups 3 does not divide 4 devices"):
+        device_map("shard_map", 4, 3)
+    with pytest.raises(InputError, match="map_devices 'pmap' is for one group in one process"):
+        device_map("pmap", 4, 2)
+    with pytest.raises(InputError, match="seeds 3 is not divisible by seed_groups 2"):
+        fit(config(devices=4, seeds=3, seed_groups=2))
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
 def test_split_and_one_undo_each_other(kind: str) -> None:
     devices = device_map(kind, 4)
     total = devices.compile(
-        lambda carry, data, share: jax.lax.psum(share.sum() + data, "data"), False
+        lambda carry, data, share: jax.lax.psum(share.sum() + data, "data"), BY_EXAMPLE, False
     )
-    share = devices.split(jax.numpy.arange(8.0))
-    assert devices.one(total(devices.replicate(0.0), devices.replicate(1.0), share)) == 28 + 4
+    share = devices.split(np.arange(8.0), BY_EXAMPLE)
+    assert devices.one(total(devices.place(0.0), devices.replicate(1.0), share)) == 28 + 4

@@ -10,7 +10,7 @@ import pytest
 from cnn.layers import Chain, Dense, Dropout, Flatten
 from cnn.recipe import Recipe
 from cnn.train import fit
-from cnn.train.devices import device_map
+from cnn.train.devices import BY_EXAMPLE, device_map
 from cnn.train.programs import programs
 from cnn.train.state import init_state
 from cnn.train.step import (
@@ -36,8 +36,9 @@ def one_step(recipe: Recipe, x: np.ndarray, y: np.ndarray, count: int = 1):
     state = init_state(net, tx, x.shape[1:], seed=0)
     devices = device_map("shard_map", count)
     step = partial(train_step, net, tx, recipe)
-    run = devices.compile(lambda s, _, b: step(s, b), False)
-    after, metrics = run(devices.replicate(state), devices.replicate(0), devices.split(Batch(x, y)))
+    run = devices.compile(lambda s, _, b: step(s, b), BY_EXAMPLE, False)
+    share = devices.split(Batch(x, y), BY_EXAMPLE)
+    after, metrics = run(devices.place(state), devices.replicate(0), share)
     return state.params["layers_1"], after.params["layers_1"], metrics
 
 
@@ -120,7 +121,7 @@ def test_a_batch_in_parts_is_the_whole_batch(count: int) -> None:
 def test_the_state_has_a_learning_rate_of_its_own() -> None:
     net, tx = Chain((Flatten(), Dense(3))), optimizer(Recipe(lr=1.0, weight_decay=0.1))
     run = device_map("shard_map", 1).compile(
-        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[0], False
+        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[0], BY_EXAMPLE, False
     )
     batch = Batch(np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32))
 
@@ -169,7 +170,7 @@ def test_dropout_key_is_a_function_of_seed_and_step() -> None:
     x, y = np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32)
     net, tx = Chain((Flatten(), Dropout(0.5), Dense(3))), optimizer(Recipe(optimizer="sgd"))
     run = device_map("shard_map", 1).compile(
-        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], False
+        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], BY_EXAMPLE, False
     )
     state = init_state(net, tx, (6, 1), seed=0)
     first = run(state, 0, Batch(x, y))
@@ -182,7 +183,7 @@ def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
     state = init_state(net, tx, (2, 1), seed=0)
     x, y = np.ones((3, 2, 1), np.float32), np.array([0, 1, 2], np.int32)
     run = device_map("shard_map", 1).compile(
-        lambda s, _, share: evaluate_batch(net, Recipe(), s, share[0], share[1]), False
+        lambda s, _, share: evaluate_batch(net, Recipe(), s, share[0], share[1]), BY_EXAMPLE, False
     )
     every = run(state, 0, (Batch(x, y), np.ones(3, np.float32)))
     assert every["accuracy"] == 1  # three equal examples, three labels: one is right

@@ -1,0 +1,188 @@
+"""Processes that train as one: they learn what one process learns, and end when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn.errors import InputError
+from experiments import cli, train
+from experiments.launch import last_words, local
+from experiments.launch.together import Processes
+from tests.experiments.test_train import parameters
+
+RECIPE = ["--model", "cnn1d", "--data", "mnist1d", "--batch-size", "16"]
+PYTHON = [sys.executable, "-c"]
+
+
+def run_processes(args: list[str], number: int) -> int:
+    return local.launch([sys.executable, "-m", "experiments.train", *RECIPE, *args], number)
+
+
+def run_alone(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *RECIPE, *args])
+    cli.run(train.main, train.Flags)
+
+
+def records(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_learn_what_the_devices_of_one_process_learn(
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Bit for bit; and what they saved, one process goes on with."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    short = ["--steps", "6", "--log-every", "3", "--out"]
+    assert run_processes([*short, str(there)], number) == 0
+    said = capsys.readouterr().out
+    assert said.count("test accuracy") == 1
+    assert "[0] cnn1d on mnist1d" in said
+    run_alone([*short, str(here), "--devices", str(number)], monkeypatch)
+    assert records(here) == records(there)
+    for out in (here, there):
+        run_alone(["--steps", "9", "--resume", "--devices", "1", "--out", str(out)], monkeypatch)
+    assert records(there)[-1]["step"] == 9
+    for a, b in zip(parameters(here, 9), parameters(there, 9), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_groups_of_seeds_in_four_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process trains a seed of its own; together they save and say what one process does."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    args = ["--seeds", "4", "--steps", "6", "--out"]
+    assert run_processes(["--seed-groups", "4", *args, str(there)], 4) == 0
+    run_alone([*args, str(here), "--devices", "1"], monkeypatch)
+    one, other = records(here)[-1], records(there)[-1]
+    np.testing.assert_allclose(
+        other["per_seed"]["train_loss"], one["per_seed"]["train_loss"], rtol=1e-5
+    )
+    assert other["seeds"] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("victim", "how"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)]
+)
+def test_when_one_is_lost_the_other_ends_within_30_seconds_with_one_line(
+    victim: int, how: signal.Signals, tmp_path: Path
+) -> None:
+    address, out = f"localhost:{local._free_port()}", tmp_path / "run"
+    command = [sys.executable, "-m", "experiments.train", *RECIPE, "--steps", "1000000"]
+    command += ["--out", str(out), "--checkpoint-every", "20"]
+    command += ["--coordinator", address, "--processes", "2", "--process-id"]
+    env = os.environ | {"XLA_FLAGS": "", "NPROC": "4"}
+    both = [
+        subprocess.Popen([*command, str(i)], env=env, stderr=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]
+    try:
+        until = time.monotonic() + 120
+        while not (out / "checkpoints" / "40").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        both[victim].send_signal(how)
+        _, said = both[1 - victim].communicate(timeout=30)
+        assert both[1 - victim].returncode != 0
+        assert said == last_words.LOST + "\n"
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate(timeout=30)
+
+
+def test_the_first_bad_end_ends_all_and_is_returned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = "import sys, time; print('here'); sys.exit(7) if '1' == sys.argv[-1] else time.sleep(60)"
+    began = time.monotonic()
+    assert local.launch([*PYTHON, code], 3, grace=0.1) == 7
+    assert time.monotonic() - began < 20
+    assert sorted(capsys.readouterr().out.splitlines()) == ["[0] here", "[1] here", "[2] here"]
+
+
+def test_a_signal_is_a_bad_end_and_all_good_is_0() -> None:
+    kill = "import os, sys; sys.argv[-1] == '0' and os.kill(os.getpid(), 9)"
+    assert local.launch([*PYTHON, kill], 2) == 128 + 9
+    tell = "import sys; sys.exit(sys.argv[-6:-2:2] != ['--coordinator', '--processes'])"
+    assert local.launch([*PYTHON, tell], 2) == 0
+
+
+def test_what_the_runtime_says_as_it_aborts_becomes_one_line() -> None:
+    said = (
+        "a warning of ours\n"
+        "W1121 11:15:01.274818   15013 preemption_sync_manager.cc:147] Failed to retrieve\n"
+        "E1121 11:15:01.274947   15013 coordination_service_agent.cc:289] Polled an error\n"
+        "F1121 11:15:01.274948   15013 client.h:80] Terminating process because the JAX\n"
+        "*** Check failure stack trace: ***\n"
+    )
+    done = subprocess.run(
+        [sys.executable, last_words.__file__],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == f"a warning of ours\n{last_words.LOST}\n"
+
+
+BAD: dict[str, tuple[dict, str]] = {
+    "alone": ({"coordinator": "a:1"}, "coordinator, processes and process_id go together"),
+    "no process": ({"processes": 2, "process_id": 0}, "go together: give all"),
+    "no port": (
+        {"coordinator": "host", "processes": 2, "process_id": 0},
+        "coordinator 'host' cannot be: give HOST:PORT",
+    ),
+    "too high": (
+        {"coordinator": "a:1", "processes": 2, "process_id": 2},
+        "process_id 2 cannot be: give 0 to processes - 1, 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_processes_that_cannot_be(name: str) -> None:
+    fields, message = BAD[name]
+    with pytest.raises(InputError, match=message):
+        train.Flags(model="mlp", data="digits", **fields).check()
+    assert isinstance(train.Flags(model="mlp", data="digits"), Processes)
+
+
+def test_nobody_to_join(tmp_path: Path) -> None:
+    """Outside a cluster, and where process 0 does not answer."""
+    code = (
+        "import sys; from experiments import cli, train; from experiments.launch import together\n"
+        "together.SECONDS_TO_JOIN = 1\n"
+        "cli.run(train.main, train.Flags)"
+    )
+    nobody = f"localhost:{local._free_port()}"
+    explicit = ["--coordinator", nobody, "--processes", "2", "--process-id", "1"]
+    for args, said in (
+        (["--distributed"], "error: the other processes cannot be joined (no TPU pod, GKE or"),
+        (explicit, last_words.LOST),
+    ):
+        done = subprocess.run(
+            [*PYTHON, code, *RECIPE, *args, "--out", str(tmp_path / "run")],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode != 0
+        assert done.stderr.startswith(said)
+        assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
