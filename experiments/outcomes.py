@@ -34,12 +34,19 @@ class Outcome:
 
 
 def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[Name, int], str]:
-    """Return, for each point and seed, the hash of what decides its result."""
+    """Return, for each point and seed, the hash of what decides its result.
+
+    Fields of the recipe count where they are not at their defaults: one that is added later leaves
+    the keys of what was computed before as they are.
+    """
+    from cnn.recipe import Recipe
+
     prints = {id(c.data): _fingerprint(c.data) for c in points.values()}
     measured = None if measure is None else f"{measure.__module__}.{measure.__qualname__}"
     hashes = {}
     for name, config in points.items():
         what = {**_description(config), "data": prints[id(config.data)], "measured": measured}
+        what["recipe"] = {k: v for k, v in what["recipe"].items() if v != getattr(Recipe, k)}
         for seed in config.seed_range:
             text = json.dumps({**what, "seed": seed}, sort_keys=True)
             hashes[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
