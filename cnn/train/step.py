@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from cnn.data.augment import augment
 from cnn.penalties import kernels
 from cnn.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
@@ -26,6 +27,8 @@ class Batch(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
+OF_NO_DEVICE = 2**32 - 1
+"""Folded into a step's key in the place of a device's number, for what all devices share."""
 
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformation:
@@ -121,7 +124,12 @@ def train_step(
         grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
         return batch_stats, (grads, metrics)
 
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), lax.axis_index("data"))
+    step_key, device = jax.random.fold_in(state.key, state.step), lax.axis_index("data")
+    if recipe.augment:
+        positions = device * len(batch.y) + jnp.arange(len(batch.y))
+        x = augment(recipe.augment, jax.random.fold_in(step_key, OF_NO_DEVICE), positions, batch.x)
+        batch = batch._replace(x=x)
+    key = jax.random.fold_in(step_key, device)
     if recipe.accumulate > 1:
         gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
     batch_stats, measured = gradient(state.batch_stats, batch, key)
