@@ -66,6 +66,7 @@ def _train(flags: Flags, speaks: bool) -> None:
     from cnn import models
     from cnn.data import load
     from cnn.train import fit
+    from cnn.train.feed import way
     from experiments.progress import show_steps
     from experiments.report import percent
 
@@ -81,7 +82,7 @@ def _train(flags: Flags, speaks: bool) -> None:
     print(
         f"{flags.model} on {flags.data}: {part} accuracy {percent(result.test_accuracy)} %, "
         f"training loss {result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
-        f"{result.steps:,} steps, {result.seconds:.1f} s)"
+        f"{result.steps:,} steps, {result.seconds:.1f} s, {way(run.data.train)})"
     )
     if flags.out is not None:
         print(f"written to {flags.out}", file=sys.stderr)
