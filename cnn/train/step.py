@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -176,7 +177,8 @@ def _averaged(decay: float, state: TrainState, now: dict[str, Tree]) -> dict[str
     """
     if not state.average:
         return {}
-    share = (1 - decay) / (1 - decay ** (state.step + 1))
+    # 1 - d^t, of which floats keep no digit when it is written like this.
+    share = (decay - 1) / jnp.expm1((state.step + 1) * math.log(decay))
     return optax.incremental_update(now, state.average, share)
 
 
