@@ -54,10 +54,15 @@ def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[N
 
 
 def _fingerprint(data: Dataset) -> str:
-    """Return a hash of every example of a data set."""
+    """Return a hash of every example of a data set, or of the files where they stay."""
+    from cnn.data.stored import Stored
+
     digest = hashlib.sha256(data.name.encode())
     for split in (data.train, data.test):
-        digest.update(np.ascontiguousarray(split.x).tobytes())
+        if isinstance(split.x, Stored):
+            digest.update(f"{split.x.name} {split.x.mean} {split.x.std}".encode())
+        x = split.x.rows if isinstance(split.x, Stored) else split.x
+        digest.update(np.ascontiguousarray(x).tobytes())
         digest.update(np.ascontiguousarray(split.y).tobytes())
     return digest.hexdigest()
 

@@ -23,7 +23,15 @@ def test_maps_agree_bit_for_bit_and_device_counts_to_1e_5(norm: bool) -> None:
             assert_close((a.params, a.batch_stats), (alone.params, alone.batch_stats), 1e-5)
 
 
-@pytest.mark.parametrize("groups", [2, 4])
+def test_examples_are_changed_alike_on_any_number_of_devices() -> None:
+    recipe = {"augment": ("flip", "shift"), "steps": 5}
+    one, four = (fit(config(**recipe, devices=n)).states[0].params for n in (1, 4))
+    assert_close(one, four, 1e-5)
+    with pytest.raises(AssertionError):
+        assert_close(one, fit(config(steps=5)).states[0].params, 1e-4)
+
+
+@pytest.mark.parametrize("groups", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_groups_of_devices_train_the_seeds_that_one_device_trains(groups: int) -> None:
     """Four devices: two pairs that split their batches, or each with seeds of its own."""
     recipe = {"model": model(norm=True), "seeds": 4, "steps": 6}
