@@ -14,13 +14,13 @@ import itertools
 import math
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import check_kernel, check_map, floats, spread_bias
 from cnn.ops.conv import conv
+from cnn.ops.lowering.taps import taps
 from cnn.ops.window import Padding, Placement, Size, place
 
 
@@ -39,20 +39,6 @@ def patches(
     at = place(x.shape[1:-1], window, strides, padding, dilation)
     views = jnp.stack(taps(pad(x, at.pairs, padding_mode), at), axis=x.ndim - 1)
     return views.reshape(x.shape[0], *at.out, *at.window, x.shape[-1])
-
-
-def taps(padded: Array, at: Placement, first_axis: int = 1) -> list[Array]:
-    """Return, for each tap of the window in order, the map of what it sees: a strided slice.
-
-    `padded` is what `at` stands on, padding included; its spatial axes begin at `first_axis`.
-    """
-    maps = []
-    for a in itertools.product(*map(range, at.window)):
-        seen = padded
-        for axis, (i, r, s, n) in enumerate(zip(a, at.dilation, at.strides, at.out, strict=True)):
-            seen = lax.slice_in_dim(seen, r * i, r * i + (n - 1) * s + 1, s, first_axis + axis)
-        maps.append(seen)
-    return maps
 
 
 def conv_tiled(

@@ -1,0 +1,74 @@
+"""How an operation is computed where its definition in `lax` was measured to be slow.
+
+On a CPU, by shape, in float32 and float64:
+
+- convolution with one tap, in one group: `pointwise`, one matrix product;
+- convolution with as many groups as channels, in and out, and at most 32 taps: `depthwise`,
+  shifted products;
+- convolution with at most 16 channels, in and out, stride and dilation 1, in one group:
+  `toeplitz`, blocks of neighbouring outputs;
+- max-pooling with at most 16 taps: `max_pool`, shifted maxima.
+
+All else, and everything on a GPU or TPU, is the definition. `CNN_LOWERING=reference` in the
+environment makes it so everywhere; it is read whenever an operation is called, which under `jit`
+means when it is traced.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from cnn.errors import InputError
+from cnn.ops.lowering.depthwise import depthwise
+from cnn.ops.lowering.pointwise import pointwise
+from cnn.ops.lowering.pool import max_pool
+from cnn.ops.lowering.toeplitz import toeplitz
+from cnn.ops.window import Placement
+
+Op = Callable[..., Array]
+
+
+def conv_on_cpu(kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int) -> Op | None:
+    """Return the lowering of a convolution with a kernel of this shape, None for the definition."""
+    c_in, c_out = kernel[-2:]
+    taps = math.prod(at.window)
+    if not _native(dtype):
+        return None
+    if groups == 1 and taps == 1:
+        return partial(pointwise, at=at)
+    if c_in == 1 and groups == c_out > 1 and taps <= 32:
+        return partial(depthwise, at=at)
+    moves_by_one = set(at.strides + at.dilation) == {1}
+    if groups == 1 and moves_by_one and max(c_in, c_out) <= 16:
+        return partial(toeplitz, at=at)
+    return None
+
+
+def max_pool_on_cpu(dtype: jnp.dtype, at: Placement) -> Op | None:
+    """Return the lowering of max-pooling, None for the definition."""
+    return partial(max_pool, at=at) if _native(dtype) and math.prod(at.window) <= 16 else None
+
+
+def _native(dtype: jnp.dtype) -> bool:
+    """Whether sums of this type are rounded as finely as `lax` rounds them (bfloat16's are not)."""
+    return dtype in (jnp.float32, jnp.float64)
+
+
+def compute(definition: Op, on_cpu: Op | None, *arrays: Array) -> Array:
+    """Apply `on_cpu` on a CPU and the `definition` elsewhere, or where there is no other.
+
+    Raises `InputError` for a value of CNN_LOWERING that means nothing.
+    """
+    asked = os.environ.get("CNN_LOWERING", "fastest")
+    if asked not in ("fastest", "reference"):
+        raise InputError(f"CNN_LOWERING {asked!r} is unknown: set 'reference', or 'fastest'")
+    if on_cpu is None or asked == "reference":
+        return definition(*arrays)
+    return lax.platform_dependent(*arrays, cpu=on_cpu, default=definition)
