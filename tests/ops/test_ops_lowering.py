@@ -136,17 +136,25 @@ def test_what_is_lowered_to_what() -> None:
     assert lowering.conv_on_cpu((1, 1, 4, 4), jnp.dtype("bfloat16"), at, 1) is None
 
 
-def test_the_environment_asks_for_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+def is_lowered(f: Op, *arrays: jax.Array) -> bool:
+    return "platform_index" in str(jax.make_jaxpr(f)(*arrays))
+
+
+def test_the_definition_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1))
-
-    def primitives(f: Op, *arrays: jax.Array) -> str:
-        return str(jax.make_jaxpr(f)(*arrays))
-
-    assert "platform_index" in primitives(lambda *a: ops.conv(*a), x, kernel)
-    assert "platform_index" in primitives(lambda x: ops.max_pool(x, 2), x)
+    conv, pool = jax.jit(lambda *a: ops.conv(*a)), jax.jit(lambda x: ops.max_pool(x, 2))
+    assert is_lowered(conv, x, kernel)
+    assert is_lowered(pool, x)
+    with lowering.use("reference"):
+        assert not is_lowered(conv, x, kernel)
+        assert not is_lowered(pool, x)
+    assert is_lowered(conv, x, kernel)
     monkeypatch.setenv("CNN_LOWERING", "reference")
-    assert "platform_index" not in primitives(lambda *a: ops.conv(*a), x, kernel)
-    assert "platform_index" not in primitives(lambda x: ops.max_pool(x, 2), x)
+    assert not is_lowered(lambda x: ops.max_pool(x, 2), x)
+    with lowering.use("fastest"):
+        assert is_lowered(lambda x: ops.max_pool(x, 2), x)
     monkeypatch.setenv("CNN_LOWERING", "quickest")
-    with pytest.raises(InputError, match=r"^CNN_LOWERING 'quickest' is unknown: set 'reference'"):
+    with pytest.raises(InputError, match=r"^CNN_LOWERING 'quickest' is unknown: choose 'fastest'"):
         ops.max_pool(x, 2)
+    with pytest.raises(InputError, match=r"^lowering 'slow' is unknown: choose 'fastest'"):
+        lowering.use("slow")  # type: ignore[arg-type]

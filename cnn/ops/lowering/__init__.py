@@ -9,9 +9,8 @@ On a CPU, by shape, in float32 and float64:
   `toeplitz`, blocks of neighbouring outputs;
 - max-pooling with at most 16 taps: `max_pool`, shifted maxima.
 
-All else, and everything on a GPU or TPU, is the definition. `CNN_LOWERING=reference` in the
-environment makes it so everywhere; it is read whenever an operation is called, which under `jit`
-means when it is traced.
+All else, and everything on a GPU or TPU, is the definition. `with use("reference"):` makes it so
+everywhere, or `CNN_LOWERING=reference` in the environment before the program starts.
 """
 
 from __future__ import annotations
@@ -19,8 +18,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -61,14 +63,29 @@ def _native(dtype: jnp.dtype) -> bool:
     return dtype in (jnp.float32, jnp.float64)
 
 
+_asked = jax.make_user_context(default_value=None)  # what is compiled under one is not reused
+
+
+def use(lowering: Literal["fastest", "reference"]) -> AbstractContextManager[None]:
+    """Return a context in which operations are computed so, whatever the environment says.
+
+    Raises `InputError` if it is neither "fastest" nor "reference".
+    """
+    return _asked(_known("lowering", lowering))
+
+
 def compute(definition: Op, on_cpu: Op | None, *arrays: Array) -> Array:
     """Apply `on_cpu` on a CPU and the `definition` elsewhere, or where there is no other.
 
     Raises `InputError` for a value of CNN_LOWERING that means nothing.
     """
-    asked = os.environ.get("CNN_LOWERING", "fastest")
-    if asked not in ("fastest", "reference"):
-        raise InputError(f"CNN_LOWERING {asked!r} is unknown: set 'reference', or 'fastest'")
-    if on_cpu is None or asked == "reference":
+    environment = _known("CNN_LOWERING", os.environ.get("CNN_LOWERING", "fastest"))
+    if on_cpu is None or (_asked.value or environment) == "reference":
         return definition(*arrays)
     return lax.platform_dependent(*arrays, cpu=on_cpu, default=definition)
+
+
+def _known(name: str, value: str) -> str:
+    if value not in ("fastest", "reference"):
+        raise InputError(f"{name} {value!r} is unknown: choose 'fastest' or 'reference'")
+    return value
