@@ -1,12 +1,14 @@
 """One contender in a process of its own: builds its training step, then times it when told to.
 
-Run as `python -m benchmarks.contenders NETWORK CONTENDER`; reads a number of steps per line,
-answers with the seconds they took.
+Run as `python -m benchmarks.contenders NETWORK CONTENDER`. It says `ready SECONDS`, or why not;
+then it reads a number of steps per line and answers with the seconds they took, or `memory` and
+answers with the most megabytes it has held.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +17,16 @@ import numpy as np
 
 from benchmarks.networks import Network, by_name, in_flax, in_torch
 
-CONTENDERS = ("ours", "reference", "flax", "torch", "torch_channels_last")
+CONTENDERS = {
+    "ours": "here",
+    "reference": "here, definitions",
+    "flax": "Flax",
+    "torch": "PyTorch",
+    "torch_channels_last": "PyTorch channels_last",
+    "torch_compiled": "PyTorch compiled",
+}
+"""Each contender, and what tables call it; a step of "gemm" is one product of two matrices."""
+GEMM_SIDE = 2048
 
 
 def build(network: Network, contender: str) -> Callable[[int], None]:
@@ -23,9 +34,26 @@ def build(network: Network, contender: str) -> Callable[[int], None]:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((network.batch, *network.shape), dtype=np.float32)
     y = rng.integers(0, 10, network.batch)
-    if contender.startswith("torch"):
-        return _torch_steps(network, x, y, contender == "torch_channels_last")
+    match contender:
+        case "gemm":
+            return _products()
+        case "torch" | "torch_channels_last" | "torch_compiled":
+            return _torch_steps(network, x, y, contender)
+    os.environ["CNN_LOWERING"] = "reference" if contender == "reference" else "fastest"
     return _jax_steps(network, x, y, plain=contender == "flax")
+
+
+def _products() -> Callable[[int], None]:
+    import jax
+    import jax.numpy as jnp
+
+    product, a = jax.jit(jnp.matmul), jnp.ones((GEMM_SIDE, GEMM_SIDE))
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            product(a, a).block_until_ready()
+
+    return run
 
 
 def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> Callable:
@@ -66,14 +94,16 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> C
     return run
 
 
-def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, channels_last: bool) -> Callable:
+def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, contender: str) -> Callable:
     import torch
 
     torch.manual_seed(0)
     torch.set_num_threads(os.cpu_count() or 1)
     *size, c_in = network.shape
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout = torch.contiguous_format if contender == "torch" else torch.channels_last
     model = in_torch(network.build(), tuple(size), c_in).to(memory_format=layout)
+    if contender == "torch_compiled":
+        model = torch.compile(model)
     images = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     targets = torch.tensor(y)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
@@ -88,11 +118,19 @@ def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, channels_last: 
 
 
 def main() -> None:
-    """Answer every line with the seconds that so many steps took."""
-    run = build(by_name(sys.argv[1]), sys.argv[2])
-    run(2)
-    print("ready", flush=True)
+    """Build, then answer every line."""
+    start = time.perf_counter()
+    try:
+        run = build(by_name(sys.argv[1]), sys.argv[2])
+        run(2)
+    except (ImportError, RuntimeError) as error:
+        print("not", str(error).splitlines()[0], flush=True)
+        return
+    print("ready", time.perf_counter() - start, flush=True)
     for line in sys.stdin:
+        if line.strip() == "memory":
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, flush=True)
+            continue
         start = time.perf_counter()
         run(int(line))
         print(time.perf_counter() - start, flush=True)

@@ -4,26 +4,27 @@
     python -m benchmarks.train_step --networks lenet5 separable_net --seconds 2
 
 A step is forward, backward and SGD with momentum, in float32 on the CPU. Every contender has its
-own process; they take turns, and the median over the rounds is told with least and most. Writes
-`results/train_step.json` and the table in `docs/performance.md`.
+own process; they take turns, and so does the product of two large matrices, which says how much of
+the machine there was to have. Writes `results/train_step.json`, a table in `docs/performance.md`
+and a figure beside it.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 import statistics
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks.page import PAGE
 from experiments import cli
 
-PAGE = Path("docs/performance.md")
-BEGIN, END = "<!-- train_step: begin -->", "<!-- train_step: end -->"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Times = dict[str, list[float]]
+"""Seconds per step of each contender, one number per round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,128 +33,141 @@ class Flags:
 
     networks: tuple[str, ...] = ()
     """Networks by name; all if not given."""
+    contenders: tuple[str, ...] = ()
+    """Contenders by name (ours, reference, flax, torch, ...); all if not given."""
     seconds: float = 0.5
     """Length of one contender's turn."""
     rounds: int = 7
     """Turns of each contender."""
-    out: Path = Path("results/train_step.json")
-    """Where the times go."""
+    out: Path = Path("results")
+    """Folder for the times."""
     page: Path = PAGE
     """The Markdown file whose table is written anew; it is made if it is not there."""
 
 
-class Worker:
-    """A contender's process."""
+def compare(network: str, contenders: list[str], seconds: float, rounds: int) -> Times:
+    """Time `contenders` on `network`, and "gemm"; one that cannot run is told on stderr."""
+    from benchmarks.workers import Unavailable, Worker, take_turns
 
-    def __init__(self, network: str, contender: str) -> None:
-        lowering = "reference" if contender == "reference" else "fastest"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", network, contender],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "CNN_LOWERING": lowering},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._read()
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended early")  # type: ignore[arg-type]
-        return line
-
-    def seconds(self, steps: int) -> float:
-        """Return how long so many steps take."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        return float(self._read())
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
-
-
-def compare(network: str, contenders: list[str], seconds: float, rounds: int) -> dict[str, list]:
-    """Return the seconds per step of each contender, one number per round."""
-    workers = {name: Worker(network, name) for name in contenders}
-    steps = {name: max(1, round(seconds / w.seconds(1))) for name, w in workers.items()}
-    times: dict[str, list] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            times[name].append(worker.seconds(steps[name]) / steps[name])
+    workers = {}
+    for name in [*contenders, "gemm"]:
+        try:
+            workers[name] = Worker(network, name)
+        except Unavailable as why:
+            print(why, file=sys.stderr)
+    times = take_turns({name: w.seconds for name, w in workers.items()}, seconds, rounds)
     for worker in workers.values():
         worker.close()
     return times
 
 
-def gemm_limit() -> float:
-    """Return the most GFLOP/s that a product of two 2048×2048 matrices reached."""
-    import jax
-    import jax.numpy as jnp
-
-    product = jax.jit(jnp.matmul)
-    a = jnp.ones((2048, 2048))
-    product(a, a).block_until_ready()
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        product(a, a).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(times) / 1e9
+def beside_torch(median: dict[str, float]) -> dict[str, float]:
+    """Return the speed of each contender relative to the best of PyTorch; nothing without it."""
+    torch = [m for name, m in median.items() if name.startswith("torch")]
+    return {name: min(torch) / m for name, m in median.items() if name != "gemm" and torch}
 
 
-def table(measured: dict[str, dict[str, list]], contenders: list[str]) -> str:
-    """Return milliseconds, median [least – most], and the speed relative to the best PyTorch."""
-    rows = [["network", *contenders, "reference / ours", "best PyTorch / ours"]]
-    for network, times in measured.items():
-        median = {name: statistics.median(t) for name, t in times.items()}
-        cells = [
-            f"{median[n] * 1e3:.1f} [{min(t) * 1e3:.1f} – {max(t) * 1e3:.1f}]"
-            for n, t in times.items()
-        ]
-        torch = [m for name, m in median.items() if name.startswith("torch")]
-        beside = f"{min(torch) / median['ours']:.2f}" if torch else "–"
-        rows.append([network, *cells, f"{median['reference'] / median['ours']:.2f}", beside])
-    rows.insert(1, ["---"] * len(rows[0]))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+def medians(times: Times) -> dict[str, float]:
+    """Return each contender's median."""
+    return {name: statistics.median(t) for name, t in times.items()}
 
 
-def write_between(page: Path, text: str) -> None:
-    """Put `text` between the markers of `page`, which gets them at its end if it has none."""
-    old = page.read_text() if page.exists() else "# Performance\n"
-    if BEGIN not in old:
-        old += f"\n{BEGIN}\n{END}\n"
-    head, _, rest = old.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+def table(measured: dict[str, Times]) -> str:
+    """Return a row per network: times, speed beside the best of PyTorch, use of the machine."""
+    from benchmarks.contenders import CONTENDERS, GEMM_SIDE
+    from benchmarks.networks import by_name
+    from benchmarks.page import markdown, spread
+    from cnn.geometry import describe
+
+    named = [name for name in CONTENDERS if any(name in times for times in measured.values())]
+    rows = []
+    for name, times in measured.items():
+        network, median = by_name(name), medians(times)
+        flops = 3 * 2 * network.batch * describe(network.build(), network.shape).macs
+        limit = 2 * GEMM_SIDE**3 / median["gemm"]
+        ratios = beside_torch(median)
+        rows.append(
+            [
+                f"{name}, {network.batch}",
+                *(spread(times[n]) if n in times else "–" for n in named),
+                f"**{ratios['ours']:.2f}**" if "ours" in ratios else "–",
+                f"{network.goal:.1f}",
+                f"{flops / median['ours'] / limit:.0%}" if "ours" in median else "–",
+                f"{limit / 1e9:.0f}",
+            ]
+        )
+    head = ["network, batch", *(CONTENDERS[name] for name in named)]
+    return markdown([*head, "relative speed", "goal", "of the limit", "limit, GFLOP/s"], rows)
+
+
+def draw(measured: dict[str, Times]) -> Figure:
+    """Draw the speed of every contender relative to the best of PyTorch, whiskers least to most."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    from benchmarks.contenders import CONTENDERS
+    from benchmarks.networks import by_name
+
+    figure = Figure(figsize=(8, 0.6 + 0.62 * len(measured)))
+    axes = figure.subplots()
+    axes.axvline(1, color="0.6", linewidth=1, zorder=0)
+    markers = dict(zip(CONTENDERS, "oDs^v<", strict=True))
+    for i, (name, label) in enumerate(CONTENDERS.items()):
+        places, middle, least, most = [], [], [], []
+        for row, times in enumerate(measured.values()):
+            if name in (ratios := beside_torch(medians(times))):
+                best = ratios[name] * statistics.median(times[name])
+                places.append(row + 0.11 * (i - 2.5))
+                middle.append(ratios[name])
+                least.append(ratios[name] - best / max(times[name]))
+                most.append(best / min(times[name]) - ratios[name])
+        axes.errorbar(
+            *(middle, places),
+            xerr=[least, most],
+            fmt=markers[name],
+            markersize=7 if name == "ours" else 4,
+            linewidth=1,
+            label=label,
+            zorder=3 if name == "ours" else 2,
+        )
+    goals = [by_name(name).goal for name in measured]
+    axes.scatter(goals, range(len(goals)), marker="|", s=500, color="black", label="goal")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([0.05, 0.1, 0.2, 0.5, 1, 2, 4]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_yticks(range(len(measured)), list(measured))
+    axes.invert_yaxis()
+    axes.set_xlabel("training steps per second, relative to the best of PyTorch")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
 
 
 def main(flags: Flags) -> None:
-    """Measure, print, and write the times and the table."""
+    """Measure, print, and write the times, the table and the figure."""
     from benchmarks.contenders import CONTENDERS
     from benchmarks.networks import NETWORKS, by_name
+    from benchmarks.page import machine, publish
+    from cnn.errors import unknown_name
 
     names = flags.networks or tuple(NETWORKS)
     for name in names:
         by_name(name)
-    installed = importlib.util.find_spec("torch") is not None
-    contenders = [c for c in CONTENDERS if installed or not c.startswith("torch")]
-    limit = gemm_limit()
+    for name in set(flags.contenders) - set(CONTENDERS):
+        raise unknown_name("contender", name, CONTENDERS)
+    contenders = list(flags.contenders or CONTENDERS)
     measured = {}
     for name in names:
         measured[name] = compare(name, contenders, flags.seconds, flags.rounds)
-        print(table({name: measured[name]}, contenders), flush=True)
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"gemm_gflops": limit, "seconds_per_step": measured}
-    flags.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(table({name: measured[name]}), flush=True)
     about = (
-        f"Milliseconds per training step on {os.cpu_count()} cores, median [least – most] of "
-        f"{flags.rounds} turns; a product of matrices reached {limit:.0f} GFLOP/s in the same run."
+        f"Milliseconds per training step, median [least – most] of {flags.rounds} turns, float32, "
+        f"{machine()}. Relative speed: the best of PyTorch's times by ours. The limit is what a "
+        "product of two matrices reached in the same run; of it, a step uses three times the "
+        "multiply-accumulates of its forward pass."
     )
-    write_between(flags.page, f"{about}\n\n{table(measured, contenders)}")
+    text = f"{about}\n\n{table(measured)}\n\n![Speed relative to PyTorch](train_step.png)"
+    publish("train_step", flags.page, flags.out, measured, text, draw(measured))
 
 
 if __name__ == "__main__":
