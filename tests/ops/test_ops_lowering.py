@@ -18,7 +18,7 @@ from cnn.ops import lowering
 from cnn.ops.lowering.depthwise import depthwise
 from cnn.ops.lowering.pointwise import pointwise
 from cnn.ops.lowering.pool import max_pool
-from cnn.ops.lowering.toeplitz import toeplitz
+from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
 from tests.ops import loops
 from tests.ops.drawn import Case, cases, numbers
 
@@ -93,6 +93,18 @@ def test_convolution_with_few_channels(case: Case) -> None:
 
 @few
 @given(case=cases(modes=["zeros"]))
+def test_local_convolution_with_few_channels(case: Case) -> None:
+    one = tuple(1 for _ in case.at.window)
+    case = case._replace(groups=1, at=case.at._replace(strides=one, dilation=one))
+    pairs = placement(case).pairs
+    reference = partial(ops.conv_tiled, padding=pairs)
+    agree(
+        partial(local_toeplitz, at=placement(case)), reference, case.x(), case.kernel(*case.at.out)
+    )
+
+
+@few
+@given(case=cases(modes=["zeros"]))
 def test_max_pooling_and_its_ties(case: Case) -> None:
     """Whole numbers from -4 to 4 are full of ties; `lax` has no gradient under dilation."""
     case = case._replace(at=case.at._replace(dilation=tuple(1 for _ in case.at.size)))
@@ -132,7 +144,10 @@ def test_what_is_lowered_to_what() -> None:
     assert choices(1, 1, 1, 1, 16, window=5) == "toeplitz"
     assert choices(1, 1, 1, 3, 32, window=3) == "definition"
     assert choices(2, 1, 1, 1, 16, window=5) == "definition"
-    at = ops.place((9, 9), 1)
+    at, f32 = ops.place((9, 9), 1), jnp.dtype("float32")
+    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 17), f32, at, 1) is None
+    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 16), f32, at, 2) is None
+    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 16), f32, at, 1) is not None
     assert lowering.conv_on_cpu((1, 1, 4, 4), jnp.dtype("bfloat16"), at, 1) is None
 
 

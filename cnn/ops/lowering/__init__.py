@@ -6,7 +6,7 @@ On a CPU, by shape, in float32 and float64:
 - convolution with as many groups as channels, in and out, and at most 32 taps: `depthwise`,
   shifted products;
 - convolution with at most 16 channels, in and out, stride and dilation 1, in one group:
-  `toeplitz`, blocks of neighbouring outputs;
+  `toeplitz`, blocks of neighbouring outputs; with a kernel for every position, `local_toeplitz`;
 - max-pooling with at most 16 taps: `max_pool`, shifted maxima.
 
 All else, and everything on a GPU or TPU, is the definition. `with use("reference"):` makes it so
@@ -31,7 +31,7 @@ from cnn.errors import InputError
 from cnn.ops.lowering.depthwise import depthwise
 from cnn.ops.lowering.pointwise import pointwise
 from cnn.ops.lowering.pool import max_pool
-from cnn.ops.lowering.toeplitz import toeplitz
+from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
 from cnn.ops.window import Placement
 
 Op = Callable[..., Array]
@@ -47,10 +47,20 @@ def conv_on_cpu(kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups
         return partial(pointwise, at=at)
     if c_in == 1 and groups == c_out > 1 and taps <= 32:
         return partial(depthwise, at=at)
+    return partial(toeplitz, at=at) if _is_narrow(kernel, at, groups) else None
+
+
+def conv_local_on_cpu(
+    kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int
+) -> Op | None:
+    """Return the lowering of a convolution that is not shared, None for the definition."""
+    fits = _native(dtype) and _is_narrow(kernel, at, groups)
+    return partial(local_toeplitz, at=at) if fits else None
+
+
+def _is_narrow(kernel: tuple[int, ...], at: Placement, groups: int) -> bool:
     moves_by_one = set(at.strides + at.dilation) == {1}
-    if groups == 1 and moves_by_one and max(c_in, c_out) <= 16:
-        return partial(toeplitz, at=at)
-    return None
+    return groups == 1 and moves_by_one and max(kernel[-2:]) <= 16
 
 
 def max_pool_on_cpu(dtype: jnp.dtype, at: Placement) -> Op | None:
