@@ -28,16 +28,20 @@ from jax import lax
 from jaxtyping import Array
 
 from cnn.errors import InputError
+from cnn.ops.lowering.by_taps import by_taps
 from cnn.ops.lowering.depthwise import depthwise
 from cnn.ops.lowering.pointwise import pointwise
 from cnn.ops.lowering.pool import max_pool
 from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
+from cnn.ops.lowering.winograd import winograd
 from cnn.ops.window import Placement
 
 Op = Callable[..., Array]
 
 
-def conv_on_cpu(kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int) -> Op | None:
+def conv_on_cpu(
+    definition: Op, kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int
+) -> Op | None:
     """Return the lowering of a convolution with a kernel of this shape, None for the definition."""
     c_in, c_out = kernel[-2:]
     taps = math.prod(at.window)
@@ -47,7 +51,11 @@ def conv_on_cpu(kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups
         return partial(pointwise, at=at)
     if c_in == 1 and groups == c_out > 1 and taps <= 32:
         return partial(depthwise, at=at)
-    return partial(toeplitz, at=at) if _is_narrow(kernel, at, groups) else None
+    if _is_narrow(kernel, at, groups):
+        return partial(toeplitz, at=at)
+    if groups == 1 and at.window == (3, 3) and _moves_by_one(at) and min(c_in, c_out) >= 32:
+        return partial(winograd, at=at)
+    return partial(by_taps, at=at, definition=definition) if groups == 1 and taps <= 128 else None
 
 
 def conv_local_on_cpu(
@@ -59,8 +67,13 @@ def conv_local_on_cpu(
 
 
 def _is_narrow(kernel: tuple[int, ...], at: Placement, groups: int) -> bool:
-    moves_by_one = set(at.strides + at.dilation) == {1}
-    return groups == 1 and moves_by_one and max(kernel[-2:]) <= 16
+    c_in, c_out = kernel[-2:]
+    few = c_in <= 16 and c_out <= (64 if c_in <= 4 else 16)
+    return groups == 1 and _moves_by_one(at) and few
+
+
+def _moves_by_one(at: Placement) -> bool:
+    return set(at.strides + at.dilation) == {1}
 
 
 def max_pool_on_cpu(dtype: jnp.dtype, at: Placement) -> Op | None:

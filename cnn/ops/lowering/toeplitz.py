@@ -27,7 +27,7 @@ def toeplitz(
     at: Placement,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group."""
-    t = _divisor(at.out[-1], 4 if kernel.shape[-1] <= 8 else 2)
+    t = _divisor(at.out[-1], 4 if kernel.shape[-1] <= 8 else 2 if kernel.shape[-1] <= 32 else 1)
     rows = pad_with(0.0, x, at.pairs)
     seen = _blocks(rows.reshape(*rows.shape[:-2], -1), at, t, x.shape[-1], first_axis=1)
     matrix = _band([kernel] * t).reshape(seen.shape[-1], -1)
