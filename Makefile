@@ -34,7 +34,7 @@ test: $(VENV)/installed-test
 	$(RUN) pytest
 
 test-slow: $(VENV)/installed-test
-	$(RUN) pytest -m "" --hypothesis-profile=slow
+	CNN_LOWERING=fastest $(RUN) pytest -m "" --hypothesis-profile=slow
 
 test-faults: $(VENV)/installed-test
 	RELIABILITY=docs/reliability.md $(RUN) pytest -m fault tests/faults

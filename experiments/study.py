@@ -173,7 +173,7 @@ def run(
     make_folder(settings.out)
     path = settings.out / "results.jsonl"
     keys = outcomes.keys(points, measure)
-    lock = FileLock(settings.out / "results.lock")  # several processes may share the points
+    lock = FileLock(settings.out / ".results.lock")  # several processes may share the points
     with lock:
         found = outcomes.found(path)
     missing: dict[Name, Config] = {}

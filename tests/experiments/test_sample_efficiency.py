@@ -22,7 +22,7 @@ def test_the_study_leaves_its_files(
         "report.html",
         "story.json",
     }
-    assert {p.name for p in out.iterdir()} == names
+    assert {p.name for p in out.glob("[!.]*")} == names
     printed = capsys.readouterr().out
     assert "conv/100 − dense/100" in printed
     assert sample_efficiency.HYPOTHESIS in " ".join(printed.split())
