@@ -40,23 +40,27 @@ class Flags:
     """Length of one contender's turn."""
     rounds: int = 7
     """Turns of each contender."""
+    one_core: bool = False
+    """On a machine that others use too: one core, and the processor's seconds, not the clock's."""
     out: Path = Path("results")
     """Folder for the times."""
     page: Path = PAGE
     """The Markdown file whose table is written anew; it is made if it is not there."""
 
 
-def compare(network: str, contenders: list[str], seconds: float, rounds: int) -> Times:
+def compare(network: str, contenders: list[str], flags: Flags) -> Times:
     """Time `contenders` on `network`, and "gemm"; one that cannot run is told on stderr."""
     from benchmarks.workers import Unavailable, Worker, take_turns
 
     workers = {}
     for name in [*contenders, "gemm"]:
         try:
-            workers[name] = Worker(network, name)
+            workers[name] = Worker(network, name, *(["one-core"] if flags.one_core else []))
         except Unavailable as why:
             print(why, file=sys.stderr)
-    times = take_turns({name: w.seconds for name, w in workers.items()}, seconds, rounds)
+    times = take_turns(
+        {name: w.seconds for name, w in workers.items()}, flags.seconds, flags.rounds
+    )
     for worker in workers.values():
         worker.close()
     return times
@@ -146,24 +150,23 @@ def draw(measured: dict[str, Times]) -> Figure:
 
 def main(flags: Flags) -> None:
     """Measure, print, and write the times, the table and the figure."""
-    from benchmarks.contenders import CONTENDERS
+    from benchmarks.contenders import CONTENDERS, check
     from benchmarks.networks import NETWORKS, by_name
     from benchmarks.page import machine, publish
-    from cnn.errors import unknown_name
 
     names = flags.networks or tuple(NETWORKS)
     for name in names:
         by_name(name)
-    for name in set(flags.contenders) - set(CONTENDERS):
-        raise unknown_name("contender", name, CONTENDERS)
+    check(flags.contenders)
     contenders = list(flags.contenders or CONTENDERS)
     kept = flags.out / "train_step.json"
     measured = json.loads(kept.read_text()) if kept.exists() else {}
     for name in names:
-        measured[name] = compare(name, contenders, flags.seconds, flags.rounds)
+        measured[name] = compare(name, contenders, flags)
         print(table({name: measured[name]}), flush=True)
         found = {name: measured[name] for name in NETWORKS if name in measured}
-        text = f"{ABOUT.format(machine())}\n\n{table(found)}\n\n![Relative speed](train_step.png)"
+        where = f"one core, {machine()}, processor's time" if flags.one_core else machine()
+        text = f"{ABOUT.format(where)}\n\n{table(found)}\n\n![Relative speed](train_step.png)"
         publish("train_step", flags.page, flags.out, found, text, draw(found))
 
 
