@@ -1,8 +1,9 @@
 """One contender in a process of its own: builds its training step, then times it when told to.
 
-Run as `python -m benchmarks.contenders NETWORK CONTENDER`. It says `ready SECONDS`, or why not;
+Run as `python -m benchmarks.contenders NETWORK CONTENDER [one-core]`. It says `ready SECONDS`, or why not;
 then it reads a number of steps per line and answers with the seconds they took, or `memory` and
-answers with the most megabytes it has held.
+answers with the most megabytes it has held. With `one-core` it keeps to one core, and the seconds
+are those that the processor worked for it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from benchmarks.networks import Network, by_name, in_flax, in_torch
+from cnn.errors import unknown_name
 
 CONTENDERS = {
     "ours": "here",
@@ -27,6 +29,12 @@ CONTENDERS = {
 }
 """Each contender, and what tables call it; a step of "gemm" is one product of two matrices."""
 GEMM_SIDE = 2048
+
+
+def check(names: Iterable[str]) -> None:
+    """Raise `InputError` for a name that is no contender's."""
+    for name in set(names) - set(CONTENDERS):
+        raise unknown_name("contender", name, CONTENDERS)
 
 
 def build(network: Network, contender: str) -> Callable[[int], None]:
@@ -98,7 +106,7 @@ def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, contender: str)
     import torch
 
     torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     *size, c_in = network.shape
     layout = torch.contiguous_format if contender == "torch" else torch.channels_last
     model = in_torch(network.build(), tuple(size), c_in).to(memory_format=layout)
@@ -119,21 +127,25 @@ def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, contender: str)
 
 def main() -> None:
     """Build, then answer every line."""
-    start = time.perf_counter()
+    clock = time.perf_counter
+    if sys.argv[3:] == ["one-core"]:
+        clock, os.environ["NPROC"] = time.process_time, "1"
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    start = clock()
     try:
         run = build(by_name(sys.argv[1]), sys.argv[2])
         run(2)
     except (ImportError, RuntimeError) as error:
         print("not", str(error).splitlines()[0], flush=True)
         return
-    print("ready", time.perf_counter() - start, flush=True)
+    print("ready", clock() - start, flush=True)
     for line in sys.stdin:
         if line.strip() == "memory":
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, flush=True)
             continue
-        start = time.perf_counter()
+        start = clock()
         run(int(line))
-        print(time.perf_counter() - start, flush=True)
+        print(clock() - start, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@
 A step is forward, backward and SGD with momentum, in float32 on the CPU. Every contender has its
 own process; they take turns, and so does the product of two large matrices, which says how much of
 the machine there was to have. Writes `results/train_step.json`, a table in `docs/performance.md`
-and a figure beside it.
+and a figure beside it, after every network; rows of networks that are not named stay.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from dataclasses import dataclass
@@ -39,23 +40,27 @@ class Flags:
     """Length of one contender's turn."""
     rounds: int = 7
     """Turns of each contender."""
+    one_core: bool = False
+    """On a machine that others use too: one core, and the processor's seconds, not the clock's."""
     out: Path = Path("results")
     """Folder for the times."""
     page: Path = PAGE
     """The Markdown file whose table is written anew; it is made if it is not there."""
 
 
-def compare(network: str, contenders: list[str], seconds: float, rounds: int) -> Times:
+def compare(network: str, contenders: list[str], flags: Flags) -> Times:
     """Time `contenders` on `network`, and "gemm"; one that cannot run is told on stderr."""
     from benchmarks.workers import Unavailable, Worker, take_turns
 
     workers = {}
     for name in [*contenders, "gemm"]:
         try:
-            workers[name] = Worker(network, name)
+            workers[name] = Worker(network, name, *(["one-core"] if flags.one_core else []))
         except Unavailable as why:
             print(why, file=sys.stderr)
-    times = take_turns({name: w.seconds for name, w in workers.items()}, seconds, rounds)
+    times = take_turns(
+        {name: w.seconds for name, w in workers.items()}, flags.seconds, flags.rounds
+    )
     for worker in workers.values():
         worker.close()
     return times
@@ -145,29 +150,32 @@ def draw(measured: dict[str, Times]) -> Figure:
 
 def main(flags: Flags) -> None:
     """Measure, print, and write the times, the table and the figure."""
-    from benchmarks.contenders import CONTENDERS
+    from benchmarks.contenders import CONTENDERS, check
     from benchmarks.networks import NETWORKS, by_name
     from benchmarks.page import machine, publish
-    from cnn.errors import unknown_name
 
     names = flags.networks or tuple(NETWORKS)
     for name in names:
         by_name(name)
-    for name in set(flags.contenders) - set(CONTENDERS):
-        raise unknown_name("contender", name, CONTENDERS)
+    check(flags.contenders)
     contenders = list(flags.contenders or CONTENDERS)
-    measured = {}
+    kept = flags.out / "train_step.json"
+    measured = json.loads(kept.read_text()) if kept.exists() else {}
     for name in names:
-        measured[name] = compare(name, contenders, flags.seconds, flags.rounds)
+        measured[name] = compare(name, contenders, flags)
         print(table({name: measured[name]}), flush=True)
-    about = (
-        f"Milliseconds per training step, median [least – most] of {flags.rounds} turns, float32, "
-        f"{machine()}. Relative speed: the best of PyTorch's times by ours. The limit is what a "
-        "product of two matrices reached in the same run; of it, a step uses three times the "
-        "multiply-accumulates of its forward pass."
-    )
-    text = f"{about}\n\n{table(measured)}\n\n![Speed relative to PyTorch](train_step.png)"
-    publish("train_step", flags.page, flags.out, measured, text, draw(measured))
+        found = {name: measured[name] for name in NETWORKS if name in measured}
+        where = f"one core, {machine()}, processor's time" if flags.one_core else machine()
+        text = f"{ABOUT.format(where)}\n\n{table(found)}\n\n![Relative speed](train_step.png)"
+        publish("train_step", flags.page, flags.out, found, text, draw(found))
+
+
+ABOUT = (
+    "Milliseconds per training step, median [least – most] over turns, float32, on {}. Relative "
+    "speed: the best of PyTorch's medians by ours. The limit is what a product of two matrices "
+    "reached in the same turns; of it, a step uses three times the multiply-accumulates of its "
+    "forward pass."
+)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ class Unavailable(Exception):
 class Worker:
     """The process of one contender (see `benchmarks.contenders`). Raises `Unavailable`."""
 
-    def __init__(self, network: str, contender: str, **environment: str) -> None:
+    def __init__(self, network: str, contender: str, *options: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", network, contender],
+            [sys.executable, "-m", "benchmarks.contenders", network, contender, *options],
             env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

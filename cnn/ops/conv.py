@@ -54,7 +54,7 @@ def conv(
         feature_group_count=groups,
     )
     at = at._replace(size=x.shape[1:-1], pairs=pairs)
-    on_cpu = lowering.conv_on_cpu(definition, kernel.shape, x.dtype, at, groups)
+    on_cpu = lowering.conv_on_cpu(definition, x, kernel, at, groups)
     y = lowering.compute(definition, on_cpu, x, kernel)
     return add_bias(y, bias)
 

@@ -175,7 +175,7 @@ def conv_local(
     padded = pad(x, at.pairs, padding_mode)
     at = at._replace(size=padded.shape[1:-1], pairs=((0, 0),) * rank)
     definition = partial(conv_tiled, strides=at.strides, dilation=at.dilation, groups=groups)
-    on_cpu = lowering.conv_local_on_cpu(kernel.shape, x.dtype, at, groups)
+    on_cpu = lowering.conv_local_on_cpu(padded, kernel, at, groups)
     y = lowering.compute(definition, on_cpu, padded, kernel)
     return y if bias is None else y + spread_bias(bias, y.shape[1:])[None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -10,20 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
 from cnn.errors import InputError
 from cnn.ops import lowering
+from cnn.ops.lowering.by_taps import by_taps
 from cnn.ops.lowering.depthwise import depthwise
 from cnn.ops.lowering.pointwise import pointwise
 from cnn.ops.lowering.pool import max_pool
 from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
+from cnn.ops.lowering.winograd import winograd
+from cnn.ops.window import Pairs
 from tests.ops import loops
 from tests.ops.drawn import Case, cases, numbers
 
 Op = Callable[..., jax.Array]
-few = settings(max_examples=settings().max_examples // 5)  # each compiles three derivatives
+few = settings(max_examples=settings().max_examples // 6)  # each compiles three derivatives
 
 
 def agree(lowered: Op, reference: Op, *arrays: np.ndarray) -> None:
@@ -130,25 +134,68 @@ def test_kernel_gradients_are_sums_over_all_rows(count: int) -> None:
     assert_array_equal(slope[0, 0], (x * g).sum((0, 1)))
 
 
-def choices(strides: int, dilation: int, groups: int, c_in: int, c_out: int, window: int) -> str:
-    at = ops.place((9, 9), window, strides, "SAME", dilation)
-    kernel = (window, window, c_in // groups, c_out)
-    chosen = lowering.conv_on_cpu(kernel, jnp.dtype("float32"), at, groups)
+@pytest.mark.parametrize("most_bytes", [1, 2**25])
+@pytest.mark.parametrize("pairs", [((1, 1), (1, 1)), ((0, 2), (-1, 3))])
+def test_winograd(pairs: Pairs, most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64 it is the definition but for rounding; one example at a time, or all at once."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(sys.modules[winograd.__module__], "MOST_BYTES", most_bytes)
+    x, kernel = numbers(rng, (2, 5, 8, 3)), numbers(rng, (3, 3, 3, 2))
+    at = ops.place((5, 8), 3, 1, pairs)
+    reference = partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding=pairs,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    with jax.enable_x64(True):
+        doubles = x.astype(np.float64), kernel.astype(np.float64)
+        lowered = partial(winograd, at=at)
+        g = numbers(rng, reference(*doubles).shape).astype(np.float64)
+
+        def derivatives(op: Op) -> tuple:
+            def slope(x: jax.Array, kernel: jax.Array) -> jax.Array:
+                first = jax.grad(lambda *a: jnp.vdot(op(*a) ** 2, g), (0, 1))(x, kernel)
+                return sum(jnp.vdot(a, b) for a, b in zip(first, (x, kernel), strict=True))
+
+            y, back = jax.vjp(op, *doubles)
+            return y, back(g), jax.jit(jax.grad(slope, (0, 1)))(*doubles)
+
+        ours, theirs = derivatives(lowered), derivatives(reference)
+        jax.tree.map(partial(assert_allclose, rtol=1e-10, atol=1e-8), ours, theirs)
+
+
+@few
+@given(case=cases(modes=["zeros"]))
+def test_kernel_gradients_by_taps(case: Case) -> None:
+    case = case._replace(groups=1)
+    lowered = partial(by_taps, at=placement(case), definition=definition(case, 1))
+    agree(lowered, definition(case, 1), case.x(), case.kernel())
+
+
+def choice(x: tuple[int, ...], kernel: tuple[int, ...], strides: int = 1, groups: int = 1) -> str:
+    at = ops.place(x[1:-1], kernel[:-2], strides, "SAME")
+    chosen = lowering.conv_on_cpu(jnp.dot, jnp.zeros(x), jnp.zeros(kernel), at, groups)
     return chosen.func.__name__ if chosen else "definition"
 
 
 def test_what_is_lowered_to_what() -> None:
-    assert choices(2, 1, 1, 64, 64, window=1) == "pointwise"
-    assert choices(1, 1, 64, 64, 64, window=3) == "depthwise"
-    assert choices(1, 1, 64, 64, 128, window=3) == "definition"
-    assert choices(1, 1, 1, 1, 16, window=5) == "toeplitz"
-    assert choices(1, 1, 1, 3, 32, window=3) == "definition"
-    assert choices(2, 1, 1, 1, 16, window=5) == "definition"
-    at, f32 = ops.place((9, 9), 1), jnp.dtype("float32")
-    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 17), f32, at, 1) is None
-    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 16), f32, at, 2) is None
-    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 16), f32, at, 1) is not None
-    assert lowering.conv_on_cpu((1, 1, 4, 4), jnp.dtype("bfloat16"), at, 1) is None
+    assert choice((1, 9, 9, 64), (1, 1, 64, 64), strides=2) == "pointwise"
+    assert choice((1, 9, 9, 64), (3, 3, 1, 64), groups=64) == "depthwise"
+    assert choice((1, 9, 9, 64), (3, 3, 1, 128), groups=64) == "definition"
+    assert choice((1, 9, 9, 1), (5, 5, 1, 16)) == "toeplitz"
+    assert choice((1, 9, 9, 3), (3, 3, 3, 64)) == "toeplitz"
+    assert choice((9, 9, 9, 32), (3, 3, 32, 64)) == "winograd"
+    assert choice((1, 9, 9, 32), (3, 3, 32, 64)) == "by_taps"  # 5 tiles
+    assert choice((9, 9, 9, 32), (3, 3, 32, 64), strides=2) == "by_taps"
+    assert choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "definition"
+    at, kernel = ops.place((9, 9), 1), jnp.ones((1, 1, 4, 4))
+    low = jnp.ones((1, 9, 9, 4), jnp.bfloat16)
+    assert lowering.conv_on_cpu(jnp.dot, low, kernel, at, 1) is None
+    x = jnp.ones((1, 9, 9, 1))
+    assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 17)), at, 1) is None
+    assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 2) is None
+    assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 1) is not None
 
 
 def is_lowered(f: Op, *arrays: jax.Array) -> bool:

@@ -5,8 +5,13 @@ On a CPU, by shape, in float32 and float64:
 - convolution with one tap, in one group: `pointwise`, one matrix product;
 - convolution with as many groups as channels, in and out, and at most 32 taps: `depthwise`,
   shifted products;
-- convolution with at most 16 channels, in and out, stride and dilation 1, in one group:
-  `toeplitz`, blocks of neighbouring outputs; with a kernel for every position, `local_toeplitz`;
+- convolution with at most 16 channels, in and out (or 4 and 64), stride and dilation 1, in one
+  group: `toeplitz`, blocks of neighbouring outputs; with a kernel for every position,
+  `local_toeplitz`;
+- convolution with a 3×3 window, at least 32 channels, in and out, stride and dilation 1, in one
+  group: `winograd`, unless there are too few positions to be worth transforming the kernel;
+- any other convolution in one group with at most 32 taps: the definition, but `by_taps` for the
+  kernel's gradient;
 - max-pooling with at most 16 taps: `max_pool`, shifted maxima.
 
 All else, and everything on a GPU or TPU, is the definition. `with use("reference"):` makes it so
@@ -39,37 +44,34 @@ from cnn.ops.window import Placement
 Op = Callable[..., Array]
 
 
-def conv_on_cpu(
-    definition: Op, kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int
-) -> Op | None:
-    """Return the lowering of a convolution with a kernel of this shape, None for the definition."""
-    c_in, c_out = kernel[-2:]
-    taps = math.prod(at.window)
-    if not _native(dtype):
+def conv_on_cpu(definition: Op, x: Array, kernel: Array, at: Placement, groups: int) -> Op | None:
+    """Return the lowering of a convolution, None for the definition."""
+    c_in, c_out = kernel.shape[-2:]
+    taps, tiles = math.prod(at.window), len(x) * math.prod(at.out) // 16
+    if not _native(x.dtype):
         return None
-    if groups == 1 and taps == 1:
-        return partial(pointwise, at=at)
     if c_in == 1 and groups == c_out > 1 and taps <= 32:
         return partial(depthwise, at=at)
-    if _is_narrow(kernel, at, groups):
+    if groups > 1:
+        return None
+    if taps == 1:
+        return partial(pointwise, at=at)
+    if _moves_by_one(at) and _is_narrow(c_in, c_out):
         return partial(toeplitz, at=at)
-    if groups == 1 and at.window == (3, 3) and _moves_by_one(at) and min(c_in, c_out) >= 32:
+    wide = min(c_in, c_out) >= 32 and max(c_in, c_out) <= 4 * tiles
+    if _moves_by_one(at) and at.window == (3, 3) and wide:
         return partial(winograd, at=at)
-    return partial(by_taps, at=at, definition=definition) if groups == 1 and taps <= 128 else None
+    return partial(by_taps, at=at, definition=definition) if taps <= 32 else None
 
 
-def conv_local_on_cpu(
-    kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int
-) -> Op | None:
+def conv_local_on_cpu(x: Array, kernel: Array, at: Placement, groups: int) -> Op | None:
     """Return the lowering of a convolution that is not shared, None for the definition."""
-    fits = _native(dtype) and _is_narrow(kernel, at, groups)
-    return partial(local_toeplitz, at=at) if fits else None
+    fits = _moves_by_one(at) and max(kernel.shape[-2:]) <= 16
+    return partial(local_toeplitz, at=at) if groups == 1 and fits and _native(x.dtype) else None
 
 
-def _is_narrow(kernel: tuple[int, ...], at: Placement, groups: int) -> bool:
-    c_in, c_out = kernel[-2:]
-    few = c_in <= 16 and c_out <= (64 if c_in <= 4 else 16)
-    return groups == 1 and _moves_by_one(at) and few
+def _is_narrow(c_in: int, c_out: int) -> bool:
+    return c_in <= 16 and c_out <= (64 if c_in <= 4 else 16)
 
 
 def _moves_by_one(at: Placement) -> bool:

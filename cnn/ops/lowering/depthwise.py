@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.ops.lowering.bilinear import bilinear
-from cnn.ops.lowering.taps import pad_with, taps
-from cnn.ops.window import Placement, dilated
+from cnn.ops.lowering.taps import pad_with, spread_out, taps
+from cnn.ops.window import Placement
 
 
 def depthwise(
@@ -28,7 +27,7 @@ def depthwise(
         return _sum_of_shifted(taps(pad_with(0.0, x, at.pairs), at), w)
 
     def grad_x(g: Array, w: Array) -> Array:
-        spread, over = _spread(g, at)
+        spread, over = spread_out(0.0, g, at)
         return _sum_of_shifted(taps(spread, over), jnp.flip(w, window_axes))
 
     def grad_w(x: Array, g: Array) -> Array:
@@ -41,19 +40,6 @@ def depthwise(
 def _sum_of_shifted(maps: list[Array], w: Array) -> Array:
     flat = w.reshape(len(maps), *(1,) * (maps[0].ndim - 1), -1)
     return functools.reduce(jnp.add, [m * a for m, a in zip(maps, flat, strict=True)])
-
-
-def _spread(g: Array, at: Placement) -> tuple[Array, Placement]:
-    """Return ȳ⁺, padded, and the windows on it that see, at each input, the outputs it is in."""
-    spans = dilated(at.window, at.dilation)
-    ends = [
-        (d - 1 - lo, n - 1 + lo - (m - 1) * s, s - 1)
-        for n, m, d, s, (lo, _) in zip(at.size, at.out, spans, at.strides, at.pairs, strict=True)
-    ]
-    spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
-    ones = (1,) * len(spans)
-    over = Placement(spread.shape[1:-1], at.window, ones, ((0, 0),) * len(spans), at.dilation)
-    return spread, over
 
 
 def _sum_of_rows(x: Float[Array, "*rows c"]) -> Float[Array, " c"]:

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cnn.ops.lowering.apart import apart
-from cnn.ops.lowering.taps import pad_with, taps
+from cnn.ops.lowering.taps import pad_with, spread_out, taps
 from cnn.ops.window import Placement
 
 
@@ -31,13 +31,10 @@ def _tangent(at: Placement, primals: tuple[Array], tangents: tuple[Array]) -> tu
     y = max_pool(x, at)
     find = apart(functools.partial(_first_winner, at=at))
     winner = find(lax.stop_gradient(x), lax.stop_gradient(y))
-    moves = pad_with(0.0, dx, at.pairs)
-    if at.strides == at.window and set(at.dilation) == {1}:
-        back = apart(functools.partial(_into_tiles, at=at, shape=moves.shape))
-        (dy,) = jax.linear_transpose(lambda g: back(g, winner), y)(moves)
-        return y, dy
-    picked = [jnp.where(winner == a, m, 0) for a, m in enumerate(taps(moves, at))]
-    return y, functools.reduce(jnp.add, picked)
+    side_by_side = at.strides == at.window and set(at.dilation) == {1}
+    back = functools.partial(_into_tiles if side_by_side else _onto_cells, at=at)
+    (dy,) = jax.linear_transpose(lambda g: back(g, winner), y)(dx)
+    return y, dy
 
 
 def _first_winner(x: Array, y: Array, at: Placement) -> Int[Array, "batch *out c"]:
@@ -49,15 +46,38 @@ def _first_winner(x: Array, y: Array, at: Placement) -> Int[Array, "batch *out c
     return winner
 
 
-def _into_tiles(
-    g: Array, winner: Array, at: Placement, shape: tuple[int, ...]
-) -> Float[Array, "batch *padded c"]:
+def _into_tiles(g: Array, winner: Array, at: Placement) -> Float[Array, "batch *spatial c"]:
     """Put `g` where it was taken from, windows side by side: no cell is written twice."""
+    return apart(functools.partial(_interleaved, at=at))(g, winner)
+
+
+def _interleaved(g: Array, winner: Array, at: Placement) -> Array:
     nothing = jnp.zeros_like(g)
     maps = [lax.select(winner == a, g, nothing) for a in range(math.prod(at.window))]
     for axis in range(len(at.window), 0, -1):  # the map of every tap but along this axis
         k, n = at.window[axis - 1], at.out[axis - 1]
         rows = [jnp.stack(maps[i : i + k], axis + 1) for i in range(0, len(maps), k)]
         maps = [m.reshape(*m.shape[:axis], n * k, *m.shape[axis + 2 :]) for m in rows]
-    missing = [(0, n - m, 0) for n, m in zip(shape, maps[0].shape, strict=True)]
-    return lax.pad(maps[0], jnp.zeros((), g.dtype), missing)
+    ends = [
+        (-lo, n + lo - m, 0)
+        for n, m, (lo, _) in zip(at.size, maps[0].shape[1:], at.pairs, strict=False)
+    ]
+    return lax.pad(maps[0], jnp.zeros((), g.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+
+
+def _onto_cells(g: Array, winner: Array, at: Placement) -> Float[Array, "batch *spatial c"]:
+    """Sum, for every cell, what the windows that it is in took from it."""
+    pad_g = apart(lambda g: spread_out(0.0, g, at)[0])
+    pad_winner = apart(lambda w: spread_out(-1, w, at)[0])
+    over = spread_out(0.0, g, at)[1]
+
+    def total(g: Array, winner: Array) -> Array:
+        nothing = jnp.zeros((len(g), *over.out, g.shape[-1]), g.dtype)
+        seen = zip(taps(g, over), reversed(range(math.prod(at.window))), strict=True)
+        came = [
+            lax.select(w == a, m, nothing)
+            for (m, a), w in zip(seen, taps(winner, over), strict=True)
+        ]
+        return functools.reduce(lax.add, came)
+
+    return apart(total)(pad_g(g), pad_winner(winner))

@@ -1,4 +1,4 @@
-"""The maps that the taps of a window see, and padding by any value."""
+"""The maps that the taps of a window see, padding by any value, and windows seen from the input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn.ops.window import Pairs, Placement
+from cnn.ops.window import Pairs, Placement, dilated
 
 
 def taps(padded: Array, at: Placement, first_axis: int = 1) -> list[Array]:
@@ -33,3 +33,22 @@ def pad_with(
         return x
     around = [(0, 0, 0), *((lo, hi, 0) for lo, hi in pairs), (0, 0, 0)]
     return lax.pad(x, jnp.array(value, x.dtype), around)
+
+
+def spread_out(
+    value: float, g: Float[Array, "batch *out c"], at: Placement
+) -> tuple[Float[Array, "batch *spread c"], Placement]:
+    """Spread outputs to where their windows begin, and place the windows of inputs on that.
+
+    At input i, tap a sees the output in whose window i is tap k − 1 − a, or `value` if there is
+    none: position i + lo − r·(k − 1 − a) of g⁺, where g⁺[s·p] = g[p].
+    """
+    spans = dilated(at.window, at.dilation)
+    ends = [
+        (d - 1 - lo, n - 1 + lo - (m - 1) * s, s - 1)
+        for n, m, d, s, (lo, _) in zip(at.size, at.out, spans, at.strides, at.pairs, strict=True)
+    ]
+    spread = lax.pad(g, jnp.array(value, g.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    ones = (1,) * len(spans)
+    over = Placement(spread.shape[1:-1], at.window, ones, ((0, 0),) * len(spans), at.dilation)
+    return spread, over

@@ -36,7 +36,9 @@ B = np.array(
     ]
 )
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
+A = np.array(
+    [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
+)
 
 MOST_BYTES = 2**25
 """Of transformed tiles at a time; examples beyond that wait for the next turn."""
@@ -48,10 +50,9 @@ def winograd(
     at: Placement,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group."""
-    g_matrix = G.astype(kernel.dtype)
 
     def convolve(x: Array, w: Array, pairs: Pairs) -> Array:
-        weights = jnp.einsum("ai,bj,ijco->baco", g_matrix, g_matrix, w)
+        weights = apart(_weights)(w)
         out = tuple(n + lo + hi - 2 for n, (lo, hi) in zip(x.shape[1:-1], pairs, strict=True))
 
         def some(x: Array) -> Array:
@@ -72,13 +73,13 @@ def winograd(
 
     def grad_w(x: Array, g: Array) -> Array:
         def some(x: Array, g: Array) -> Array:
-            spread = apart(_spread)(pad_with(0.0, g, [(0, -n % 4) for n in at.out]))
+            spread = apart(_spread)(pad_with(0.0, g, tuple((0, -n % 4) for n in at.out)))
             seen = _flat(_seen(x, at.pairs, at.out))
             return lax.dot_general(seen, _flat(spread), (((1,), (1,)), ((0,), (0,))))[None]
 
         sums = _by_turns(some, x, g, channels=max(kernel.shape[2:])).sum(0)
         sums = sums.reshape(6, 6, *kernel.shape[2:])
-        return jnp.einsum("ai,bj,baco->ijco", g_matrix, g_matrix, sums)
+        return _combine(G.T, list(_combine(G.T, list(sums)).swapaxes(0, 1)))
 
     return bilinear(lambda x, w: convolve(x, w, at.pairs), grad_x, grad_w)(x, kernel)
 
@@ -109,6 +110,11 @@ def _seen(x: Array, pairs: Pairs, out: tuple[int, ...]) -> Float[Array, "6 6 bat
     pairs = tuple((lo, hi + m) for (lo, hi), m in zip(pairs, missing, strict=True))
     rows = apart(lambda x: _combine(B.T, _every_fourth(x, 1, 6)))(pad_with(0.0, x, pairs))
     return apart(lambda rows: _combine(B.T, _every_fourth(rows, 3, 6)))(rows)
+
+
+def _weights(w: Float[Array, "3 3 c_in c_out"]) -> Float[Array, "6 6 c_in c_out"]:
+    """Return G w Gᵀ, columns first."""
+    return _combine(G, list(_combine(G, list(w)).swapaxes(0, 1)))
 
 
 def _spread(g: Array) -> Float[Array, "6 6 batch rows columns c"]:

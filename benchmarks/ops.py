@@ -1,0 +1,121 @@
+"""How long operations take as they are defined in `lax` and as they are lowered on a CPU.
+
+    python -m benchmarks.ops
+
+Forward alone, and the gradients of all arguments. What counts in the end is the whole step
+(`benchmarks.train_step`): an operation that wins alone may lose there. Writes `results/ops.json`
+and a table in `docs/performance.md`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.page import PAGE
+from experiments import cli
+
+if TYPE_CHECKING:
+    from benchmarks.workers import Timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """How long is measured."""
+
+    only: tuple[str, ...] = ()
+    """Operations by name; all if not given."""
+    seconds: float = 0.2
+    """Length of one turn."""
+    rounds: int = 5
+    """Turns of each."""
+    out: Path = Path("results")
+    """Folder for the times."""
+    page: Path = PAGE
+    """The Markdown file whose table is written anew."""
+
+
+def cases() -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...]]]:
+    """Return each operation, and the shapes of its arrays."""
+    from cnn import ops
+
+    same = partial(ops.conv, padding="SAME")
+    return {
+        "1x1": (ops.conv, ((64, 16, 16, 128), (1, 1, 128, 128))),
+        "3x3": (same, ((64, 16, 16, 128), (3, 3, 128, 128))),
+        "3x3_stride_2": (partial(same, strides=2), ((64, 16, 16, 64), (3, 3, 64, 128))),
+        "rgb": (same, ((64, 32, 32, 3), (3, 3, 3, 64))),
+        "few_channels": (same, ((128, 28, 28, 1), (5, 5, 1, 6))),
+        "depthwise": (partial(same, groups=64), ((64, 32, 32, 64), (3, 3, 1, 64))),
+        "local": (ops.conv_local, ((128, 14, 14, 6), (10, 10, 5, 5, 6, 16))),
+        "max_pool": (partial(ops.max_pool, window=2), ((64, 32, 32, 64),)),
+        "max_pool_overlapping": (
+            partial(ops.max_pool, window=3, strides=1, padding=1),
+            ((64, 16, 16, 128),),
+        ),
+    }
+
+
+def timed(f: Callable, shapes: tuple[tuple[int, ...], ...], how: str) -> Timed:
+    """Compile `f` for random arrays of these shapes, and return its clock."""
+    import jax
+
+    from cnn.ops import lowering
+
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    with lowering.use(how):  # type: ignore[arg-type]
+        compiled = jax.jit(f).lower(*arrays).compile()
+
+    def run(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            jax.block_until_ready(compiled(*arrays))
+        return time.perf_counter() - start
+
+    run(1)
+    return run
+
+
+def gradient(f: Callable, count: int) -> Callable:
+    """Return the gradients of Σ f² with respect to all `count` arguments."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.grad(lambda *arrays: jnp.vdot(y := f(*arrays), y), tuple(range(count)))
+
+
+def main(flags: Flags) -> None:
+    """Measure, print, and write the times and the table."""
+    import statistics
+
+    from benchmarks.page import machine, markdown, publish, spread
+    from benchmarks.workers import take_turns
+    from cnn.errors import unknown_name
+
+    known = cases()
+    for name in set(flags.only) - set(known):
+        raise unknown_name("operation", name, known)
+    found, rows = {}, []
+    for name in flags.only or known:
+        f, shapes = known[name]
+        row = [f"{name} {' '.join('×'.join(map(str, s)) for s in shapes)}"]
+        for part, function in (("forward", f), ("gradients", gradient(f, len(shapes)))):
+            ways = {how: timed(function, shapes, how) for how in ("reference", "fastest")}
+            times = found[f"{name} {part}"] = take_turns(ways, flags.seconds, flags.rounds)
+            ratio = statistics.median(times["reference"]) / statistics.median(times["fastest"])
+            row += [*(spread(t) for t in times.values()), f"{ratio:.1f}"]
+        rows.append(row)
+    head = ["operation", "forward, definition", "lowered", "faster by"]
+    table = markdown([*head, "gradients, definition", "lowered", "faster by"], rows)
+    about = f"Milliseconds, median [least – most] of {flags.rounds} turns, {machine()}."
+    print(table)
+    publish("ops", flags.page, flags.out, found, f"{about}\n\n{table}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags, __doc__)
