@@ -117,14 +117,13 @@ FREE_TO_CHANGE = frozenset(
 
 
 def identity(recipe: Recipe) -> dict[str, object]:
-    """Return the fields, as JSON values, that a continued run must have in common with its start.
+    """Return the fields, as JSON writes them, that a continued run must have like its start.
 
     `steps` is one of them where the schedule depends on it.
     """
-    fixed: dict[str, object] = {
+    fixed = {
         field.name: getattr(recipe, field.name)
         for field in dataclasses.fields(Recipe)
         if field.name not in FREE_TO_CHANGE
     }
-    fixed["augment"] = list(recipe.augment)
     return fixed if recipe.schedule == "constant" else {**fixed, "steps": recipe.steps}

@@ -72,11 +72,14 @@ def _field(value: Json) -> Any:
 
 
 def differences(old: Json, new: Json, path: str = "") -> list[str]:
-    """List where two JSON values differ, as "path: old is not new", outermost first."""
+    """List where two JSON values differ, as "path: old is not new", outermost first.
+
+    `new` may have tuples where JSON will have lists.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(k for k in new if k not in old)]
         pairs = [(f"{path}.{k}" if path else k, old.get(k), new.get(k)) for k in keys]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+    elif isinstance(old, list) and isinstance(new, list | tuple) and len(old) == len(new):
         pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
     else:
         return [] if old == new else [f"{path}: {_short(old)} is not {_short(new)}"]

@@ -53,3 +53,5 @@ def test_differences_name_the_path() -> None:
         "d: None is not 4",
     ]
     assert differences([1], [1, 2]) == [": [1] is not [1, 2]"]
+    assert differences([1, []], (1, ())) == []
+    assert differences([1], (2,)) == ["[0]: 1 is not 2"]

@@ -62,8 +62,8 @@ def test_run_folder(tmp_path: Path) -> None:
 
 def test_a_resumed_run_writes_each_line_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    fit(config(out, steps=20, log_every=10))
-    fit(config(out, steps=40, log_every=10, resume=True))
+    fit(config(out, steps=20, log_every=10, augment=("flip",)))
+    fit(config(out, steps=40, log_every=10, augment=("flip",), resume=True))
     lines = records.read(out / records.METRICS)
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 40]
     assert [line.get("final", False) for line in lines] == [False] * 4 + [True]
