@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # programs that tests start leave nothing
-# The fast ways to compute on a CPU take longer to compile than the definitions that they are held to
+# Fast ways to compute on a CPU take longer to compile than the definitions they are held to
 # (tests/ops/test_ops_lowering.py); `make test-slow` runs all tests with them.
 os.environ.setdefault("CNN_LOWERING", "reference")
 # Tests compile a lot and compute little. (At level 0 batch normalisation came out differently on

@@ -203,6 +203,7 @@ def is_lowered(f: Op, *arrays: jax.Array) -> bool:
 
 
 def test_the_definition_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CNN_LOWERING", raising=False)
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1))
     conv, pool = jax.jit(lambda *a: ops.conv(*a)), jax.jit(lambda x: ops.max_pool(x, 2))
     assert is_lowered(conv, x, kernel)
