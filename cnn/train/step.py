@@ -31,6 +31,9 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     rate = learning_rate(recipe)
     if recipe.optimizer == "adam":
         return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
+    if recipe.optimizer == "adadelta":
+        decay = recipe.weight_decay
+        return optax.adadelta(rate, rho=0.9, weight_decay=decay, weight_decay_mask=kernels)
     return optax.chain(
         optax.add_decayed_weights(recipe.weight_decay, mask=kernels),
         optax.sgd(rate, momentum=0.9, nesterov=True),
