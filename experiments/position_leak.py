@@ -18,8 +18,8 @@ drawn one by one, the left edge of the left box at 0 to 9, of the right one at l
 and training stops when the loss of 1,000 validation images, which are training images too, has not
 fallen for 8 epochs, or after 50. Here, test images are others, and all train for as many steps.
 
-Measured: accuracy in percent, mean ± standard deviation of 3 seeds, 100 steps, 10 epochs (about 10
-minutes of processor time, on two cores shared with much else, jax 0.10.2); training accuracy is
+Measured: accuracy in percent, mean ± standard deviation of 3 seeds, 100 steps, 10 epochs (more
+than 5 minutes of processor time, on two cores shared with much else, jax 0.10.2); training accuracy is
 that of the first seed:
 
                        similar   published   dissimilar   published   training
