@@ -19,8 +19,8 @@ and training stops when the loss of 1,000 validation images, which are training 
 fallen for 8 epochs, or after 50. Here, test images are others, and all train for as many steps.
 
 Measured: accuracy in percent, mean ± standard deviation of 3 seeds, 100 steps, 10 epochs (more
-than 5 minutes of processor time, on two cores shared with much else, jax 0.10.2); training accuracy is
-that of the first seed:
+than 5 minutes of processor time, on two cores shared with much else, jax 0.10.2); training
+accuracy is that of the first seed:
 
                        similar   published   dissimilar   published   training
     valid          100.0 ± 0.0       100.0    0.0 ± 0.1         0.2      100.0
