@@ -18,8 +18,8 @@ class Recipe:
     """Optimizer steps."""
     batch_size: int = 128
     """Examples per step, over all devices together."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam (decoupled weight decay), or SGD with Nesterov momentum 0.9."""
+    optimizer: Literal["adam", "sgd", "adadelta"] = "adam"
+    """Adam (decoupled weight decay), SGD with Nesterov momentum 0.9, or Adadelta with ρ = 0.9."""
     lr: float = 1e-3
     """Learning rate, the largest one of the schedule."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
@@ -94,6 +94,8 @@ class Recipe:
         if self.relax_at is not None:
             possible = 0 <= self.relax_at <= self.steps
             _need(possible, self, "relax_at", f"give 0 to steps, {self.steps}")
+            known = self.optimizer != "adadelta"
+            _need(known, self, "relax_at", "the state of adadelta is not lifted, take adam or sgd")
         if self.keep_best and not self.validate:
             raise InputError(
                 f"keep_best {self.keep_best} needs validate: the test set is not for choosing"

@@ -21,11 +21,13 @@ COLUMN_WIDTH = 3.4
 """Width in inches of a column in a two-column paper."""
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-"""Colours that colour-blind readers tell apart (Okabe & Ito 2008)."""
+BLACK, AMBER, SKY = "#000000", "#E69F00", "#56B4E9"
+"""Colours that colour-blind readers tell apart (Okabe & Ito 2008); what is no rung of the ladder is
+black, amber or sky blue."""
 
 RUNGS = {
     "conv": BLUE,
-    "tiled": "#56B4E9",
+    "tiled": SKY,
     "local": GREEN,
     "dense": ORANGE,
     "mlp": PINK,
@@ -51,8 +53,13 @@ STYLE: Any = {
 
 def percent(values: np.ndarray) -> str:
     """Return the mean of fractions in percent, ± their sample deviation if there are several."""
-    mean = f"{100 * values.mean():.2f}"
-    return f"{mean} ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else mean
+    return number(100 * values, 2)
+
+
+def number(values: np.ndarray, digits: int = 3) -> str:
+    """Return the mean of `values`, ± their sample deviation if there are several."""
+    mean = f"{values.mean():.{digits}f}"
+    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def max_pool(
     """
     (x,) = floats(x=x)
     at, _ = _place(x, window, strides, padding, dilation)
-    if max(at.dilation) > 1:  # reduce_window has no gradient here
+    if max(at.dilation) > 1 or min(map(min, at.pairs)) < 0:  # reduce_window has no gradient here
         lowest = jnp.array(-jnp.inf, x.dtype)
         padded = lax.pad(x, lowest, [(0, 0, 0), *((*pair, 0) for pair in at.pairs), (0, 0, 0)])
         return functools.reduce(_larger, taps(padded, at))

@@ -37,6 +37,10 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     rate = learning_rate(recipe)
     if recipe.optimizer == "adam":
         tx = optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
+    elif recipe.optimizer == "adadelta":
+        tx = optax.adadelta(
+            rate, rho=0.9, weight_decay=recipe.weight_decay, weight_decay_mask=kernels
+        )
     else:
         decay = optax.add_decayed_weights(recipe.weight_decay, mask=kernels)
         tx = optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))

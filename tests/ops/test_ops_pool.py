@@ -78,6 +78,13 @@ def test_means_of_bfloat16_are_summed_in_float32() -> None:
         assert_array_equal(mean.ravel(), [1])
 
 
+def test_the_gradient_of_max_pool_where_negative_padding_takes_cells_away() -> None:
+    """Without its last cell, windows of 1 with stride 2 see cells 0, 2 and 4 of 6."""
+    x = jnp.zeros((1, 6, 1))
+    slope = jax.grad(lambda x: ops.max_pool(x, 1, strides=2, padding=((0, -1),)).sum())(x)
+    assert_array_equal(slope.ravel(), [1, 0, 1, 0, 1, 0])
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values(dilation: int) -> None:
     x = jnp.zeros((1, 6, 1)).at[0, 3].set(-1.0)

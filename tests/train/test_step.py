@@ -71,6 +71,17 @@ def test_first_adam_step_moves_every_weight_by_the_rate() -> None:
     np.testing.assert_allclose(moved, 1e-3, rtol=1e-3)
 
 
+def test_first_adadelta_step() -> None:
+    """Δ = √ε / √(0.1 g² + ε) · g with g = ∇ + λ W, ε = 1e-6 (Zeiler 2012, algorithm 1)."""
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
+    before, after, _ = one_step(Recipe(optimizer="adadelta", lr=2.0, weight_decay=0.1), x, y)
+    w, flat = np.asarray(before["kernel"]), x.reshape(8, 5)
+    grad = flat.T @ (softmax(flat @ w + np.asarray(before["bias"])) - np.eye(3)[y]) / 8 + 0.1 * w
+    moved = 2 * grad * np.sqrt(1e-6 / (0.1 * grad**2 + 1e-6))
+    np.testing.assert_allclose(np.asarray(after["kernel"]) - w, -moved, rtol=1e-3, atol=1e-7)
+
+
 def test_cross_entropy_by_hand() -> None:
     """Logits (0, ln 3) mean probabilities 1/4 and 3/4."""
     logits = jnp.array([[0.0, np.log(3.0)]])

@@ -1,0 +1,222 @@
+"""Is it worth seeing far, or seeing all?
+
+    python -m experiments.dilation
+
+A network on MNIST-1D, four convolutions (window 3, stride 1, 16 channels) below the mean over
+positions, knows of an input what one unit of its last map sees. Dilation, the distance between the
+taps of a window, widens that at no cost: rates of 1, 1, 1, 1 see 9 samples, rates of 1, 2, 4, 8
+see 31, upwards or downwards, and rates of 4, 4, 4, 4 span 33 but see every fourth only. Windows of
+3, 5, 9, 17 without holes ("wide") see 31, too, for 3.2 times the parameters, or with fewer channels
+for as many ("wide, narrow").
+
+Beside accuracy, a probe of what was learned: the standard deviation, in samples, of the effective
+receptive field, which is how strongly each input moves the central unit
+(`cnn.probes.effective_receptive_field`, Luo et al. 2016). Were all taps alike, it would be that of
+a sum of uniform steps, √(Σ r² (k² − 1) / 12) for windows k and rates r.
+
+Yu and Koltun (2016) propose rates that double, because the field then grows exponentially with
+depth; Wang et al. (2018, "Understanding convolution for semantic segmentation") call what equal
+rates leave out the gridding problem.
+
+Not measured yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments import cli, study
+
+if TYPE_CHECKING:
+    from flax import linen as nn
+    from matplotlib.figure import Figure
+
+    from cnn.train import Config, Result
+    from experiments.report import Table
+    from experiments.study import Name, Outcome, Story
+
+QUESTION = "Is it worth seeing far, or seeing all?"
+HYPOTHESIS = (
+    "a wide field is worth more than the resolution of a narrow one, holes cost something, and "
+    "dilation buys the width that larger windows have with fewer parameters."
+)
+SIZE, CHANNELS = 40, 16
+STACKS: dict[str, tuple[Sequence[int], Sequence[int], int]] = {
+    "1, 1, 1, 1": ((3, 3, 3, 3), (1, 1, 1, 1), CHANNELS),
+    "2, 2, 2, 2": ((3, 3, 3, 3), (2, 2, 2, 2), CHANNELS),
+    "4, 4, 4, 4": ((3, 3, 3, 3), (4, 4, 4, 4), CHANNELS),
+    "1, 2, 4, 8": ((3, 3, 3, 3), (1, 2, 4, 8), CHANNELS),
+    "8, 4, 2, 1": ((3, 3, 3, 3), (8, 4, 2, 1), CHANNELS),
+    "wide": ((3, 5, 9, 17), (1, 1, 1, 1), CHANNELS),
+    "wide, narrow": ((3, 5, 9, 17), (1, 1, 1, 1), 9),
+}
+"""Windows, rates and channels of the four convolutions."""
+LAST_MAP = "layers_7"
+"""The layer, after its ReLU, whose central unit is looked at."""
+SPREAD = "spread of the field"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(study.Settings):
+    """Which stacks, and what is kept."""
+
+    stacks: tuple[str, ...] = tuple(STACKS)
+    """Rates of the four convolutions, or what stands in their place."""
+    steps: int = 1000
+    """Optimizer steps of every run."""
+    lr: float = 1e-2
+    """Largest learning rate of Adam."""
+    seeds: int = 3
+    """Seeds per point; a seed has the same data order at every point."""
+    out: Path = Path("results/dilation")
+    """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
+
+
+def network(stack: str) -> nn.Module:
+    """Return one of `STACKS`, padded with zeros to maps of one size. Raises `InputError`."""
+    from cnn.errors import unknown_name
+    from cnn.layers import Chain, Conv, Dense, GlobalAvgPool, ReLU
+
+    if stack not in STACKS:
+        raise unknown_name("stack", stack, STACKS)
+    windows, rates, channels = STACKS[stack]
+    layers = [
+        part
+        for k, r in zip(windows, rates, strict=True)
+        for part in (Conv(channels, (k,), padding=r * (k // 2), dilation=r), ReLU())
+    ]
+    return Chain((*layers, GlobalAvgPool(), Dense(10, gain=1.0)))
+
+
+def field(stack: str) -> tuple[int, int, float]:
+    """Return span, number of inputs within it that are seen, and spread if all taps were alike."""
+    windows, rates, _ = STACKS[stack]
+    seen = {0}
+    for k, r in zip(windows, rates, strict=True):
+        seen = {at + r * tap for at in seen for tap in range(-(k // 2), k // 2 + 1)}
+    variance = sum(r**2 * (k**2 - 1) / 12 for k, r in zip(windows, rates, strict=True))
+    return max(seen) - min(seen) + 1, len(seen), variance**0.5
+
+
+def points(settings: Study) -> dict[Name, Config]:
+    """Return a point per stack."""
+    from cnn.data import load
+    from cnn.train import Config
+
+    data, recipe = load("mnist1d"), settings.recipe()
+    return {(name,): Config(model=network(name), data=data, **recipe) for name in settings.stacks}
+
+
+def measure(config: Config, result: Result) -> dict[str, list[float]]:
+    """Return the standard deviation of the effective receptive field, in samples."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from cnn.probes import effective_receptive_field, layer_functions
+
+    test = (config.data.held_out() if config.validate else config.data).test
+    x = jnp.asarray(test.x)
+    distance = np.arange(SIZE) - SIZE // 2
+    found = []
+    for state in result.states:
+        last = layer_functions(config.model, state.variables, config.data.input_shape)[LAST_MAP]
+        strength = np.asarray(jax.jit(effective_receptive_field, static_argnums=0)(last, x))
+        found.append(float(np.sqrt(strength @ distance**2 / strength.sum())))
+    return {SPREAD: found}
+
+
+def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
+    """Return what the study shows."""
+    findings = []
+    for (name,), outcome in results.items():
+        span, seen, even = field(name)
+        findings.append(
+            f"{name}: {100 * outcome['test_accuracy'].mean():.1f} %, seeing {seen} of {span} "
+            f"samples; learned spread {outcome[SPREAD].mean():.1f}, of equal taps {even:.1f}."
+        )
+    base = next(iter(results))
+    doubling = ("1, 2, 4, 8",)
+    pairs = [(name, base) for name in results if name != base]
+    pairs += [(doubling, (name,)) for name in ("8, 4, 2, 1", "4, 4, 4, 4", "wide", "wide, narrow")]
+    tables = [table(settings, results), study.differences(results, pairs)]
+    return study.Story(findings, tables, {"dilation": draw(settings, results)})
+
+
+def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
+    """Return costs, fields and accuracies, a row per stack."""
+    from cnn.geometry import describe
+    from experiments.report import Table, number, percent
+
+    rows = []
+    for (name,), outcome in results.items():
+        geometry = describe(network(name), (SIZE, 1))
+        span, seen, even = field(name)
+        rows.append(
+            [
+                name,
+                f"{geometry.params:,}",
+                f"{geometry.macs:,}",
+                f"{seen} of {span}",
+                number(outcome[SPREAD], 1),
+                f"{even:.1f}",
+                *(percent(outcome[f"{part}_accuracy"]) for part in ("test", "train")),
+            ]
+        )
+    part = "validation" if settings.validate else "test"
+    caption = (
+        f"MNIST-1D, mean ± standard deviation over {settings.seeds} seeds, {settings.steps:,} steps"
+    )
+    heads = ["rates", "parameters", "MACs", "sees", "spread", "equal taps"]
+    return Table(caption, [*heads, f"{part}, %", "training, %"], rows)
+
+
+def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
+    """Draw accuracy, and the spread of the effective field, by stack."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from experiments.report import BLUE, COLUMN_WIDTH, GREY, STYLE
+
+    part = "validation" if settings.validate else "test"
+    names = [name for (name,) in results]
+    panels = (
+        ("test_accuracy", 100, f"{part} accuracy (%)"),
+        (SPREAD, 1, "s.d. of the effective field (samples)"),
+    )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.4), layout="constrained")
+        both = figure.subplots(1, 2, sharey=True)
+        for axes, (value, unit, label) in zip(both, panels, strict=True):
+            scores = [unit * results[name,][value] for name in names]
+            axes.errorbar(
+                [values.mean() for values in scores],
+                range(len(scores)),
+                xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                color=BLUE,
+                fmt="o",
+                ms=4,
+                capsize=2,
+                label=f"trained, mean ± s.d. of {settings.seeds} seeds",
+            )
+            axes.set_xlabel(label)
+            axes.grid(axis="x", lw=0.4, alpha=0.5)
+        labels = ["{}\nsees {} of {}".format(name, *field(name)[1::-1]) for name in names]
+        both[0].set_yticks(range(len(names)), labels)
+        both[0].set_ylim(len(names) - 0.5, -0.5)
+        even = [field(name)[2] for name in names]
+        both[1].plot(even, range(len(names)), "|", color=GREY, ms=9, label="all taps alike")
+        both[1].legend(frameon=False, loc="upper right")
+    return figure
+
+
+def main(settings: Study) -> None:
+    """Run the study."""
+    study.main(settings, QUESTION, HYPOTHESIS, ("stack",), points, tell, measure)
+
+
+if __name__ == "__main__":
+    cli.run(main, Study, __doc__)

@@ -1,0 +1,73 @@
+"""Pooling over space and across maps, as a study."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn.data import load
+from cnn.errors import InputError
+from cnn.geometry import describe
+from experiments import pooling
+from experiments.pooling import KINDS, Study
+from experiments.translation import canvas
+from tests.experiments.made import check_pictures, outcomes, untrained
+
+PROBES = ("shift below", "shift above", "turn below", "turn above")
+
+
+@pytest.mark.slow
+def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pooling.main(Study(smoke=True, kinds=("subsampled", "across"), out=tmp_path))
+    out = tmp_path / "smoke"
+    names = {"results.jsonl", "pooling.png", "pooling.svg", "report.html"}
+    assert {p.name for p in out.iterdir()} == names
+    assert pooling.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_map_below_the_head(kind: str) -> None:
+    """Pooled twice by 2, with 16 channels; four times as many below where maps are pooled."""
+    layers = {layer.name: layer for layer in describe(pooling.network(kind), (16, 16, 1)).layers}
+    side = 16 if kind == "none" else 4
+    head = layers["layers_7"]
+    assert head.params == side * side * 16 * 10 + 10
+    assert layers["layers_3"].shape[-1] == 16 * KINDS[kind][1]
+
+
+def test_poses() -> None:
+    """Every image in all places or angles, the one it had among them."""
+    digits = canvas(load("digits"))
+    digits = replace(
+        digits, train=digits.train.take(np.arange(9)), test=digits.train.take(np.arange(9))
+    )
+    moved, turned = (pooling.posed(digits, pose) for pose in ("moved", "turned"))
+    count = len(digits.test)
+    assert (len(moved.test), len(turned.test)) == (9 * count, 7 * count)
+    for many, middle in ((moved, 4), (turned, 3)):
+        same = many.test.x[middle * count : (middle + 1) * count]
+        np.testing.assert_allclose(same, digits.test.x, atol=1e-5)
+        np.testing.assert_array_equal(many.test.y[:count], digits.test.y)
+    first = digits.test.x[0]
+    np.testing.assert_allclose(moved.test.x[0], np.roll(first, (-1, -1), (0, 1)), atol=1e-5)
+
+
+def test_spatial_pooling_steadies_an_untrained_map() -> None:
+    (config,) = pooling.points(Study(kinds=("mean",), poses=("as they are",))).values()
+    found = pooling.measure(config, untrained(config))
+    assert found["shift above"][0] < found["shift below"][0]
+    assert found["turn above"][0] < found["turn below"][0]
+
+
+def test_the_story() -> None:
+    names = [(kind, pose) for kind in KINDS for pose in pooling.POSES]
+    story = pooling.tell(Study(), outcomes(names, *PROBES))
+    assert story.findings[0].startswith("Moved by a shift, below to above pooling, as they are")
+    assert story.tables[0].rows[1][:2] == ["none, moved", "2.00 ± 1.41"]
+    check_pictures(story)
+
+
+def test_an_unknown_pooling() -> None:
+    with pytest.raises(InputError, match="unknown pooling 'maxx'"):
+        pooling.points(Study(kinds=("maxx",), poses=("as they are",)))

@@ -1,0 +1,63 @@
+"""Factorised convolutions on a budget, as a study."""
+
+from pathlib import Path
+
+import pytest
+
+from cnn.errors import InputError
+from cnn.geometry import describe
+from experiments import separable
+from experiments.separable import SHAPE, Study
+from tests.experiments.made import check_pictures, outcomes
+
+
+@pytest.mark.slow
+def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    separable.main(Study(smoke=True, kinds=("grouped",), out=tmp_path))
+    out = tmp_path / "smoke"
+    names = {"results.jsonl", "separable.png", "separable.svg", "report.html"}
+    assert {p.name for p in out.iterdir()} == names
+    assert separable.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
+
+
+def test_parameters_by_hand() -> None:
+    """32 channels: a window of 5 on 1 channel, two places, a head on 5 positions."""
+    around = (5 * 32 + 32) + (5 * 32 * 10 + 10)
+    # Branches of 8, 12 then 16, 2 then 4, and 4 channels; windows of 1, 3, 5 and 1.
+    branches = (32 * 8 + 8) + (32 * 12 + 12) + (3 * 12 * 16 + 16) + (32 * 2 + 2) + (5 * 2 * 4 + 4)
+    places = {
+        "grouped": 3 * 8 * 32 + 32,
+        "separable": 3 * 32 + 32 * 32 + 32,
+        "inception": branches + 32 * 4 + 4,
+    }
+    assert describe(separable.standard(32), SHAPE).params == around + 2 * (3 * 32 * 32 + 32)
+    for kind, place in places.items():
+        model = separable.factorised(kind, 32)
+        assert describe(model, SHAPE, aligned=False).params == around + 2 * place
+
+
+def test_budgets_are_met() -> None:
+    """To a tenth, in steps of the groups."""
+    costs = separable.costs(Study(kinds=("separable",)))
+    parameters, macs = costs["standard", separable.SAME_WIDTH]
+    assert costs["separable", "equal parameters"][0] == pytest.approx(parameters, rel=0.1)
+    assert costs["separable", "equal MACs"][1] == pytest.approx(macs, rel=0.1)
+
+
+def test_inception_halves_the_map_as_the_convolution_does() -> None:
+    assert describe(separable.inception(16), (20, 16)).layers[-1].shape[0] == 10
+    model = separable.factorised("inception", 16)
+    assert describe(model, SHAPE, aligned=False).layers[-1].shape == (10,)
+
+
+def test_the_story() -> None:
+    settings = Study(kinds=("grouped",))
+    story = separable.tell(settings, outcomes(separable.networks(settings)))
+    assert story.findings[1].startswith("Points over standard at equal parameters")
+    assert "grouped +2.0 ± 0.0" in story.findings[1]
+    check_pictures(story)
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(InputError, match="unknown kind 'groupd'"):
+        separable.points(Study(kinds=("groupd",)))
