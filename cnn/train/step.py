@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from cnn.penalties import kernels
+from cnn.penalties import beta_lasso, kernels
 from cnn.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
 
@@ -31,6 +31,8 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     rate = learning_rate(recipe)
     if recipe.optimizer == "adam":
         return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
+    if recipe.optimizer == "beta-lasso":
+        return beta_lasso(optax.sgd(rate), recipe.weight_decay, beta=50)
     return optax.chain(
         optax.add_decayed_weights(recipe.weight_decay, mask=kernels),
         optax.sgd(rate, momentum=0.9, nesterov=True),
