@@ -11,13 +11,32 @@ to 85.19 % in 4,000 epochs, and what is left of its first layer is local.
 Here the same network stands on MNIST-1D: 8 channels of window 9 with stride 2, batch normalisation,
 192 hidden units, and only the first layer differs. All train by gradient descent without momentum;
 β-LASSO pulls every weight to zero by λ and cuts it off below β λ, β = 50 (`cnn.penalties`).
-Whether locality emerged is asked in two ways: the mean squared weight at a distance from the
-window's centre over that at all distances, 1 everywhere for a layer that does not care; and the
-share of weights that lie within the convolution's window (`cnn.probes.learned_locality`). Sharing
+Whether locality emerged is asked in three ways: the mean squared weight at a distance from the
+window's centre over that at all distances, 1 everywhere for a layer that does not care; the share
+of squared weight within the convolution's window (`cnn.probes.learned_locality`); and, since
+nothing ties a dense layer's filters to the places where a convolution would have them, the share
+within the best window of 9 of each filter, beside that of the same weights in random order. Sharing
 is the correlation of the filters of neighbouring positions (`cnn.probes.learned_sharing`), 1 for a
 convolution, 0 for filters that have nothing in common.
 
-MEASURED
+Measured: test accuracy in percent, mean ± standard deviation of 3 seeds, 3,000 steps (2.5 minutes
+on two shared cores, jax 0.10.2); of dense's first layer, weights left, squared weight within the
+convolution's window, within each filter's best window and there by chance, all in percent:
+
+         λ        conv       local       dense   left  within  best  chance
+    0       82.9 ± 2.0  81.1 ± 0.6  68.9 ± 0.6  100.0    21.6  45.3    41.2
+    0.0005  86.2 ± 1.0  84.2 ± 0.5  77.5 ± 1.0   19.2    23.0  80.1    68.0
+    0.001   77.6 ± 4.0  76.3 ± 1.7  74.0 ± 1.3    6.2    21.7  92.0    80.8
+
+The ordering holds, and so does the claim about the gaps: local − dense is 12.1 points (95 %
+interval 11.0 to 13.3), conv − local 1.8 (−2.4 to 6.1). β-LASSO at 0.0005 gives dense 8.5 points
+(4.9 to 12.2), local 3.1 (2.0 to 4.2) and conv 3.3 (−0.7 to 7.3): unlike on CIFAR-10 it does not
+take dense past the others. That the weights left lie near the centre of the window does not hold:
+within it they are as many as in a layer that does not care (21.2 %). They lie near one another,
+each filter at a place of its own: its best window holds more than by chance by 4.1 ± 0.7 points,
+and with β-LASSO by 12.1 ± 1.7 (0.0005) and 11.2 ± 0.8 (0.001). Sharing does not emerge:
+neighbouring filters correlate at 0.02 or less, for their places in the layer mean nothing to it.
+Learning rate and strengths were settled on after single runs whose test accuracy was seen.
 """
 
 from __future__ import annotations
@@ -102,6 +121,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     """Return what the first layer has become, by name, a value per seed."""
     import numpy as np
 
+    from cnn.layers import DenseSpatial
     from cnn.probes import learned_locality, learned_sharing
 
     layer = config.model.layers[0]
@@ -114,10 +134,30 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
                 "kept": float((np.asarray(kernel) != 0).mean()),
                 "within": float(learned_locality(kernel, layer, WINDOW // 2)),
                 "alike": float(shared[1]) if len(shared) > 1 else 1.0,
+                **(concentrations(np.asarray(kernel)) if isinstance(layer, DenseSpatial) else {}),
                 **{f"at {d}": float(v) for d, v in enumerate(profile(kernel, layer))},
             }
         )
     return {name: [seed[name] for seed in seeds] for name in seeds[0]}
+
+
+def concentrations(kernel: np.ndarray) -> dict[str, float]:
+    """Return the share of squared weight in each filter's best window, and that by chance.
+
+    `kernel` is `(inputs, 1, positions, channels)`. The best window is that of `WINDOW` inputs with
+    the most; by chance is what it holds after each filter's weights have changed places at random.
+    """
+    import numpy as np
+
+    mass = np.square(kernel).reshape(len(kernel), -1)
+    mass = mass[:, mass.sum(0) > 0]
+    shuffled = np.random.default_rng(0).permuted(mass, axis=0)
+
+    def best(of: np.ndarray) -> float:
+        windows = np.lib.stride_tricks.sliding_window_view(of, WINDOW, axis=0).sum(-1)
+        return float((windows.max(0) / of.sum(0)).mean())
+
+    return {"own": best(mass), "own by chance": best(shuffled)}
 
 
 def profile(kernel: Array, layer: Windowed) -> np.ndarray:
@@ -142,7 +182,7 @@ def profile(kernel: Array, layer: Windowed) -> np.ndarray:
 
 def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     """Return what the study shows."""
-    plain, most = (f"{f(settings.strengths):g}" for f in (min, max))
+    plain = f"{min(settings.strengths):g}"
     mean = {name: 100 * outcome["test_accuracy"].mean() for name, outcome in results.items()}
     best = max(settings.strengths, key=lambda s: mean["dense", f"{s:g}"])
     findings = [
@@ -155,8 +195,10 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
             f"dense at λ = {s}: {100 * results['dense', s]['kept'].mean():.1f} % of the first "
             f"layer's weights are left, {100 * results['dense', s]['within'].mean():.1f} % of the "
             f"squared weight is within the window of {WINDOW}, and neighbouring filters correlate "
-            f"at {results['dense', s]['alike'].mean():.2f}."
-            for s in dict.fromkeys((plain, most))
+            f"at {results['dense', s]['alike'].mean():.2f}; wherever it stands, the best window of "
+            f"a filter holds {100 * results['dense', s]['own'].mean():.1f} %, by chance "
+            f"{100 * results['dense', s]['own by chance'].mean():.1f}."
+            for s in (f"{s:g}" for s in settings.strengths)
         ),
     ]
     pairs = [((a, plain), (b, plain)) for a, b in (("conv", "local"), ("local", "dense"))]
@@ -234,7 +276,8 @@ def profiles(axes: Axes, settings: Study, results: Mapping[Name, Outcome]) -> No
     axes.axhline(1, color=GREY, lw=0.6)
     axes.axvspan(0, WINDOW / 2, color=RUNGS["conv"], alpha=0.15, lw=0, label="conv's window")
     axes.set_xlabel("distance from the window's centre (samples)")
-    axes.set_ylabel("mean squared weight over that of all")
+    axes.set_ylabel("relative squared weight")
+    axes.set_xticks(range(0, FAR + 1, 5))
     axes.set_ylim(0)
     axes.set_title("first layer")
     axes.legend(frameon=False)

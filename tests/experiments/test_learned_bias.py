@@ -31,7 +31,8 @@ def test_what_is_told_is_what_was_measured() -> None:
                 name: np.array([value - 0.01, value + 0.01])
                 for name, value in {
                     "test_accuracy": accuracy[rung] + (0.05 if strength == "0.001" else 0),
-                    **dict.fromkeys(("train_accuracy", "kept", "within", "alike"), 0.5),
+                    **dict.fromkeys(("train_accuracy", "kept", "within", "alike", "own"), 0.5),
+                    "own by chance": 0.5,
                     **{f"at {d}": 1.0 for d in range(learned_bias.FAR + 1)},
                 }.items()
             },
@@ -64,3 +65,14 @@ def test_only_the_first_layer_differs_and_lambda_is_the_decay() -> None:
     assert conv.model.layers[1:] == dense.model.layers[1:]  # type: ignore[attr-defined]
     assert (dense.optimizer, dense.weight_decay) == ("beta-lasso", 1e-3)
     assert len({rung for rung, _ in points}) * len(Study().strengths) == len(points)
+
+
+def test_the_best_window_of_a_filter_by_hand() -> None:
+    """Nine neighbours of equal weight are all in one window; two far apart never are."""
+    near, far = np.zeros((2, 40))
+    near[20:29] = 1
+    far[[0, 39]] = 1
+    kernel = np.stack([near, far, 0 * far], -1).reshape(40, 1, 3, 1)
+    found = learned_bias.concentrations(kernel)
+    assert found["own"] == pytest.approx((1 + 0.5) / 2)
+    assert found["own by chance"] < 0.9
