@@ -18,8 +18,9 @@ class Recipe:
     """Optimizer steps."""
     batch_size: int = 128
     """Examples per step, over all devices together."""
-    optimizer: Literal["adam", "sgd", "adadelta"] = "adam"
-    """Adam (decoupled weight decay), SGD with Nesterov momentum 0.9, or Adadelta with ρ = 0.9."""
+    optimizer: Literal["adam", "sgd", "adadelta", "beta-lasso"] = "adam"
+    """Adam (decoupled weight decay), SGD with Nesterov momentum 0.9, Adadelta with ρ = 0.9, or
+    β-LASSO: plain SGD that prefers few weights, β = 50, λ is `weight_decay`."""
     lr: float = 1e-3
     """Learning rate, the largest one of the schedule."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"

@@ -253,13 +253,16 @@ def needs(
     from experiments.report import GREY, RUNGS
 
     for rung, found in counts.items():
-        middle = np.exp(np.log(found).mean(0))
-        kept = np.isfinite(middle)
-        low, high = found.min(0), found.max(0)
+        kept = np.isfinite(found).all(0)
+        if not kept.any():
+            continue
+        reached = found[:, kept]
+        middle = np.exp(np.log(reached).mean(0))
+        bars = np.array([middle - reached.min(0), reached.max(0) - middle])
         axes.errorbar(
             np.array(sides)[kept],
-            middle[kept],
-            np.array([middle - low, high - middle])[:, kept],
+            middle,
+            bars.clip(0),
             color=RUNGS[rung],
             fmt=MARKERS[SHOWN.index(rung)] + "-",
             ms=3.5,

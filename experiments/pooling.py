@@ -106,7 +106,7 @@ def posed(data: Dataset, pose: str) -> Dataset:
         "moved": [partial(shift, by=by) for by in product((-1, 0, 1), repeat=2)],
         "turned": [partial(rotate, degrees=by) for by in range(-45, 46, 15)],
     }
-    background = data.train.x.min()
+    background = np.asarray(data.train.x).min()
 
     def every(split: Split) -> Split:
         x = jnp.asarray(split.x - background)  # zeros come in when an image is turned
@@ -142,7 +142,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
 
     digits = canvas(load("digits"))
     x = jnp.asarray(digits.test.x)
-    background = digits.train.x.min()
+    background = np.asarray(digits.train.x).min()
     ways: dict[str, Callable[[jax.Array], jax.Array]] = {
         "shift": lambda x: shift(x, 1),
         "turn": lambda x: rotate(x - background, 15) + background,

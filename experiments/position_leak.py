@@ -156,7 +156,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
 
     test = (config.data.held_out() if config.validate else config.data).test
     classify = jax.jit(config.model.apply)
-    swapped = np.roll(test.x, HALF, 1)
+    swapped = np.roll(np.asarray(test.x), HALF, 1)
     return {
         part: [
             float(np.mean(jnp.argmax(classify(state.variables, x), -1) == test.y))

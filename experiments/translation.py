@@ -143,13 +143,13 @@ def canvas(data: Dataset, copies: int = 0) -> Dataset:
 
     def widen(x: np.ndarray) -> np.ndarray:
         border = ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0))
-        return np.pad(x, border, constant_values=data.train.x.min())
+        return np.pad(x, border, constant_values=np.asarray(data.train.x).min())
 
-    train, test = (replace(s, x=widen(s.x)) for s in (data.train, data.test))
+    train, test = (replace(s, x=widen(np.asarray(s.x))) for s in (data.train, data.test))
     if copies:
         train = train.take(np.repeat(np.arange(len(train)), copies))
         shifts = np.random.default_rng(0).integers(-REACH, REACH + 1, (len(train), 2))
-        moved = [np.roll(x, by, (0, 1)) for x, by in zip(train.x, shifts, strict=True)]
+        moved = [np.roll(x, by, (0, 1)) for x, by in zip(np.asarray(train.x), shifts, strict=True)]
         train = replace(train, x=np.stack(moved))
     return replace(data, train=train, test=test)
 

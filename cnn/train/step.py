@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cnn.data.augment import augment
-from cnn.penalties import kernels
+from cnn.penalties import beta_lasso, kernels
 from cnn.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
 
@@ -32,21 +32,37 @@ OF_NO_DEVICE = 2**32 - 1
 """Folded into a step's key in the place of a device's number, for what all devices share."""
 
 
-def optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Return the optimizer that `recipe` names, weight decay on kernels only."""
-    rate = learning_rate(recipe)
+def optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    """Return the optimizer that `recipe` names, weight decay on kernels only.
+
+    Its `update` takes the learning rate `lr`, by which that of the recipe is multiplied.
+    """
+    rate, decay, own = learning_rate(recipe), recipe.weight_decay, by_own_rate()
     if recipe.optimizer == "adam":
-        tx = optax.adamw(rate, weight_decay=recipe.weight_decay, mask=kernels)
+        tx = optax.chain(optax.adamw(rate, weight_decay=decay, mask=kernels), own)
     elif recipe.optimizer == "adadelta":
-        tx = optax.adadelta(
-            rate, rho=0.9, weight_decay=recipe.weight_decay, weight_decay_mask=kernels
-        )
+        tx = optax.adadelta(rate, rho=0.9, weight_decay=decay, weight_decay_mask=kernels)
+        tx = optax.chain(tx, own)
+    elif recipe.optimizer == "beta-lasso":
+        tx = beta_lasso(optax.chain(optax.sgd(rate), own), decay, beta=50)
     else:
-        decay = optax.add_decayed_weights(recipe.weight_decay, mask=kernels)
-        tx = optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+        first = optax.add_decayed_weights(decay, mask=kernels)
+        tx = optax.chain(first, optax.sgd(rate, momentum=0.9, nesterov=True), own)
     if recipe.clip_norm is None:
         return tx
     return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), tx)
+
+
+def by_own_rate() -> optax.GradientTransformationExtraArgs:
+    """Return the multiplication of a step by the learning rate `lr`, an argument of `update`.
+
+    Every state has its own, so runs that differ in their rates alone share a program.
+    """
+
+    def update(step: Tree, state: Tree, params: Tree = None, *, lr: Array, **_: Any) -> Any:
+        return jax.tree.map(lambda s: lr * s, step), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def learning_rate(recipe: Recipe) -> optax.Schedule:
@@ -99,7 +115,7 @@ def forward(
 
 def train_step(
     model: nn.Module,
-    tx: optax.GradientTransformation,
+    tx: optax.GradientTransformationExtraArgs,
     recipe: Recipe,
     state: TrainState,
     batch: Batch,
@@ -139,8 +155,7 @@ def train_step(
         gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
     batch_stats, measured = gradient(state.batch_stats, batch, key)
     batch_stats, (grads, metrics) = lax.pmean((batch_stats, measured), "data")
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    updates = jax.tree.map(lambda u: state.lr * u, updates)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, lr=state.lr)
     params = optax.apply_updates(state.params, updates)
     successor = state.replace(
         step=state.step + 1,

@@ -203,3 +203,14 @@ def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
     np.testing.assert_allclose(two["loss"], cross_entropy(logits, y)[:2].sum(), rtol=1e-6)
     assert not np.isclose(every["loss"], two["loss"])
     assert jax.tree.all(jax.tree.map(lambda a: a.shape == (), two))
+
+
+def test_beta_lasso_pulls_kernels_to_zero_and_cuts_small_ones_off() -> None:
+    """One step of 0.1 with λ = 0.01: 0.9 − 0.1 (1 + 0.01) = 0.799; 0.5 or less is cut off."""
+    tx = optimizer(Recipe(optimizer="beta-lasso", lr=0.1, weight_decay=0.01))
+    params = {"kernel": jnp.array([0.9, 0.6]), "bias": jnp.array([0.1])}
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, _ = tx.update(grads, tx.init(params), params, lr=1.0)
+    after = jax.tree.map(jnp.add, params, updates)
+    np.testing.assert_allclose(after["kernel"], [0.799, 0.0], atol=1e-6)
+    np.testing.assert_allclose(after["bias"], [0.0], atol=1e-6)

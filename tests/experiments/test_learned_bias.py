@@ -1,0 +1,78 @@
+"""What a dense layer learned by itself, as a study."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn.layers import ConvLocal, DenseSpatial
+from cnn.train import Config
+from experiments import learned_bias
+from experiments.learned_bias import Study
+from experiments.study import Outcome
+
+
+@pytest.mark.slow
+def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learned_bias.main(Study(smoke=True, strengths=(0.0,), out=tmp_path))
+    names = {"results.jsonl", "learned_bias.png", "learned_bias.svg", "report.html", "story.json"}
+    assert {p.name for p in (tmp_path / "smoke").iterdir()} == names
+    assert "conv/0 − local/0" in capsys.readouterr().out
+
+
+def test_what_is_told_is_what_was_measured() -> None:
+    """Means of 0.9, 0.8 and 0.6 are 10 and 20 points apart; sparse, the dense one gains 5."""
+    accuracy = {"conv": 0.9, "local": 0.8, "dense": 0.6}
+    results = {
+        (rung, strength): Outcome(
+            7,
+            {
+                name: np.array([value - 0.01, value + 0.01])
+                for name, value in {
+                    "test_accuracy": accuracy[rung] + (0.05 if strength == "0.001" else 0),
+                    **dict.fromkeys(("train_accuracy", "kept", "within", "alike", "own"), 0.5),
+                    "own by chance": 0.5,
+                    **{f"at {d}": 1.0 for d in range(learned_bias.FAR + 1)},
+                }.items()
+            },
+        )
+        for rung in accuracy
+        for strength in ("0", "0.001")
+    }
+    told = learned_bias.tell(Study(strengths=(0.0, 1e-3), seeds=2), results)
+    assert told.findings[0].endswith("sharing is worth 10.0 points, locality 20.0.")
+    assert told.findings[1] == "dense reaches 60.0 % without β-LASSO and 65.0 at λ = 0.001."
+    assert told.tables[0].rows[0][:3] == ["conv, λ = 0", "7", "90.00 ± 1.41"]
+
+
+def test_profile_is_one_for_equal_weights_and_shows_where_they_are() -> None:
+    """Window 3 at five places: the centre is seen 5 times, distance 1 by 4 + 4, 2 by 3 + 3."""
+    layer = DenseSpatial(1, (3,), padding=1)
+    even = learned_bias.profile(jnp.ones((5, 1, 5, 1)), layer)
+    np.testing.assert_allclose(even[:5], 1)
+    assert np.isnan(even[5:]).all()
+    diagonal = learned_bias.profile(jnp.eye(5).reshape(5, 1, 5, 1), layer)
+    np.testing.assert_allclose(diagonal[:3], [5, 0, 0])
+    local = learned_bias.profile(jnp.ones((5, 3, 1, 1)), ConvLocal(1, (3,), padding=1))
+    np.testing.assert_allclose(local[:2], 1)
+    assert np.isnan(local[2:]).all()
+
+
+def test_only_the_first_layer_differs_and_lambda_is_the_decay() -> None:
+    points: dict[tuple[str, ...], Config] = learned_bias.points(Study())
+    conv, dense = points["conv", "0.001"], points["dense", "0.001"]
+    assert conv.model.layers[1:] == dense.model.layers[1:]  # type: ignore[attr-defined]
+    assert (dense.optimizer, dense.weight_decay) == ("beta-lasso", 1e-3)
+    assert len({rung for rung, _ in points}) * len(Study().strengths) == len(points)
+
+
+def test_the_best_window_of_a_filter_by_hand() -> None:
+    """Nine neighbours of equal weight are all in one window; two far apart never are."""
+    near, far = np.zeros((2, 40))
+    near[20:29] = 1
+    far[[0, 39]] = 1
+    kernel = np.stack([near, far, 0 * far], -1).reshape(40, 1, 3, 1)
+    found = learned_bias.concentrations(kernel)
+    assert found["own"] == pytest.approx((1 + 0.5) / 2)
+    assert found["own by chance"] < 0.9
