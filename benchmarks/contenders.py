@@ -1,9 +1,9 @@
 """One contender in a process of its own: builds its training step, then times it when told to.
 
 Run as `python -m benchmarks.contenders NETWORK CONTENDER [one-core]`. It says `ready SECONDS`, or
-why not; then it reads a number of steps per line and answers with the seconds they took, or `memory` and
-answers with the most megabytes it has held. With `one-core` it keeps to one core, and the seconds
-are those that the processor worked for it.
+why not; then it reads a number of steps per line and answers with the seconds they took, or
+`memory` and answers with the most megabytes it has held. With `one-core` it keeps to one core, and
+the seconds are those that the processor worked for it.
 """
 
 from __future__ import annotations

@@ -126,6 +126,8 @@ def draw(measured: dict[str, Times]) -> Figure:
                 middle.append(ratios[name])
                 least.append(ratios[name] - best / max(times[name]))
                 most.append(best / min(times[name]) - ratios[name])
+        if not places:
+            continue
         axes.errorbar(
             *(middle, places),
             xerr=[least, most],

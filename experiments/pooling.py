@@ -135,6 +135,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     """Return how far a shift by 1 and a turn by 15° move the last map, before and after pooling."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
     from cnn.data import load
     from cnn.probes import invariance_error, layer_functions, rotate, shift

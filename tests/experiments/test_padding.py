@@ -14,8 +14,8 @@ from tests.experiments.made import check_pictures, outcomes, untrained
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     padding.main(Study(smoke=True, borders=("zeros", "valid"), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "padding.png", "padding.svg", "report.html"}
-    assert {p.name for p in out.iterdir()} == names
+    names = {"results.jsonl", "padding.png", "padding.svg", "report.html", "story.json"}
+    assert {p.name for p in out.glob("[!.]*")} == names
     assert padding.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
 

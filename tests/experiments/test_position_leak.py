@@ -15,8 +15,8 @@ from tests.experiments.made import check_pictures, outcomes, untrained
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     position_leak.main(Study(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "position_leak.png", "position_leak.svg", "report.html"}
-    assert {p.name for p in out.iterdir()} == names
+    names = {"results.jsonl", "position_leak.png", "position_leak.svg", "report.html", "story.json"}
+    assert {p.name for p in out.glob("[!.]*")} == names
     assert position_leak.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
 

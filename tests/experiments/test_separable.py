@@ -15,8 +15,8 @@ from tests.experiments.made import check_pictures, outcomes
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     separable.main(Study(smoke=True, kinds=("grouped",), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "separable.png", "separable.svg", "report.html"}
-    assert {p.name for p in out.iterdir()} == names
+    names = {"results.jsonl", "separable.png", "separable.svg", "report.html", "story.json"}
+    assert {p.name for p in out.glob("[!.]*")} == names
     assert separable.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
 

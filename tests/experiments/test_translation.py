@@ -20,8 +20,8 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
         Study(smoke=True, networks=("mlp", "global circular"), moved=("mlp",), out=tmp_path)
     )
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "translation.png", "translation.svg", "report.html"}
-    assert {p.name for p in out.iterdir()} == names
+    names = {"results.jsonl", "translation.png", "translation.svg", "report.html", "story.json"}
+    assert {p.name for p in out.glob("[!.]*")} == names
     printed = capsys.readouterr().out
     assert "global circular, trained centred" in printed
     assert translation.HYPOTHESIS in " ".join(printed.split())

@@ -1,0 +1,48 @@
+"""The benchmarks' entry points, on the smallest of everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks import ops, page, train_step
+
+
+def test_a_training_step_is_timed_and_its_row_kept(tmp_path: Path) -> None:
+    flags = train_step.Flags(
+        networks=("lenet5",),
+        contenders=("ours",),
+        seconds=0.0,
+        rounds=1,
+        one_core=True,
+        out=tmp_path,
+        page=tmp_path / "page.md",
+    )
+    train_step.main(flags)
+    measured = json.loads((tmp_path / "train_step.json").read_text())
+    assert set(measured["lenet5"]) == {"ours", "gemm"}
+    assert "| lenet5, 128 |" in flags.page.read_text()
+    assert (tmp_path / "train_step.png").stat().st_size > 1000
+
+
+def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
+    only = ("max_pool",)
+    flags = ops.Flags(only=only, seconds=0.0, rounds=1, out=tmp_path, page=tmp_path / "page.md")
+    ops.main(flags)
+    measured = json.loads((tmp_path / "ops.json").read_text())
+    assert set(measured["max_pool gradients"]) == {"reference", "fastest"}
+
+
+def test_a_table_is_written_anew_between_its_markers() -> None:
+    once = page.between("# Speed\n\nWords.\n", "ops", "first")
+    both = page.between(once, "memory", "other")
+    again = page.between(both, "ops", "second")
+    assert again == both.replace("first", "second")
+    assert again.startswith("# Speed\n\nWords.\n")
+    assert page.spread([0.0012, 0.0021, 0.0015]) == "1.50 [1.20 – 2.10]"
+
+
+def test_relative_speed_by_hand() -> None:
+    median = {"ours": 2.0, "torch": 3.0, "torch_compiled": 5.0, "gemm": 1.0}
+    assert train_step.beside_torch(median) == {"ours": 1.5, "torch": 1.0, "torch_compiled": 0.6}
+    assert train_step.beside_torch({"ours": 2.0, "gemm": 1.0}) == {}
