@@ -19,8 +19,8 @@ invariant. Needed are as many examples as the curve of test errors, linear in lo
 those measured, takes to stay at or below 25 %.
 
 Measured: test error in percent, mean ± standard deviation of 3 seeds and draws, 1,500 steps
-(7 minutes on two cores beside other work, jax 0.10.2), at d = 64, and examples needed by d (geometric
-mean):
+(7 minutes on two cores beside other work, jax 0.10.2), at d = 64, and examples needed by d
+(geometric mean):
 
     examples          32         128         512       2,048       8,192    d = 8   16   32     64
     conv      25.2 ± 7.5  11.6 ± 1.8   7.8 ± 0.4   7.0 ± 0.7   6.9 ± 0.6       32   32   32     40
