@@ -18,7 +18,21 @@ by gradient descent (SGD with momentum), for which the theorem speaks; Adam is n
 invariant. Needed are as many examples as the curve of test errors, linear in log examples between
 those measured, takes to stay at or below 25 %.
 
-MEASURED
+Measured: test error in percent, mean ± standard deviation of 3 seeds and draws, 1,500 steps
+(7 minutes on two cores beside other work, jax 0.10.2), at d = 64, and examples needed by d
+(geometric mean):
+
+    examples          32         128         512       2,048       8,192    d = 8   16   32     64
+    conv      25.2 ± 7.5  11.6 ± 1.8   7.8 ± 0.4   7.0 ± 0.7   6.9 ± 0.6       32   32   32     40
+    local     48.2 ± 1.5  42.6 ± 1.3  30.0 ± 1.8  19.5 ± 0.6  17.0 ± 0.2       60  128  334    974
+    dense     49.8 ± 0.5  49.4 ± 0.3  43.5 ± 1.4  32.0 ± 1.4  22.2 ± 0.6       73  250  960  5,502
+
+The hypothesis holds: dense needs examples like d to the 2.07 ± 0.03 (95 % interval), local like d
+to the 1.35 ± 0.16, conv like d to the 0.09 ± 0.31, and 32, the fewest that were measured, are
+enough for it but at d = 64. Where examples are plenty the order turns round at d = 8: with 8,192
+of them dense ends at 2.7 % error, local at 3.5, conv at 4.3. At d = 64 local hardly gains from
+2,048 to 8,192, so there 1,500 steps may be what limits it, and dense with it, whose exponent from
+one d to the next is 1.8, 1.9 and 2.5.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from experiments.study import Outcome
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learned_bias.main(Study(smoke=True, strengths=(0.0,), out=tmp_path))
     names = {"results.jsonl", "learned_bias.png", "learned_bias.svg", "report.html", "story.json"}
-    assert {p.name for p in (tmp_path / "smoke").iterdir()} == names
+    assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names
     assert "conv/0 − local/0" in capsys.readouterr().out
 
 

@@ -79,7 +79,7 @@ def test_skipped_steps_are_counted_and_leave_no_trace(tmp_path: Path) -> None:
     assert np.isfinite([line["train_loss"] for line in lines[:-1]]).all()
     assert lines[-1]["skipped"] == sum(counts)
     assert lines[-1]["train_loss"] is None  # the bad example is evaluated, too
-    assert int(result.states[0].opt_state[0].count) == 20 - counts[0]
+    assert int(result.states[0].opt_state[0][0].count) == 20 - counts[0]
     assert int(result.states[0].step) == 20
 
 
