@@ -33,6 +33,8 @@ class Recipe:
     """Norm of the whole gradient above which it is scaled down to it; never if not given."""
     ema: float = 0.0
     """Decay per step of the average of the weights that is evaluated; 0 evaluates the weights."""
+    augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = ()
+    """Random changes of the training examples, in this order, as `cnn.data.augment` makes them."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over all classes."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -119,9 +121,10 @@ def identity(recipe: Recipe) -> dict[str, object]:
 
     `steps` is one of them where the schedule depends on it.
     """
-    fixed = {
+    fixed: dict[str, object] = {
         field.name: getattr(recipe, field.name)
         for field in dataclasses.fields(Recipe)
         if field.name not in FREE_TO_CHANGE
     }
+    fixed["augment"] = list(recipe.augment)
     return fixed if recipe.schedule == "constant" else {**fixed, "steps": recipe.steps}

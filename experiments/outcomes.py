@@ -34,12 +34,19 @@ class Outcome:
 
 
 def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[Name, int], str]:
-    """Return, for each point and seed, the hash of what decides its result."""
+    """Return, for each point and seed, the hash of what decides its result.
+
+    Fields of the recipe count where they are not at their defaults: one that is added later leaves
+    the keys of what was computed before as they are.
+    """
+    from cnn.recipe import Recipe
+
     prints = {id(c.data): _fingerprint(c.data) for c in points.values()}
     measured = None if measure is None else f"{measure.__module__}.{measure.__qualname__}"
     hashes = {}
     for name, config in points.items():
         what = {**_description(config), "data": prints[id(config.data)], "measured": measured}
+        what["recipe"] = {k: v for k, v in what["recipe"].items() if v != getattr(Recipe, k)}
         for seed in config.seed_range:
             text = json.dumps({**what, "seed": seed}, sort_keys=True)
             hashes[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -47,10 +54,15 @@ def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[N
 
 
 def _fingerprint(data: Dataset) -> str:
-    """Return a hash of every example of a data set."""
+    """Return a hash of every example of a data set, or of the files where they stay."""
+    from cnn.data.stored import Stored
+
     digest = hashlib.sha256(data.name.encode())
     for split in (data.train, data.test):
-        digest.update(np.ascontiguousarray(split.x).tobytes())
+        if isinstance(split.x, Stored):
+            digest.update(f"{split.x.name} {split.x.mean} {split.x.std}".encode())
+        x = split.x.rows if isinstance(split.x, Stored) else split.x
+        digest.update(np.ascontiguousarray(x).tobytes())
         digest.update(np.ascontiguousarray(split.y).tobytes())
     return digest.hexdigest()
 

@@ -290,7 +290,8 @@ def publish(
     tables: Sequence[Table],
     figures: Mapping[str, Figure],
 ) -> None:
-    """Print tables and findings, and leave figures and `report.html` in `settings.out`."""
+    """Print tables and findings; leave figures, report and `story.json` in `settings.out`."""
+    from experiments import story
     from experiments.report import save_figure, write_report
 
     for table in tables:
@@ -299,4 +300,5 @@ def publish(
     drawings = [save_figure(figure, settings.out / name) for name, figure in figures.items()]
     seconds = time.perf_counter() - STARTED
     write_report(settings.out / "report.html", title, findings, tables, drawings, seconds)
+    story.write(settings.out, title, findings, tables, figures)
     print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")

@@ -72,12 +72,12 @@ def config(flags: Named, data: Dataset) -> Config:
 
 
 @contextmanager
-def sent_on(flags: Flags) -> Iterator[Callable[[], None]]:
+def sent_on(flags: Flags, speaks: bool) -> Iterator[Callable[[], None]]:
     """Yield a function that sends new metrics to where `flags` ask for."""
     from cnn.train.records import METRICS
     from experiments.follow import following, to_tensorboard, to_wandb
 
-    if not (flags.tensorboard or flags.wandb):
+    if not speaks or not (flags.tensorboard or flags.wandb):
         yield lambda: None
         return
     if flags.out is None:
@@ -106,6 +106,7 @@ def _train(flags: Flags, speaks: bool) -> None:
     from cnn import models
     from cnn.data import load
     from cnn.train import Stopped, fit, stop_on_signals
+    from cnn.train.feed import way
     from experiments.progress import show_steps
     from experiments.report import percent
 
@@ -115,13 +116,14 @@ def _train(flags: Flags, speaks: bool) -> None:
         with (
             stop_on_signals() as stop,
             show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance,
-            sent_on(flags) as follow,
+            sent_on(flags, speaks) as follow,
         ):
             result = fit(run, lambda n: (advance(n), follow())[0], stop)
     except Stopped as stopped:
         if flags.out is None:
             raise RunError(f"{stopped}: nothing is kept without --out") from None
-        print(f"stopped after step {stopped.step} of {flags.steps}; go on with\n{again()}")
+        if speaks:
+            print(f"stopped after step {stopped.step} of {flags.steps}; go on with\n{again()}")
         return
 
     if not speaks:
@@ -131,7 +133,7 @@ def _train(flags: Flags, speaks: bool) -> None:
     print(
         f"{flags.model} on {flags.data}: {part} accuracy {percent(result.test_accuracy)} %, "
         f"training loss {result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
-        f"{result.steps:,} steps, {result.seconds:.1f} s)"
+        f"{result.steps:,} steps, {result.seconds:.1f} s, {way(run.data.train)})"
     )
     if flags.out is not None:
         print(f"written to {flags.out}", file=sys.stderr)

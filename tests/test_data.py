@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn import data
-from cnn.data import builtin, cache, prepared
+from cnn.data import builtin, cache, prepared, stored
 from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
 from cnn.data.lookup import data_root
 from cnn.errors import InputError
@@ -412,6 +412,29 @@ def test_the_newest_version_is_read_and_configurations_have_names(tmp_path: Path
     assert data.names(tmp_path) == ["digits", "mnist1d", "pets", "zoo/big"]
     big = data.load("zoo/big", tmp_path)
     assert greys(big.test, big) == [9]
+
+
+def test_a_set_beyond_the_budget_stays_in_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {"train": examples(1, 2, 3), "validation": examples(4), "test": examples(5, 6)}
+    for name in ("here", "there"):
+        write_set(tmp_path / name / "1.0.0", parts, shards=2)
+    here = data.load("here", tmp_path)
+    monkeypatch.setattr(stored, "BUDGET", 4 * 4 * (4 * 5 * 3) - 1)  # a byte less than is needed
+    there = data.load("there", tmp_path)
+    assert isinstance(there.train.x, stored.Stored)
+    rows = np.array([[3, 0], [2, 2]])
+    for part, other in ((here.train, there.train), (here.test, there.test)):
+        assert other.x.shape == part.x.shape
+        np.testing.assert_array_equal(other.y, part.y)
+        np.testing.assert_array_equal(other.x[rows % len(part)], part.x[rows % len(part)])
+    assert (there.mean, there.std) == (here.mean, here.std)  # of all, there are so few
+    some = there.train.take(np.array([2, 0]))
+    np.testing.assert_array_equal(some.x[np.array([1])], here.train.x[:1])
+    order = data.permutation(20, seed=0)
+    moved, expected = data.permute(there, order), data.permute(here, order)
+    np.testing.assert_array_equal(moved.train.x[np.arange(4)], expected.train.x)
 
 
 def test_validation_stands_in_for_test_and_joins_train_beside_it(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, UInt8
+from jaxtyping import Float, Float32, Int, Int32, UInt8
 
+from cnn.data.stored import Stored
 from cnn.errors import InputError
 
 
@@ -14,7 +15,7 @@ from cnn.errors import InputError
 class Split:
     """Examples `x`, (n, *spatial, channels), and their class indices `y`, (n,)."""
 
-    x: Float32[np.ndarray, "n *spatial channels"]
+    x: Float32[np.ndarray, "n *spatial channels"] | Stored
     y: Int32[np.ndarray, " n"]
 
     def __len__(self) -> int:
@@ -22,7 +23,8 @@ class Split:
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Split:
         """Return the examples at these row numbers, in this order."""
-        return Split(self.x[rows], self.y[rows])
+        taken = self.x.take(rows) if isinstance(self.x, Stored) else self.x[rows]
+        return Split(taken, self.y[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,22 @@ def rank_in_class(y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return rank
 
 
+def statistics(
+    x: UInt8[np.ndarray, "n *spatial channels"],
+) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
+    """Return mean and standard deviation of each channel, 1 in the place of a deviation of 0."""
+    # Sums over bytes are exact in int64, and no float64 copy of the images is made for them.
+    channels = x.shape[-1]
+    sums = x.sum(axis=0, dtype=np.int64).reshape(-1, channels).sum(axis=0)
+    squares = np.einsum("n...,n...->...", x, x, dtype=np.int64)
+    squares = squares.reshape(-1, channels).sum(axis=0)
+    pixels = x.size // channels
+    mean = sums / pixels
+    std = np.sqrt(squares / pixels - mean**2)
+    std[std == 0] = 1
+    return mean, std
+
+
 def from_images(
     name: str,
     train_x: UInt8[np.ndarray, "n *spatial channels"],
@@ -125,15 +143,7 @@ def from_images(
     Both parts are standardised, channel by channel, by the mean and the standard deviation over all
     pixels of the training images. A channel that never changes is only centred.
     """
-    # Sums over bytes are exact in int64, and no float64 copy of the images is made for them.
-    channels = train_x.shape[-1]
-    sums = train_x.sum(axis=0, dtype=np.int64).reshape(-1, channels).sum(axis=0)
-    squares = np.einsum("n...,n...->...", train_x, train_x, dtype=np.int64)
-    squares = squares.reshape(-1, channels).sum(axis=0)
-    pixels = train_x.size // channels
-    mean = sums / pixels
-    std = np.sqrt(squares / pixels - mean**2)
-    std[std == 0] = 1
+    mean, std = statistics(train_x)
 
     def standardise(x: np.ndarray, y: np.ndarray) -> Split:
         scaled = x.astype(np.float32)

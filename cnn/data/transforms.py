@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cnn.data.dataset import Dataset, Split, rank_in_class
+from cnn.data.stored import Stored
 from cnn.errors import InputError
 
 
@@ -52,9 +53,13 @@ def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
             f"set {dataset.name!r}: make one by permutation({positions}, seed)"
         )
 
+    def moved(x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), positions, -1)[:, order].reshape(x.shape)
+
     def move(split: Split) -> Split:
-        flat = split.x.reshape(len(split), positions, -1)
-        return Split(flat[:, order].reshape(split.x.shape), split.y)
+        if isinstance(split.x, Stored):
+            return Split(split.x.then(f"permuted {order.tolist()}", moved), split.y)
+        return Split(moved(split.x), split.y)
 
     return replace(dataset, train=move(dataset.train), test=move(dataset.test))
 

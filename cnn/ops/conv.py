@@ -9,11 +9,14 @@ is the cross-correlation that deep learning calls convolution (Goodfellow, Bengi
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
+from cnn.ops import lowering
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import add_bias, check_kernel, check_map, floats
 from cnn.ops.window import Padding, Size, place
@@ -42,15 +45,17 @@ def conv(
     pairs = at.pairs
     if padding_mode != "zeros":
         x, pairs = pad(x, pairs, padding_mode), ((0, 0),) * len(pairs)
-    y = lax.conv_general_dilated(
-        x,
-        kernel,
+    definition = partial(
+        lax.conv_general_dilated,
         window_strides=at.strides,
         padding=pairs,
         rhs_dilation=at.dilation,
         dimension_numbers=channels_last(x.ndim),
         feature_group_count=groups,
     )
+    at = at._replace(size=x.shape[1:-1], pairs=pairs)
+    on_cpu = lowering.conv_on_cpu(definition, kernel.shape, x.dtype, at, groups)
+    y = lowering.compute(definition, on_cpu, x, kernel)
     return add_bias(y, bias)
 
 

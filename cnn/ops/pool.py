@@ -10,11 +10,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
+from cnn.ops import lowering
 from cnn.ops.border import PaddingMode
 from cnn.ops.checks import check_map, floats
 from cnn.ops.conv import depthwise_conv
 from cnn.ops.filters import blur
-from cnn.ops.unshared import taps
+from cnn.ops.lowering.taps import taps
 from cnn.ops.window import Padding, Placement, Size, per_axis, place
 
 
@@ -37,7 +38,10 @@ def max_pool(
         lowest = jnp.array(-jnp.inf, x.dtype)
         padded = lax.pad(x, lowest, [(0, 0, 0), *((*pair, 0) for pair in at.pairs), (0, 0, 0)])
         return functools.reduce(_larger, taps(padded, at))
-    return lax.reduce_window(x, -jnp.inf, lax.max, **_windows(at))
+    definition = functools.partial(
+        lax.reduce_window, init_value=-jnp.inf, computation=lax.max, **_windows(at)
+    )
+    return lowering.compute(definition, lowering.max_pool_on_cpu(x.dtype, at), x)
 
 
 def _larger(first: Array, second: Array) -> Array:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
+from cnn.ops import lowering
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import check_kernel, check_map, floats, spread_bias
 from cnn.ops.conv import conv
+from cnn.ops.lowering.taps import taps
 from cnn.ops.window import Padding, Placement, Size, place
 
 
@@ -39,20 +41,6 @@ def patches(
     at = place(x.shape[1:-1], window, strides, padding, dilation)
     views = jnp.stack(taps(pad(x, at.pairs, padding_mode), at), axis=x.ndim - 1)
     return views.reshape(x.shape[0], *at.out, *at.window, x.shape[-1])
-
-
-def taps(padded: Array, at: Placement, first_axis: int = 1) -> list[Array]:
-    """Return, for each tap of the window in order, the map of what it sees: a strided slice.
-
-    `padded` is what `at` stands on, padding included; its spatial axes begin at `first_axis`.
-    """
-    maps = []
-    for a in itertools.product(*map(range, at.window)):
-        seen = padded
-        for axis, (i, r, s, n) in enumerate(zip(a, at.dilation, at.strides, at.out, strict=True)):
-            seen = lax.slice_in_dim(seen, r * i, r * i + (n - 1) * s + 1, s, first_axis + axis)
-        maps.append(seen)
-    return maps
 
 
 def conv_tiled(
@@ -175,6 +163,7 @@ def conv_local(
     `(*out_spatial, c_out)`: the tiled convolution whose period is the whole output.
     Raises `InputError` as `conv` does, and where the kernel's positions are not the output's.
     """
+    x, kernel = floats(x=x, kernel=kernel)
     rank = x.ndim - 2
     check_kernel(x.shape, kernel.shape, groups, positions=rank)
     at = place(x.shape[1:-1], kernel.shape[rank:-2], strides, padding, dilation)
@@ -183,16 +172,12 @@ def conv_local(
             f"kernel {kernel.shape} has positions {kernel.shape[:rank]} but the output has "
             f"{at.out}: the kernel is (*out_spatial, *window, c_in / groups, c_out)"
         )
-    return conv_tiled(
-        x,
-        kernel,
-        bias,
-        strides=strides,
-        padding=padding,
-        padding_mode=padding_mode,
-        dilation=dilation,
-        groups=groups,
-    )
+    padded = pad(x, at.pairs, padding_mode)
+    at = at._replace(size=padded.shape[1:-1], pairs=((0, 0),) * rank)
+    definition = partial(conv_tiled, strides=at.strides, dilation=at.dilation, groups=groups)
+    on_cpu = lowering.conv_local_on_cpu(kernel.shape, x.dtype, at, groups)
+    y = lowering.compute(definition, on_cpu, padded, kernel)
+    return y if bias is None else y + spread_bias(bias, y.shape[1:])[None]
 
 
 def dense_spatial(

@@ -4,6 +4,7 @@ state        what a step maps to its successor
 step         the pure per-device step and its optimizer
 devices      the map over devices: shard_map or pmap
 population   the composition over steps and seeds, chosen per platform
+feed         how examples come to the devices
 batches      the data order as a function of (seed, epoch)
 checkpoints  Orbax, behind one file, each with a seal
 records      run folders, their lock, JSON lines

@@ -40,8 +40,8 @@ class DeviceMap(NamedTuple):
     groups: int
     """Groups of so many devices, among which the seeds are shared out."""
     platform: str
-    everywhere: Sharding | None
-    """Where `init` has to put its result so that `place` can take it; None is anywhere."""
+    sharding: Callable[[PartitionSpec], Sharding | None]
+    """Where arrays that are spread like this lie; None if that cannot be said."""
     replicate: Callable[[Tree], Tree]
     """Place arrays on every device."""
     split: Callable[[Tree, PartitionSpec], Tree]
@@ -109,7 +109,7 @@ def by_shard_map(devices: Sequence[jax.Device], groups: int) -> DeviceMap:
         number=len(devices) // groups,
         groups=groups,
         platform=devices[0].platform,
-        everywhere=everywhere,
+        sharding=lambda how: NamedSharding(mesh, how),
         replicate=lambda tree: _put(tree, everywhere),
         split=lambda tree, how: _put(tree, NamedSharding(mesh, how)),
         place=jax.jit(stack, out_shardings=NamedSharding(mesh, by_group))
@@ -166,7 +166,7 @@ def by_pmap(devices: Sequence[jax.Device]) -> DeviceMap:
         number=len(devices),
         groups=1,
         platform=devices[0].platform,
-        everywhere=None,
+        sharding=lambda how: None,
         replicate=replicate,
         split=split,
         place=replicate,

@@ -14,9 +14,10 @@ from cnn.train import batches, records
 from cnn.train.config import Config, is_due
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
 from cnn.train.divergence import Diverged, finite, report
+from cnn.train.feed import feed, is_resident
 from cnn.train.population import States
 from cnn.train.programs import Programs
-from cnn.train.step import Batch, Metrics
+from cnn.train.step import Metrics
 
 BLOCK_EVERY = 20
 """Calls after which the host waits: fake CPU devices deadlock when too many run ahead."""
@@ -56,15 +57,19 @@ def train(
     `pause(step)` says whether the caller will look at the states. Raises `Diverged` where a loss or
     gradient is not finite, unless such steps are skipped.
     """
-    data = program.devices.replicate(_whole(split))
+
+    def rows(at: int, length: int) -> np.ndarray:
+        seeds = [seed for seed, _ in config.members]
+        return batches.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
+
+    data, share = feed(split, program.devices, BY_EXAMPLE_AND_SEED, range(start, until), rows)
+    chunk = program.chunk if is_resident(split) else 1
     every = (config.log_every, config.checkpoint_every)
-    seeds = [seed for seed, _ in config.members]
     history = []
     at = start
     while at < until:
-        length = min(program.chunk, until - at, *(n - at % n for n in every))
-        rows = batches.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
-        trained = program.run(states, data, program.devices.split(rows, BY_EXAMPLE_AND_SEED))
+        length = min(chunk, until - at, *(n - at % n for n in every))
+        trained = program.run(states, data, share(at, length))
         states, metrics = zip(*trained, strict=True)
         at += length
         history.append(program.devices.one(metrics))
@@ -78,10 +83,6 @@ def train(
         yield Event(at, length, states, pauses, _mean(config, window) if log and window else None)
         if log:
             history = []
-
-
-def _whole(split: Split) -> Any:
-    return Batch(split.x, split.y)  # type: ignore[arg-type]  # not on the devices yet
 
 
 def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
@@ -111,11 +112,13 @@ def evaluate(
     config: Config, program: Programs, states: States, split: Split
 ) -> dict[str, np.ndarray]:
     """Return mean cross-entropy and accuracy of every seed on all examples of `split`."""
-    data = program.devices.replicate(_whole(split))
+    parts = list(batches.in_order(len(split.y), config.batch_size))
+    how, every = BY_EXAMPLE, range(len(parts))
+    data, share = feed(split, program.devices, how, every, lambda at, _: parts[at][0])
     totals = []
-    for share in batches.in_order(len(split.y), config.batch_size):
-        sums = program.evaluate(states, data, program.devices.split(share, BY_EXAMPLE))
-        totals.append(program.devices.one(sums))
+    for at, (_, weights) in enumerate(parts):
+        given = (share(at, 1), program.devices.split(weights, how))
+        totals.append(program.devices.one(program.evaluate(states, data, given)))
         if len(totals) % BLOCK_EVERY == 0:
             jax.block_until_ready(totals[-1])
     seeds = list(zip(*jax.device_get(totals), strict=True))

@@ -19,8 +19,8 @@ from cnn.train.step import Batch, Metrics
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 States = tuple[TrainState, ...]
-Rows = Int[Array, "batch steps seeds"]
-"""Which examples make each batch: the first axis is what devices share out."""
+Rows = Int[Array, "batch steps seeds"] | Batch
+"""Which examples make each batch, or these with the same first axes; devices split the first."""
 Trained = list[tuple[TrainState, Metrics]]
 """For each seed, its state and the metrics of its steps, arrays `(steps,)`."""
 Chunk = Callable[[States, Batch, Rows], Trained]
@@ -40,16 +40,17 @@ def compose(step: Step, platform: str) -> Chunk:
     return _side_by_side(step) if platform == "cpu" else _stacked(step)
 
 
-def pick(data: Batch, rows: Int[Array, " batch"]) -> Batch:
-    """Return the examples at these rows."""
-    return Batch(data.x[rows], data.y[rows])
+def pick(data: Batch, rows: Int[Array, " batch"] | Batch) -> Batch:
+    """Return the examples at these rows, or those that are given in the place of rows."""
+    return rows if isinstance(rows, Batch) else Batch(data.x[rows], data.y[rows])
 
 
 def _side_by_side(step: Step) -> Chunk:
     def chunk(states: States, data: Batch, rows: Rows) -> Trained:
         history: list[list[Metrics]] = [[] for _ in states]
-        for k in range(rows.shape[1]):
-            pairs = [step(s, pick(data, rows[:, k, i])) for i, s in enumerate(states)]
+        for k in range(jax.tree.leaves(rows)[0].shape[1]):
+            now = [jax.tree.map(lambda a, at=(k, i): a[:, *at], rows) for i in range(len(states))]
+            pairs = [step(s, pick(data, r)) for s, r in zip(states, now, strict=True)]
             states = tuple(state for state, _ in pairs)
             for i, (_, metrics) in enumerate(pairs):
                 history[i].append(metrics)
@@ -66,7 +67,8 @@ def _stacked(step: Step) -> Chunk:
 
             return jax.vmap(one_seed, in_axes=(0, 1))(population, now)
 
-        population, history = lax.scan(one_step, _stack(states), jnp.moveaxis(rows, 1, 0))
+        by_step = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), rows)
+        population, history = lax.scan(one_step, _stack(states), by_step)
         metrics = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), history)
         return [_at(i, (population, metrics)) for i in range(len(states))]
 

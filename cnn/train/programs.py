@@ -12,17 +12,18 @@ from typing import NamedTuple
 
 import jax
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from cnn.recipe import Recipe
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device_map
 from cnn.train.divergence import skip_unless_finite
-from cnn.train.population import States, Step, Trained, chunk_length, compose, pick
+from cnn.train.population import Rows, States, Step, Trained, chunk_length, compose, pick
 from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
 
-Weighted = tuple[Int[Array, " batch"], Float[Array, " batch"]]
-"""Rows and their weights."""
+Weighted = tuple[Int[Array, " batch"] | Batch, Float[Array, " batch"]]
+"""Rows, or these examples, and their weights."""
 
 
 class Programs(NamedTuple):
@@ -30,7 +31,7 @@ class Programs(NamedTuple):
 
     init: Callable[[int, float], TrainState]
     """The state of a seed, with its learning rate, before the first step."""
-    run: Callable[[States, Batch, Int[Array, "batch steps seeds"]], Trained]
+    run: Callable[[States, Batch, Rows], Trained]
     """Some steps of all seeds: `(states, data, rows)`, states donated."""
     evaluate: Callable[[States, Batch, Weighted], list[Metrics]]
     """Sums over one batch for every seed: `(states, data, (rows, weights))`."""
@@ -53,7 +54,8 @@ def _what_compiles(recipe: Recipe) -> Recipe:
     The learning rate is none of them: the optimizer's is 1, and a state has its own.
     """
     kept = ["optimizer", "schedule", "warmup", "weight_decay", "label_smoothing", "clip_norm"]
-    kept += ["ema", "precision", "accumulate", "on_nan", "map_devices", "devices", "seed_groups"]
+    kept += ["augment", "ema", "precision", "accumulate", "on_nan"]
+    kept += ["map_devices", "devices", "seed_groups"]
     kept += [] if recipe.schedule == "constant" else ["steps"]
     return Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
 
@@ -76,7 +78,7 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
         # It runs once per seed, and random bits take far longer to optimise than to draw.
         init=jax.jit(
             partial(init_state, model, tx, input_shape, average=recipe.ema > 0),
-            out_shardings=devices.everywhere,
+            out_shardings=devices.sharding(PartitionSpec()),
             compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
         run=devices.compile(compose(step, platform), BY_EXAMPLE_AND_SEED, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from cnn.data.augment import augment
 from cnn.penalties import kernels
 from cnn.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
@@ -26,6 +28,8 @@ class Batch(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
+OF_NO_DEVICE = 2**32 - 1
+"""Folded into a step's key in the place of a device's number, for what all devices share."""
 
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformation:
@@ -121,7 +125,12 @@ def train_step(
         grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
         return batch_stats, (grads, metrics)
 
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), lax.axis_index("data"))
+    step_key, device = jax.random.fold_in(state.key, state.step), lax.axis_index("data")
+    if recipe.augment:
+        positions = device * len(batch.y) + jnp.arange(len(batch.y))
+        x = augment(recipe.augment, jax.random.fold_in(step_key, OF_NO_DEVICE), positions, batch.x)
+        batch = batch._replace(x=x)
+    key = jax.random.fold_in(step_key, device)
     if recipe.accumulate > 1:
         gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
     batch_stats, measured = gradient(state.batch_stats, batch, key)
@@ -169,7 +178,8 @@ def _averaged(decay: float, state: TrainState, now: dict[str, Tree]) -> dict[str
     """
     if not state.average:
         return {}
-    share = (1 - decay) / (1 - decay ** (state.step + 1))
+    # 1 - d^t, of which floats keep no digit when it is written like this.
+    share = (decay - 1) / jnp.expm1((state.step + 1) * math.log(decay))
     return optax.incremental_update(now, state.average, share)
 
 

@@ -63,7 +63,7 @@ def launch(command: Sequence[str], processes: int, devices: int = 1, grace: floa
     try:
         return _first_bad_end(children, grace)
     finally:
-        _end(children)
+        _end(children, grace)
         for reader in readers:
             reader.join()
 
@@ -93,14 +93,14 @@ def _first_bad_end(children: Sequence[subprocess.Popen[bytes]], grace: float) ->
     return bad if bad >= 0 else 128 - bad  # as a shell says that a signal ended it
 
 
-def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End those that are left: first ask, after five seconds kill."""
+def _end(children: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """End those that are left: first ask, after `grace` seconds kill."""
     for child in children:
         if child.poll() is None:
             child.terminate()
     for child in children:
         try:
-            child.wait(5)
+            child.wait(grace)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

@@ -39,7 +39,7 @@ def test_only_locality_and_sharing_change(name: str) -> None:
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bias_map.main(bias_map.Study(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html"}
+    names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html", "story.json"}
     assert {p.name for p in out.iterdir()} == names
     for corner in ("conv", "local", "dense"):
         assert f">{corner}<" in (out / "bias_map.svg").read_text()

@@ -19,7 +19,7 @@ def test_the_study_leaves_its_files(
     monkeypatch.setattr(expressivity, "networks", lambda: few)
     expressivity.main(expressivity.Study(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "expressivity.png", "expressivity.svg", "report.html"}
+    names = {"results.jsonl", "expressivity.png", "expressivity.svg", "report.html", "story.json"}
     assert {p.name for p in out.iterdir()} == names
     printed = capsys.readouterr().out
     assert "80 of 80 dimensions on one axis, 272 of 400" in " ".join(printed.split())

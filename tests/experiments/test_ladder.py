@@ -53,7 +53,7 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert all(rung in printed for rung in ladder.rungs())
     assert "56%" in printed  # the published value stands beside ours
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "ladder.png", "ladder.svg", "report.html"}
+    names = {"results.jsonl", "ladder.png", "ladder.svg", "report.html", "story.json"}
     assert {p.name for p in out.iterdir()} == names
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert len(rows) == 7 * 2

@@ -12,7 +12,7 @@ from experiments.permutation import Study
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     permutation.main(Study(smoke=True, blocks=(40, 1), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "permutation.png", "permutation.svg", "report.html"}
+    names = {"results.jsonl", "permutation.png", "permutation.svg", "report.html", "story.json"}
     assert {p.name for p in out.iterdir()} == names
     printed = capsys.readouterr().out
     assert "conv/1 − mlp/1" in printed

@@ -10,7 +10,7 @@ from experiments import relax
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     relax.main(relax.Study(smoke=True, shares=(0.0, 0.5), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "relax.png", "relax.svg", "report.html"}
+    names = {"results.jsonl", "relax.png", "relax.svg", "report.html", "story.json"}
     assert {p.name for p in out.iterdir()} == names
     printed = capsys.readouterr().out
     assert "from scratch" in printed

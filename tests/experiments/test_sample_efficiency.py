@@ -15,7 +15,13 @@ def test_the_study_leaves_its_files(
     monkeypatch.setattr(sample_efficiency, "SHOWN", ("conv", "dense"))
     sample_efficiency.main(Study(smoke=True, sizes=(100,), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "sample_efficiency.png", "sample_efficiency.svg", "report.html"}
+    names = {
+        "results.jsonl",
+        "sample_efficiency.png",
+        "sample_efficiency.svg",
+        "report.html",
+        "story.json",
+    }
     assert {p.name for p in out.iterdir()} == names
     printed = capsys.readouterr().out
     assert "conv/100 − dense/100" in printed

@@ -6,7 +6,7 @@ import pytest
 
 from cnn.errors import InputError
 from cnn.train import fit
-from cnn.train.devices import BY_EXAMPLE, device_map
+from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, device_map
 from tests.small import assert_close, assert_same, config, model
 
 
@@ -23,7 +23,15 @@ def test_maps_agree_bit_for_bit_and_device_counts_to_1e_5(norm: bool) -> None:
             assert_close((a.params, a.batch_stats), (alone.params, alone.batch_stats), 1e-5)
 
 
-@pytest.mark.parametrize("groups", [2, 4])
+def test_examples_are_changed_alike_on_any_number_of_devices() -> None:
+    recipe = {"augment": ("flip", "shift"), "steps": 5}
+    one, four = (fit(config(**recipe, devices=n)).states[0].params for n in (1, 4))
+    assert_close(one, four, 1e-5)
+    with pytest.raises(AssertionError):
+        assert_close(one, fit(config(steps=5)).states[0].params, 1e-4)
+
+
+@pytest.mark.parametrize("groups", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_groups_of_devices_train_the_seeds_that_one_device_trains(groups: int) -> None:
     """Four devices: two pairs that split their batches, or each with seeds of its own."""
     recipe = {"model": model(norm=True), "seeds": 4, "steps": 6}
@@ -34,6 +42,22 @@ def test_groups_of_devices_train_the_seeds_that_one_device_trains(groups: int) -
     np.testing.assert_allclose(alone.train_loss, together.train_loss, rtol=1e-5)
     np.testing.assert_allclose(alone.test_accuracy, together.test_accuracy)
     assert len(set(alone.train_loss.tolist())) == 4
+
+
+def test_each_group_has_its_seeds_in_order() -> None:
+    """Six numbers stand for seeds, in two groups of two devices; shares have a column for each."""
+    devices = device_map("shard_map", 4, 2)
+    seeds = tuple(jax.numpy.asarray(float(i)) for i in range(6))
+    share = devices.split(np.ones((4, 1, 6)) * np.arange(6), BY_EXAMPLE_AND_SEED)
+    placed = devices.place(seeds)
+    assert [float(seed) for seed in devices.one(placed)] == [0, 1, 2, 3, 4, 5]
+
+    def squares(states, data, share):
+        mine = [state * share[:, 0, i].sum() for i, state in enumerate(states)]
+        return jax.lax.psum(mine, "data")
+
+    result = devices.one(devices.compile(squares, BY_EXAMPLE_AND_SEED, False)(placed, 0.0, share))
+    assert [float(value) for value in result] == [4.0 * i * i for i in range(6)]
 
 
 def test_training_moves_the_parameters() -> None:

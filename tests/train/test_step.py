@@ -140,7 +140,7 @@ def test_the_state_has_a_learning_rate_of_its_own() -> None:
 def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept() -> None:
     """1 + 2⁻⁸ lies half-way between two bfloat16 and goes to the even one, 1."""
     net, low = Chain((Flatten(), Dense(2))), Recipe(precision="bfloat16")
-    odd = jnp.full((1, 1, 1), 1 + 2**-8)
+    odd = jnp.full((1, 1, 1), 1 + 2**-8, jnp.float32)
     weights = {"params": {"layers_1": {"kernel": jnp.ones((1, 2)), "bias": jnp.zeros(2)}}}
     assert forward(net, Recipe(), weights, odd)[0, 0] == 1 + 2**-8
     logits = forward(net, low, weights, odd)

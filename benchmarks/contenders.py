@@ -1,0 +1,140 @@
+"""One contender in a process of its own: builds its training step, then times it when told to.
+
+Run as `python -m benchmarks.contenders NETWORK CONTENDER`. It says `ready SECONDS`, or why not;
+then it reads a number of steps per line and answers with the seconds they took, or `memory` and
+answers with the most megabytes it has held.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.networks import Network, by_name, in_flax, in_torch
+
+CONTENDERS = {
+    "ours": "here",
+    "reference": "here, definitions",
+    "flax": "Flax",
+    "torch": "PyTorch",
+    "torch_channels_last": "PyTorch channels_last",
+    "torch_compiled": "PyTorch compiled",
+}
+"""Each contender, and what tables call it; a step of "gemm" is one product of two matrices."""
+GEMM_SIDE = 2048
+
+
+def build(network: Network, contender: str) -> Callable[[int], None]:
+    """Return a function that makes so many training steps on one batch, and waits for them."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((network.batch, *network.shape), dtype=np.float32)
+    y = rng.integers(0, 10, network.batch)
+    match contender:
+        case "gemm":
+            return _products()
+        case "torch" | "torch_channels_last" | "torch_compiled":
+            return _torch_steps(network, x, y, contender)
+    os.environ["CNN_LOWERING"] = "reference" if contender == "reference" else "fastest"
+    return _jax_steps(network, x, y, plain=contender == "flax")
+
+
+def _products() -> Callable[[int], None]:
+    import jax
+    import jax.numpy as jnp
+
+    product, a = jax.jit(jnp.matmul), jnp.ones((GEMM_SIDE, GEMM_SIDE))
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            product(a, a).block_until_ready()
+
+    return run
+
+
+def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> Callable:
+    import jax
+    import optax
+
+    model = network.build()
+    if plain:
+        model = in_flax(model)
+    tx = optax.sgd(1e-3, momentum=0.9)
+    x, y = jax.device_put((x, y))
+    variables = jax.jit(lambda key: model.init(key, x, train=True))(jax.random.key(0))
+    state = (variables, tx.init(variables["params"]))
+
+    def step(state, x, y):  # type: ignore[no-untyped-def]
+        variables, momentum = state
+
+        def objective(params):  # type: ignore[no-untyped-def]
+            logits, updated = model.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+            return loss, updated
+
+        grads, updated = jax.grad(objective, has_aux=True)(variables["params"])
+        updates, momentum = tx.update(grads, momentum)
+        params = optax.apply_updates(variables["params"], updates)
+        return {**variables, **updated, "params": params}, momentum
+
+    step = jax.jit(step, donate_argnums=0)
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state = step(state, x, y)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, contender: str) -> Callable:
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(os.cpu_count() or 1)
+    *size, c_in = network.shape
+    layout = torch.contiguous_format if contender == "torch" else torch.channels_last
+    model = in_torch(network.build(), tuple(size), c_in).to(memory_format=layout)
+    if contender == "torch_compiled":
+        model = torch.compile(model)
+    images = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    targets = torch.tensor(y)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(model(images), targets).backward()
+            optimizer.step()
+
+    return run
+
+
+def main() -> None:
+    """Build, then answer every line."""
+    start = time.perf_counter()
+    try:
+        run = build(by_name(sys.argv[1]), sys.argv[2])
+        run(2)
+    except (ImportError, RuntimeError) as error:
+        print("not", str(error).splitlines()[0], flush=True)
+        return
+    print("ready", time.perf_counter() - start, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "memory":
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, flush=True)
+            continue
+        start = time.perf_counter()
+        run(int(line))
+        print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""How long a training step takes, beside the same network in Flax and PyTorch.
+
+    python -m benchmarks.train_step
+    python -m benchmarks.train_step --networks lenet5 separable_net --seconds 2
+
+A step is forward, backward and SGD with momentum, in float32 on the CPU. Every contender has its
+own process; they take turns, and so does the product of two large matrices, which says how much of
+the machine there was to have. Writes `results/train_step.json`, a table in `docs/performance.md`
+and a figure beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.page import PAGE
+from experiments import cli
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Times = dict[str, list[float]]
+"""Seconds per step of each contender, one number per round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is compared, and how long."""
+
+    networks: tuple[str, ...] = ()
+    """Networks by name; all if not given."""
+    contenders: tuple[str, ...] = ()
+    """Contenders by name (ours, reference, flax, torch, ...); all if not given."""
+    seconds: float = 0.5
+    """Length of one contender's turn."""
+    rounds: int = 7
+    """Turns of each contender."""
+    out: Path = Path("results")
+    """Folder for the times."""
+    page: Path = PAGE
+    """The Markdown file whose table is written anew; it is made if it is not there."""
+
+
+def compare(network: str, contenders: list[str], seconds: float, rounds: int) -> Times:
+    """Time `contenders` on `network`, and "gemm"; one that cannot run is told on stderr."""
+    from benchmarks.workers import Unavailable, Worker, take_turns
+
+    workers = {}
+    for name in [*contenders, "gemm"]:
+        try:
+            workers[name] = Worker(network, name)
+        except Unavailable as why:
+            print(why, file=sys.stderr)
+    times = take_turns({name: w.seconds for name, w in workers.items()}, seconds, rounds)
+    for worker in workers.values():
+        worker.close()
+    return times
+
+
+def beside_torch(median: dict[str, float]) -> dict[str, float]:
+    """Return the speed of each contender relative to the best of PyTorch; nothing without it."""
+    torch = [m for name, m in median.items() if name.startswith("torch")]
+    return {name: min(torch) / m for name, m in median.items() if name != "gemm" and torch}
+
+
+def medians(times: Times) -> dict[str, float]:
+    """Return each contender's median."""
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def table(measured: dict[str, Times]) -> str:
+    """Return a row per network: times, speed beside the best of PyTorch, use of the machine."""
+    from benchmarks.contenders import CONTENDERS, GEMM_SIDE
+    from benchmarks.networks import by_name
+    from benchmarks.page import markdown, spread
+    from cnn.geometry import describe
+
+    named = [name for name in CONTENDERS if any(name in times for times in measured.values())]
+    rows = []
+    for name, times in measured.items():
+        network, median = by_name(name), medians(times)
+        flops = 3 * 2 * network.batch * describe(network.build(), network.shape).macs
+        limit = 2 * GEMM_SIDE**3 / median["gemm"]
+        ratios = beside_torch(median)
+        rows.append(
+            [
+                f"{name}, {network.batch}",
+                *(spread(times[n]) if n in times else "–" for n in named),
+                f"**{ratios['ours']:.2f}**" if "ours" in ratios else "–",
+                f"{network.goal:.1f}",
+                f"{flops / median['ours'] / limit:.0%}" if "ours" in median else "–",
+                f"{limit / 1e9:.0f}",
+            ]
+        )
+    head = ["network, batch", *(CONTENDERS[name] for name in named)]
+    return markdown([*head, "relative speed", "goal", "of the limit", "limit, GFLOP/s"], rows)
+
+
+def draw(measured: dict[str, Times]) -> Figure:
+    """Draw the speed of every contender relative to the best of PyTorch, whiskers least to most."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    from benchmarks.contenders import CONTENDERS
+    from benchmarks.networks import by_name
+
+    figure = Figure(figsize=(8, 0.6 + 0.62 * len(measured)))
+    axes = figure.subplots()
+    axes.axvline(1, color="0.6", linewidth=1, zorder=0)
+    markers = dict(zip(CONTENDERS, "oDs^v<", strict=True))
+    for i, (name, label) in enumerate(CONTENDERS.items()):
+        places, middle, least, most = [], [], [], []
+        for row, times in enumerate(measured.values()):
+            if name in (ratios := beside_torch(medians(times))):
+                best = ratios[name] * statistics.median(times[name])
+                places.append(row + 0.11 * (i - 2.5))
+                middle.append(ratios[name])
+                least.append(ratios[name] - best / max(times[name]))
+                most.append(best / min(times[name]) - ratios[name])
+        axes.errorbar(
+            *(middle, places),
+            xerr=[least, most],
+            fmt=markers[name],
+            markersize=7 if name == "ours" else 4,
+            linewidth=1,
+            label=label,
+            zorder=3 if name == "ours" else 2,
+        )
+    goals = [by_name(name).goal for name in measured]
+    axes.scatter(goals, range(len(goals)), marker="|", s=500, color="black", label="goal")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([0.05, 0.1, 0.2, 0.5, 1, 2, 4]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_yticks(range(len(measured)), list(measured))
+    axes.invert_yaxis()
+    axes.set_xlabel("training steps per second, relative to the best of PyTorch")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def main(flags: Flags) -> None:
+    """Measure, print, and write the times, the table and the figure."""
+    from benchmarks.contenders import CONTENDERS
+    from benchmarks.networks import NETWORKS, by_name
+    from benchmarks.page import machine, publish
+    from cnn.errors import unknown_name
+
+    names = flags.networks or tuple(NETWORKS)
+    for name in names:
+        by_name(name)
+    for name in set(flags.contenders) - set(CONTENDERS):
+        raise unknown_name("contender", name, CONTENDERS)
+    contenders = list(flags.contenders or CONTENDERS)
+    measured = {}
+    for name in names:
+        measured[name] = compare(name, contenders, flags.seconds, flags.rounds)
+        print(table({name: measured[name]}), flush=True)
+    about = (
+        f"Milliseconds per training step, median [least – most] of {flags.rounds} turns, float32, "
+        f"{machine()}. Relative speed: the best of PyTorch's times by ours. The limit is what a "
+        "product of two matrices reached in the same run; of it, a step uses three times the "
+        "multiply-accumulates of its forward pass."
+    )
+    text = f"{about}\n\n{table(measured)}\n\n![Speed relative to PyTorch](train_step.png)"
+    publish("train_step", flags.page, flags.out, measured, text, draw(measured))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags, __doc__)

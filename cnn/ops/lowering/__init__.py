@@ -1,0 +1,114 @@
+"""How an operation is computed where its definition in `lax` was measured to be slow.
+
+On a CPU, by shape, in float32 and float64:
+
+- convolution with one tap, in one group: `pointwise`, one matrix product;
+- convolution with as many groups as channels, in and out, and at most 32 taps: `depthwise`,
+  shifted products;
+- convolution with at most 16 channels, in and out, stride and dilation 1, in one group:
+  `toeplitz`, blocks of neighbouring outputs; with a kernel for every position, `local_toeplitz`;
+- max-pooling with at most 16 taps: `max_pool`, shifted maxima.
+
+All else, and everything on a GPU or TPU, is the definition. `with use("reference"):` makes it so
+everywhere, or `CNN_LOWERING=reference` in the environment before the program starts.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from cnn.errors import InputError
+from cnn.ops.lowering.by_taps import by_taps
+from cnn.ops.lowering.depthwise import depthwise
+from cnn.ops.lowering.pointwise import pointwise
+from cnn.ops.lowering.pool import max_pool
+from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
+from cnn.ops.lowering.winograd import winograd
+from cnn.ops.window import Placement
+
+Op = Callable[..., Array]
+
+
+def conv_on_cpu(
+    definition: Op, kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int
+) -> Op | None:
+    """Return the lowering of a convolution with a kernel of this shape, None for the definition."""
+    c_in, c_out = kernel[-2:]
+    taps = math.prod(at.window)
+    if not _native(dtype):
+        return None
+    if groups == 1 and taps == 1:
+        return partial(pointwise, at=at)
+    if c_in == 1 and groups == c_out > 1 and taps <= 32:
+        return partial(depthwise, at=at)
+    if _is_narrow(kernel, at, groups):
+        return partial(toeplitz, at=at)
+    if groups == 1 and at.window == (3, 3) and _moves_by_one(at) and min(c_in, c_out) >= 32:
+        return partial(winograd, at=at)
+    return partial(by_taps, at=at, definition=definition) if groups == 1 and taps <= 128 else None
+
+
+def conv_local_on_cpu(
+    kernel: tuple[int, ...], dtype: jnp.dtype, at: Placement, groups: int
+) -> Op | None:
+    """Return the lowering of a convolution that is not shared, None for the definition."""
+    fits = _native(dtype) and _is_narrow(kernel, at, groups)
+    return partial(local_toeplitz, at=at) if fits else None
+
+
+def _is_narrow(kernel: tuple[int, ...], at: Placement, groups: int) -> bool:
+    c_in, c_out = kernel[-2:]
+    few = c_in <= 16 and c_out <= (64 if c_in <= 4 else 16)
+    return groups == 1 and _moves_by_one(at) and few
+
+
+def _moves_by_one(at: Placement) -> bool:
+    return set(at.strides + at.dilation) == {1}
+
+
+def max_pool_on_cpu(dtype: jnp.dtype, at: Placement) -> Op | None:
+    """Return the lowering of max-pooling, None for the definition."""
+    return partial(max_pool, at=at) if _native(dtype) and math.prod(at.window) <= 16 else None
+
+
+def _native(dtype: jnp.dtype) -> bool:
+    """Whether sums of this type are rounded as finely as `lax` rounds them (bfloat16's are not)."""
+    return dtype in (jnp.float32, jnp.float64)
+
+
+_asked = jax.make_user_context(default_value=None)  # what is compiled under one is not reused
+
+
+def use(lowering: Literal["fastest", "reference"]) -> AbstractContextManager[None]:
+    """Return a context in which operations are computed so, whatever the environment says.
+
+    Raises `InputError` if it is neither "fastest" nor "reference".
+    """
+    return _asked(_known("lowering", lowering))
+
+
+def compute(definition: Op, on_cpu: Op | None, *arrays: Array) -> Array:
+    """Apply `on_cpu` on a CPU and the `definition` elsewhere, or where there is no other.
+
+    Raises `InputError` for a value of CNN_LOWERING that means nothing.
+    """
+    environment = _known("CNN_LOWERING", os.environ.get("CNN_LOWERING", "fastest"))
+    if on_cpu is None or (_asked.value or environment) == "reference":
+        return definition(*arrays)
+    return lax.platform_dependent(*arrays, cpu=on_cpu, default=definition)
+
+
+def _known(name: str, value: str) -> str:
+    if value not in ("fastest", "reference"):
+        raise InputError(f"{name} {value!r} is unknown: choose 'fastest' or 'reference'")
+    return value

@@ -1,0 +1,28 @@
+"""A computation that XLA does not melt into what consumes it.
+
+On a CPU, XLA fuses a cheap computation into each of its consumers, which then compute it once for
+every element that they read; `lax.optimization_barrier` is taken out before that and holds nothing
+apart. A call that may not be inlined does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jaxtyping import Array
+
+
+def apart(f: Callable[..., Array]) -> Callable[..., Array]:
+    """Return `f`, computed from arrays in memory into an array in memory.
+
+    So is every jitted function inside, many of those of `jax.numpy` among them: `f` uses `lax`.
+    """
+    called = jax.jit(f)
+
+    def call(*arrays: Array) -> Array:
+        with set_xla_metadata(inlineable="false"):
+            return called(*arrays)
+
+    return call

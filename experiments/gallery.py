@@ -1,0 +1,188 @@
+"""All results on one page.
+
+    python -m experiments.gallery
+    python -m experiments.gallery --results results --out results/gallery.html
+
+Reads the folders below `results` and writes one HTML file, which stands by itself: question,
+picture, answer and tables of every study that has been told. Pointing at a picture, or touching it,
+gives the value that is nearest. A folder that is unfinished or cannot be read gets one line. The
+page loads nothing, and nothing that it shows is executed: texts are escaped, pictures are images.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from experiments import cli
+
+if TYPE_CHECKING:
+    from experiments.story import Mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Where from and where to."""
+
+    results: Path = Path("results")
+    """Folder in which each study has left a folder of its own, at any depth."""
+    out: Path = Path("results/gallery.html")
+    """The page."""
+
+
+def main(settings: Gallery) -> None:
+    """Write the page."""
+    from cnn.train.records import make_folder, write_whole
+
+    shown: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
+    for folder in folders(settings.results):
+        name = str(folder.relative_to(settings.results))
+        found = exhibit(folder, name, settings)
+        (shown if found.startswith("<article") else others).append((name, found))
+    make_folder(settings.out.parent)
+    write_whole(settings.out, page(shown, [line for _, line in others]))
+    print(f"{len(shown)} studies, {len(others)} not told, in {settings.out}")
+
+
+def folders(results: Path) -> list[Path]:
+    """Return the folders of studies, those of smoke tests left out.
+
+    Raises `InputError` where there are none.
+    """
+    from cnn.errors import InputError
+    from experiments import story
+
+    files = [p for name in (story.FILE, "results.jsonl") for p in results.rglob(name)]
+    found = sorted({p.parent for p in files if "smoke" not in p.relative_to(results).parts})
+    if not found:
+        raise InputError(f"results {str(results)!r} holds no study: run one, or name the folder")
+    return found
+
+
+def exhibit(folder: Path, name: str, settings: Gallery) -> str:
+    """Return the article about a study, or a line about why there is none."""
+    from experiments import story
+
+    try:
+        told = story.read(folder)
+        pictures = [picture(folder / f"{n}.svg", marks) for n, marks in told.figures.items()]
+    except FileNotFoundError as error:
+        rows = folder / "results.jsonl"
+        count = rows.read_bytes().count(b"\n") if rows.is_file() else 0
+        return line(name, f"not told yet: {Path(error.filename).name} missing, {count} results")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return line(name, f"cannot be read: {type(error).__name__}: {error}")
+    hypothesis, answers = "", list(told.findings)
+    if answers and answers[0].startswith("Hypothesis: "):
+        hypothesis = f"<p class=hypothesis>{html.escape(answers.pop(0))}</p>"
+    first, *rest = answers or ["No finding."]
+    tables = "".join(f"<div class=wide>{table.to_html()}</div>" for table in told.tables)
+    report = ""
+    if (folder / "report.html").is_file():
+        where = quote(os.path.relpath(folder, settings.out.parent))
+        report = f"<p><a href='{where}/report.html'>The report: command, time, versions</a></p>"
+    more = "".join(f"<p>{html.escape(text)}</p>" for text in rest)
+    return (
+        f"<article id='{html.escape(quote(name))}'><h2>{html.escape(told.question)}</h2>"
+        f"{''.join(pictures)}<p class=answer>{html.escape(first)}</p>"
+        f"<details><summary>{html.escape(name)}: all findings and tables</summary>"
+        f"{hypothesis}{more}{tables}{report}</details></article>"
+    )
+
+
+def picture(path: Path, marks: Sequence[Mark]) -> str:
+    """Return a drawing as an image, in which nothing runs, with the marks beside it."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    values = html.escape(json.dumps(marks))
+    return (
+        f"<figure data-marks='{values}'><div><img alt='{html.escape(path.stem)}' "
+        f"src='data:image/svg+xml;base64,{data}'><i></i></div>"
+        "<figcaption>Point at a value.</figcaption></figure>"
+    )
+
+
+def line(name: str, why: str) -> str:
+    """Return the one line that a folder without a story gets."""
+    return f"<li><b>{html.escape(name)}</b> {html.escape(' '.join(why.split()))}</li>"
+
+
+def page(articles: Sequence[tuple[str, str]], lines: Sequence[str]) -> str:
+    """Return the page."""
+    links = "".join(
+        f"<a href='#{html.escape(quote(quote(name)))}'>{html.escape(name)}</a> "
+        for name, _ in articles
+    )
+    body = "".join(article for _, article in articles)
+    rest = f"<h2>Not shown</h2><ul>{''.join(lines)}</ul>" if lines else ""
+    return HEAD + f"<nav>{links}</nav><main>{body}</main><section>{rest}</section>" + SCRIPT
+
+
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>What a convolution's biases are worth</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 1.5rem auto;
+       padding: 0 1rem; color: #222; background: #fff }
+h1 { font-size: 1.6rem; line-height: 1.25 } h2 { font-size: 1.15rem; line-height: 1.3; margin: 0 }
+nav a { display: inline-block; margin: 0 .6rem .2rem 0; padding: .3rem 0 } a { color: #0072B2 }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr));
+       gap: 1.5rem; align-items: start; margin: 1rem 0 2rem }
+article { min-width: 0; border: 1px solid #ddd; border-radius: .4rem; padding: 1rem }
+article:has(details[open]) { grid-column: 1 / -1 }
+figure { margin: .8rem 0; max-width: 46rem } figure div { position: relative; touch-action: pan-y }
+figure img { display: block; width: 100%; max-height: 30rem; object-fit: contain }
+figure i { position: absolute; display: none; width: 14px; height: 14px; margin: -9px 0 0 -9px;
+           border: 2px solid #222; border-radius: 50%; pointer-events: none }
+figcaption { min-height: 3em; font-size: .85rem; color: #555 }
+.answer { font-weight: 600; margin: .5rem 0 } .hypothesis, li { color: #555 }
+summary { cursor: pointer; padding: .3rem 0 } .wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem;
+        margin: .5rem 0 }
+caption { text-align: left; padding-bottom: .3rem }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
+         white-space: nowrap }
+th:first-child, td:first-child { text-align: left; padding-left: 0 }
+li { overflow-wrap: anywhere }
+</style></head><body><h1>What a convolution's biases are worth: what was measured here</h1>
+"""
+SCRIPT = """<script>
+for (const figure of document.querySelectorAll("figure")) {
+  const marks = JSON.parse(figure.dataset.marks), image = figure.querySelector("img");
+  const ring = figure.querySelector("i"), caption = figure.querySelector("figcaption");
+  if (!marks.length) caption.remove();
+  const show = event => {
+    // The picture stands in the middle of its element where that is wider or higher than it.
+    const box = image.getBoundingClientRect(), w = image.naturalWidth, h = image.naturalHeight;
+    const scale = Math.min(box.width / w, box.height / h);
+    const left = (box.width - w * scale) / 2, top = (box.height - h * scale) / 2;
+    let best = 40, found = null;
+    for (const [x, y, text] of marks) {
+      const at = [left + x * w * scale, top + y * h * scale];
+      const far = Math.hypot(at[0] - event.clientX + box.left, at[1] - event.clientY + box.top);
+      if (far < best) { best = far; found = [at, text]; }
+    }
+    if (!found) return;
+    ring.style.display = "block";
+    ring.style.left = found[0][0] + "px";
+    ring.style.top = found[0][1] + "px";
+    caption.textContent = found[1];
+  };
+  figure.addEventListener("pointermove", show);
+  figure.addEventListener("pointerdown", show);
+}
+</script></body></html>
+"""
+
+
+if __name__ == "__main__":
+    cli.run(main, Gallery, __doc__)

@@ -1,0 +1,175 @@
+"""Lowerings against the definitions in `lax`: value, first and second gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from numpy.testing import assert_array_equal
+
+from cnn import ops
+from cnn.errors import InputError
+from cnn.ops import lowering
+from cnn.ops.lowering.depthwise import depthwise
+from cnn.ops.lowering.pointwise import pointwise
+from cnn.ops.lowering.pool import max_pool
+from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
+from tests.ops import loops
+from tests.ops.drawn import Case, cases, numbers
+
+Op = Callable[..., jax.Array]
+few = settings(max_examples=settings().max_examples // 5)  # each compiles three derivatives
+
+
+def agree(lowered: Op, reference: Op, *arrays: np.ndarray) -> None:
+    """Compare value, gradients, and the gradients of a product with the gradients, exactly."""
+
+    def derivatives(op: Op) -> Callable[..., tuple]:
+        def weighted(*arrays: jax.Array) -> jax.Array:
+            y = op(*arrays)
+            weights = jnp.arange(y.size, dtype=y.dtype).reshape(y.shape) % 5 - 2
+            return jnp.sum(y * y * weights)
+
+        def slope(*arrays: jax.Array) -> jax.Array:
+            first = jax.grad(weighted, tuple(range(len(arrays))))(*arrays)
+            return sum(jnp.sum(g * (jnp.arange(g.size).reshape(g.shape) % 3)) for g in first)
+
+        everything = tuple(range(len(arrays)))
+        return jax.jit(
+            lambda *a: (op(*a), jax.grad(weighted, everything)(*a), jax.grad(slope, everything)(*a))
+        )
+
+    with jax.enable_x64(True):  # whole numbers are exact
+        doubles = [a.astype(np.float64) for a in arrays]
+        ours, theirs = derivatives(lowered)(*doubles), derivatives(reference)(*doubles)
+        jax.tree.map(assert_array_equal, ours, theirs)
+
+
+def definition(case: Case, groups: int) -> Op:
+    spatial = "DHW"[3 - len(case.at.size) :]
+    return partial(
+        jax.lax.conv_general_dilated,
+        window_strides=case.at.strides,
+        padding=list(zip(case.at.before, case.at.after, strict=True)),
+        rhs_dilation=case.at.dilation,
+        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        feature_group_count=groups,
+    )
+
+
+def placement(case: Case) -> ops.Placement:
+    size, window, strides, before, after, dilation = case.at
+    return ops.Placement(size, window, strides, tuple(zip(before, after, strict=True)), dilation)
+
+
+@few
+@given(case=cases(modes=["zeros"]))
+def test_depthwise_convolution(case: Case) -> None:
+    kernel = numbers(case.rng, (*case.at.window, 1, case.c_in))
+    agree(partial(depthwise, at=placement(case)), definition(case, case.c_in), case.x(), kernel)
+
+
+@few
+@given(case=cases(modes=["zeros"]))
+def test_convolution_with_one_tap(case: Case) -> None:
+    one = tuple(1 for _ in case.at.window)
+    case = case._replace(groups=1, at=case.at._replace(window=one))
+    assume(min(n + lo + hi for n, lo, hi in zip(case.at.size, *case.at[3:5], strict=True)) > 0)
+    agree(partial(pointwise, at=placement(case)), definition(case, 1), case.x(), case.kernel())
+
+
+@few
+@given(case=cases(modes=["zeros"]))
+def test_convolution_with_few_channels(case: Case) -> None:
+    one = tuple(1 for _ in case.at.window)
+    case = case._replace(groups=1, at=case.at._replace(strides=one, dilation=one))
+    agree(partial(toeplitz, at=placement(case)), definition(case, 1), case.x(), case.kernel())
+
+
+@few
+@given(case=cases(modes=["zeros"]))
+def test_local_convolution_with_few_channels(case: Case) -> None:
+    one = tuple(1 for _ in case.at.window)
+    case = case._replace(groups=1, at=case.at._replace(strides=one, dilation=one))
+    pairs = placement(case).pairs
+    reference = partial(ops.conv_tiled, padding=pairs)
+    agree(
+        partial(local_toeplitz, at=placement(case)), reference, case.x(), case.kernel(*case.at.out)
+    )
+
+
+@few
+@given(case=cases(modes=["zeros"]))
+def test_max_pooling_and_its_ties(case: Case) -> None:
+    """Whole numbers from -4 to 4 are full of ties; `lax` has no gradient under dilation."""
+    case = case._replace(at=case.at._replace(dilation=tuple(1 for _ in case.at.size)))
+    at = case.at
+    assume(all(any(at.cell(p, a) for a in loops.indices(at.window)) for p in loops.indices(at.out)))
+    reference = partial(
+        jax.lax.reduce_window,
+        init_value=-jnp.inf,
+        computation=jax.lax.max,
+        window_dimensions=(1, *at.window, 1),
+        window_strides=(1, *at.strides, 1),
+        padding=((0, 0), *zip(at.before, at.after, strict=True), (0, 0)),
+    )
+    agree(partial(max_pool, at=placement(case)), reference, case.x())
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 131, 1000])
+def test_kernel_gradients_are_sums_over_all_rows(count: int) -> None:
+    x, g = numbers(np.random.default_rng(0), (2, 1, count, 3))
+    at = ops.place((count,), 1)
+    kernel = jnp.ones((1, 1, 3))
+    slope = jax.jit(jax.grad(lambda w: jnp.vdot(depthwise(x, w, at), g)))(kernel)
+    assert_array_equal(slope[0, 0], (x * g).sum((0, 1)))
+
+
+def choices(strides: int, dilation: int, groups: int, c_in: int, c_out: int, window: int) -> str:
+    at = ops.place((9, 9), window, strides, "SAME", dilation)
+    kernel = (window, window, c_in // groups, c_out)
+    chosen = lowering.conv_on_cpu(kernel, jnp.dtype("float32"), at, groups)
+    return chosen.func.__name__ if chosen else "definition"
+
+
+def test_what_is_lowered_to_what() -> None:
+    assert choices(2, 1, 1, 64, 64, window=1) == "pointwise"
+    assert choices(1, 1, 64, 64, 64, window=3) == "depthwise"
+    assert choices(1, 1, 64, 64, 128, window=3) == "definition"
+    assert choices(1, 1, 1, 1, 16, window=5) == "toeplitz"
+    assert choices(1, 1, 1, 3, 32, window=3) == "definition"
+    assert choices(2, 1, 1, 1, 16, window=5) == "definition"
+    at, f32 = ops.place((9, 9), 1), jnp.dtype("float32")
+    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 17), f32, at, 1) is None
+    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 16), f32, at, 2) is None
+    assert lowering.conv_local_on_cpu((9, 9, 1, 1, 16, 16), f32, at, 1) is not None
+    assert lowering.conv_on_cpu((1, 1, 4, 4), jnp.dtype("bfloat16"), at, 1) is None
+
+
+def is_lowered(f: Op, *arrays: jax.Array) -> bool:
+    return "platform_index" in str(jax.make_jaxpr(f)(*arrays))
+
+
+def test_the_definition_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1))
+    conv, pool = jax.jit(lambda *a: ops.conv(*a)), jax.jit(lambda x: ops.max_pool(x, 2))
+    assert is_lowered(conv, x, kernel)
+    assert is_lowered(pool, x)
+    with lowering.use("reference"):
+        assert not is_lowered(conv, x, kernel)
+        assert not is_lowered(pool, x)
+    assert is_lowered(conv, x, kernel)
+    monkeypatch.setenv("CNN_LOWERING", "reference")
+    assert not is_lowered(lambda x: ops.max_pool(x, 2), x)
+    with lowering.use("fastest"):
+        assert is_lowered(lambda x: ops.max_pool(x, 2), x)
+    monkeypatch.setenv("CNN_LOWERING", "quickest")
+    with pytest.raises(InputError, match=r"^CNN_LOWERING 'quickest' is unknown: choose 'fastest'"):
+        ops.max_pool(x, 2)
+    with pytest.raises(InputError, match=r"^lowering 'slow' is unknown: choose 'fastest'"):
+        lowering.use("slow")  # type: ignore[arg-type]
