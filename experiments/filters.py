@@ -5,8 +5,8 @@
 Three questions to one small network on the 8×8 digits (3×3 convolution to 16 channels, ReLU,
 max-pooling, another one, a dense head):
 
-How much of the first layer's kernels lies in the space that blur, edges and Sobel's two slopes span
-(`cnn.ops.filters`)? These are 4 of 9 dimensions, so a kernel without any preference has 4 / 9 there.
+How much of the first layer is in the space that blur, edges and Sobel's two slopes span
+(`cnn.ops.filters`)? These are 4 of 9 dimensions: a kernel without any preference has 4 / 9 there.
 
 How soon is a designed kernel learned back from its output on the training images, by full-batch
 gradient descent on the squared error from zero, at the step 2 / (least + greatest curvature)?
@@ -47,7 +47,7 @@ CHANNELS, KEPT = 16, (1, 2, 4, 8, 12, 16)
 HALF = CHANNELS // 2
 DOWN = 3
 """Index of what follows convolution, ReLU and pooling."""
-STEPS_BACK = 10_000
+STEPS_BACK = 100
 """Steps of gradient descent for learning a kernel back."""
 
 
@@ -223,28 +223,33 @@ def draw(
         left, middle, right = figure.subplots(1, 3)
         mosaic(left, results[WHOLE,])
         for (name, error), colour in zip(back.items(), (BLUE, ORANGE, GREEN, PINK), strict=True):
-            middle.loglog(range(1, len(error) + 1), 100 * error, color=colour, lw=1, label=name)
+            middle.semilogy(range(1, len(error) + 1), 100 * error, color=colour, lw=1, label=name)
         middle.set_ylim(0.5, 150)
         middle.set_xlabel("steps of gradient descent")
         middle.set_ylabel("error of the kernel (%)")
-        middle.legend(frameon=False, loc="lower left")
+        middle.legend(frameon=False)
         looks = (("variance", GREY, "s--", "variance"), ("accuracy", BLUE, "o-", "test accuracy"))
         for what, colour, line, label in looks:
             scores = [100 * results[WHOLE,][f"{what} {k}"] for k in KEPT]
             style = {"color": colour, "ms": 3.5, "lw": 1, "capsize": 2}
-            mean, spread = zip(*((v.mean(), v.std(ddof=1)) for v in scores), strict=True)
+            mean, spread = zip(*map(mean_and_spread, scores), strict=True)
             right.errorbar(KEPT, mean, spread, fmt=line, label=f"PCA, {label}", **style)
             value = "variance of 1×1" if what == "variance" else "test_accuracy"
             values = 100 * results[HALVED,][value]
             style |= {"ms": 7, "mfc": "white"}
-            at = [values.mean()], [values.std(ddof=1)]
-            right.errorbar([HALF], *at, fmt=line[0], label=f"1×1, {label}", **style)
+            at = mean_and_spread(values)
+            right.errorbar(HALF, *at, fmt=line[0], label=f"1×1, {label}", **style)
         right.set_xticks(KEPT)
         right.set_ylim(0, 105)
         right.set_xlabel(f"channels kept of {CHANNELS}")
         right.set_ylabel(f"% (mean ± s.d. of {settings.seeds} seeds)")
         right.legend(frameon=False, loc="lower right")
     return figure
+
+
+def mean_and_spread(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean over seeds and their standard deviation, 0 of one."""
+    return values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
 
 
 def mosaic(axes: Axes, whole: Outcome) -> None:
