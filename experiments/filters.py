@@ -16,6 +16,24 @@ network's features keep of their variance and of its accuracy, put in its place 
 And a 1×1 convolution to 8 channels that was trained with the rest, by the variance of its own
 inputs in its row space? Lin, Chen and Yan (2014, "Network in network") introduced the 1×1
 convolution, Szegedy et al. (2015, section 4) use it to reduce channels before dear ones.
+
+Measured: 5 seeds, mean ± standard deviation, 500 steps (26 s of
+training and 14 s for the rest on two shared cores, jax 0.10.2). The first layer does not detectably
+move towards the designed filters: 47.8 ± 4.4 % of it is in their span, untrained 45.9 ± 4.1, a difference of 1.9 points (95 % interval −2.4 to 6.2); in the second
+network it is 0.2 (−2.5 to 2.8). Five seeds of a network this small cannot say more, nor can 8×8
+digits for photographs. All four are learned back to 1 %, after 13 (slope, down), 28 (slope, right),
+47 (edges) and 54 steps (blur). Principal components in the place of the 16 channels keep, in
+percent:
+
+    components             1           2           4           8          12          16
+    variance      43.6 ± 4.4  64.4 ± 3.4  80.2 ± 2.0  92.9 ± 0.8  97.8 ± 0.5       100.0
+    accuracy      52.1 ± 9.0  79.9 ± 2.2  87.2 ± 1.5  93.0 ± 0.6  93.8 ± 0.9  93.9 ± 0.6
+
+The trained 1×1 convolution has 93.8 ± 0.9 % accuracy, while its row space holds 50.3 ± 7.3 % of the
+variance of its inputs: as much as 8 of 16 directions drawn blindly, where 8 components hold 92.7.
+So variance kept does not tell accuracy kept; but that the 1×1 ends above PCA without training on is
+not beyond error, by 0.8 points (−0.7 to 2.3), nor is what halving costs: the 1×1 −0.1 (−1.2 to
+0.9), PCA −0.9 (−1.9 to 0.1).
 """
 
 from __future__ import annotations
