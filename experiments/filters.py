@@ -17,13 +17,13 @@ And a 1×1 convolution to 8 channels that was trained with the rest, by the vari
 inputs in its row space? Lin, Chen and Yan (2014, "Network in network") introduced the 1×1
 convolution, Szegedy et al. (2015, section 4) use it to reduce channels before dear ones.
 
-Measured: 5 seeds, mean ± standard deviation, 500 steps (26 s of
-training and 14 s for the rest on two shared cores, jax 0.10.2). The first layer does not detectably
-move towards the designed filters: 47.8 ± 4.4 % of it is in their span, untrained 45.9 ± 4.1, a difference of 1.9 points (95 % interval −2.4 to 6.2); in the second
-network it is 0.2 (−2.5 to 2.8). Five seeds of a network this small cannot say more, nor can 8×8
-digits for photographs. All four are learned back to 1 %, after 13 (slope, down), 28 (slope, right),
-47 (edges) and 54 steps (blur). Principal components in the place of the 16 channels keep, in
-percent:
+Measured: 5 seeds, mean ± standard deviation, 500 steps (26 s of training and 14 s for the rest on
+two shared cores, jax 0.10.2). The first layer does not detectably move towards the designed
+filters: 47.8 ± 4.4 % of it is in their span, untrained 45.9 ± 4.1, a difference of 1.9 points (95 %
+interval −2.4 to 6.2); in the second network it is 0.2 (−2.5 to 2.8). Five seeds of a network this
+small cannot say more, nor can 8×8 digits for photographs. All four are learned back to 1 %, after
+13 (slope, down), 28 (slope, right), 47 (edges) and 54 steps (blur). Principal components in the
+place of the 16 channels keep, in percent:
 
     components             1           2           4           8          12          16
     variance      43.6 ± 4.4  64.4 ± 3.4  80.2 ± 2.0  92.9 ± 0.8  97.8 ± 0.5       100.0
@@ -193,7 +193,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     from cnn.data import load
     from experiments.report import percent
 
-    images = load("digits").train.x[..., 0]
+    images = np.asarray(load("digits").train.x)[..., 0]
     back = {name: learned_back(images, k, STEPS_BACK) for name, k in designed().items()}
     soon = {name: int(np.argmax(error < 0.01)) + 1 for name, error in back.items()}
     whole, halved = results[WHOLE,], results[HALVED,]
