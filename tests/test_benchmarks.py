@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import ops, page, train_step
 
 
+@pytest.mark.slow
 def test_a_training_step_is_timed_and_its_row_kept(tmp_path: Path) -> None:
     flags = train_step.Flags(
         networks=("lenet5",),

@@ -125,6 +125,7 @@ MIXED = Chain(
 )
 
 
+@pytest.mark.slow
 def test_the_whole_ladder_of_a_network() -> None:
     rungs = [ablations.tile(MIXED, 2), ablations.unshare(MIXED)]
     rungs += [ablations.localize(MIXED, 2), ablations.densify(MIXED)]

@@ -36,6 +36,7 @@ def test_only_locality_and_sharing_change(name: str) -> None:
             assert jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bias_map.main(bias_map.Study(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
     out = tmp_path / "smoke"

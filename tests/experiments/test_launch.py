@@ -38,7 +38,8 @@ def records(out: Path) -> list[dict]:
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
-@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 4])
 def test_processes_learn_what_the_devices_of_one_process_learn(
     number: int,
     tmp_path: Path,
@@ -168,6 +169,7 @@ def test_processes_that_cannot_be(name: str) -> None:
     assert isinstance(train.Flags(model="mlp", data="digits"), Processes)
 
 
+@pytest.mark.slow
 def test_nobody_to_join(tmp_path: Path) -> None:
     """Outside a cluster, and where process 0 does not answer."""
     code = (

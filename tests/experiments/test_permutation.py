@@ -9,6 +9,7 @@ from experiments import permutation
 from experiments.permutation import Study
 
 
+@pytest.mark.slow
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     permutation.main(Study(smoke=True, blocks=(40, 1), out=tmp_path))
     out = tmp_path / "smoke"

@@ -7,6 +7,7 @@ import pytest
 from experiments import relax
 
 
+@pytest.mark.slow
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     relax.main(relax.Study(smoke=True, shares=(0.0, 0.5), out=tmp_path))
     out = tmp_path / "smoke"

@@ -58,6 +58,7 @@ def test_shards_share_the_points_out() -> None:
     assert sorted(point for points in shards for point in points) == sorted(every)
 
 
+@pytest.mark.slow
 def test_shards_train_their_own_points_and_the_table_all(
     tmp_path: Path,
     trained: list,
