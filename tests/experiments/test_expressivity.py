@@ -11,6 +11,7 @@ from cnn.layers import Chain, Conv
 from experiments import expressivity
 
 
+@pytest.mark.slow
 def test_the_study_leaves_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

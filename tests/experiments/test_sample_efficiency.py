@@ -9,6 +9,7 @@ from experiments import sample_efficiency
 from experiments.sample_efficiency import Study
 
 
+@pytest.mark.slow
 def test_the_study_leaves_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_shards_train_their_own_points_and_the_table_all(
         assert cell in said
 
 
+@pytest.mark.slow
 def test_learning_rates_that_train_together_are_those_trained_alone(
     tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,9 @@ from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, device_map
 from tests.small import assert_close, assert_same, config, model
 
 
-@pytest.mark.parametrize("norm", [False, True], ids=["plain", "batch-norm"])
+@pytest.mark.parametrize(
+    "norm", [pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "batch-norm"]
+)
 def test_maps_agree_bit_for_bit_and_device_counts_to_1e_5(norm: bool) -> None:
     def states(kind: str, devices: int):
         return fit(config(model=model(norm), map_devices=kind, devices=devices)).states
