@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.networks import Network, by_name, in_flax, in_torch
 from cnn.errors import unknown_name
+from experiments.process import keep_freed_memory
 
 CONTENDERS = {
     "ours": "here",
@@ -25,6 +26,7 @@ CONTENDERS = {
     "flax": "Flax",
     "torch": "PyTorch",
     "torch_channels_last": "PyTorch channels_last",
+    "torch_kept": "PyTorch channels_last, memory kept",
     "torch_compiled": "PyTorch compiled",
 }
 """Each contender, and what tables call it; a step of "gemm" is one product of two matrices."""
@@ -45,7 +47,7 @@ def build(network: Network, contender: str) -> Callable[[int], None]:
     match contender:
         case "gemm":
             return _products()
-        case "torch" | "torch_channels_last" | "torch_compiled":
+        case "torch" | "torch_channels_last" | "torch_kept" | "torch_compiled":
             return _torch_steps(network, x, y, contender)
     os.environ["CNN_LOWERING"] = "reference" if contender == "reference" else "fastest"
     return _jax_steps(network, x, y, plain=contender == "flax")
@@ -131,6 +133,8 @@ def main() -> None:
     if sys.argv[3:] == ["one-core"]:
         clock, os.environ["NPROC"] = time.process_time, "1"
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if sys.argv[2] in ("ours", "reference", "torch_kept"):
+        keep_freed_memory()
     start = clock()
     try:
         run = build(by_name(sys.argv[1]), sys.argv[2])

@@ -116,13 +116,13 @@ def draw(measured: dict[str, Times]) -> Figure:
     figure = Figure(figsize=(8, 0.6 + 0.62 * len(measured)))
     axes = figure.subplots()
     axes.axvline(1, color="0.6", linewidth=1, zorder=0)
-    markers = dict(zip(CONTENDERS, "oDs^v<", strict=True))
+    markers = dict(zip(CONTENDERS, "oDs^v><", strict=True))
     for i, (name, label) in enumerate(CONTENDERS.items()):
         places, middle, least, most = [], [], [], []
         for row, times in enumerate(measured.values()):
             if name in (ratios := beside_torch(medians(times))):
                 best = ratios[name] * statistics.median(times[name])
-                places.append(row + 0.11 * (i - 2.5))
+                places.append(row + 0.1 * (i - 3))
                 middle.append(ratios[name])
                 least.append(ratios[name] - best / max(times[name]))
                 most.append(best / min(times[name]) - ratios[name])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cnn.errors import InputError, RunError
+from experiments import process
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -104,25 +102,10 @@ def check_names(flags: type[Flags], args: Sequence[str]) -> None:
                 fail(f"missing argument {name}: --help lists the flags")
 
 
-def keep_compiled() -> None:
-    """Let JAX keep what it compiles in the user's cache folder, for the next start.
-
-    The environment decides where it says so: JAX_COMPILATION_CACHE_DIR is another folder, and
-    JAX_ENABLE_COMPILATION_CACHE=false none. JAX reads these once, when it is imported.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "cnn-biases" / "compiled"
-    with contextlib.suppress(OSError):  # then nothing is kept
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
     parsed = parse(flags, doc=doc)
-    keep_compiled()
+    process.prepare()
     try:
         main(parsed)
     except InputError as error:

@@ -24,7 +24,10 @@ class Dropout(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015), over all devices of the "data" axis if mapped."""
+    """Batch normalisation (Ioffe & Szegedy 2015), over all devices of the "data" axis if mapped.
+
+    While training by the batch's mean and variance, whose running averages stand in for them after.
+    """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
@@ -33,9 +36,19 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "batch *spatial c"], train: bool = False
     ) -> Float[Array, "batch *spatial c"]:
-        axis = "data" if train and _is_mapped("data") else None
-        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=self.epsilon, axis_name=axis)
-        return norm(x)
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        if not train:
+            return ops.normalize(x, mean.value, variance.value, scale, bias, epsilon=self.epsilon)
+        axis = "data" if _devices("data") > 1 else None
+        y, *batch = ops.batch_norm(x, scale, bias, epsilon=self.epsilon, axis=axis)
+        if not self.is_initializing():
+            for average, now in zip((mean, variance), batch, strict=True):
+                average.value = self.momentum * average.value + (1 - self.momentum) * now
+        return y
 
 
 class GroupNorm(nn.Module):
@@ -90,9 +103,8 @@ def normalization(kind: Norm, channels: int, epsilon: float = 1e-5) -> tuple[nn.
     raise InputError(f"norm {kind!r} is unknown: choose 'batch', 'group' or 'none'")
 
 
-def _is_mapped(axis: str) -> bool:
+def _devices(axis: str) -> int:
     try:
-        lax.axis_index(axis)
+        return lax.axis_size(axis)
     except NameError:
-        return False
-    return True
+        return 1

@@ -5,6 +5,7 @@ from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
 from cnn.ops.matrix import conv_matrix, outer, within
+from cnn.ops.normalization import batch_norm, normalize
 from cnn.ops.pool import (
     avg_pool,
     blur_pool,
@@ -35,6 +36,7 @@ __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
+    "batch_norm",
     "blur_pool",
     "conv",
     "conv_local",
@@ -50,6 +52,7 @@ __all__ = [
     "input_size",
     "max_pool",
     "max_pool_channels",
+    "normalize",
     "outer",
     "output_size",
     "pad",

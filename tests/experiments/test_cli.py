@@ -1,10 +1,8 @@
 """What all entry points share: flags in, one line and exit code 2 for bad input."""
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -92,40 +90,3 @@ def test_help_waits_for_no_slow_import(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "--" in done.stdout
-
-
-def test_compiled_programs_are_kept_in_the_users_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    around = {"XDG_CACHE_HOME": str(tmp_path / "file")}
-    monkeypatch.setattr(os, "environ", around)
-    (tmp_path / "file").touch()  # no folder can be made in it
-    cli.keep_compiled()
-    assert len(around) == 1
-    around["XDG_CACHE_HOME"] = str(tmp_path)
-    cli.keep_compiled()
-    assert around["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cnn-biases" / "compiled")
-    assert around["JAX_COMPILATION_CACHE_MAX_SIZE"] == "1073741824"
-    around["JAX_COMPILATION_CACHE_DIR"] = "elsewhere"
-    cli.keep_compiled()
-    assert around["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
-
-
-def test_a_second_start_finds_what_the_first_compiled(tmp_path: Path) -> None:
-    code = (
-        "from experiments import cli; cli.keep_compiled()\n"
-        "import jax; jax.jit(lambda x: x * 2 + 1)(3.0)\n"
-    )
-    # Tests that call `run` in this process have named a folder already.
-    around = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_COMP", "XLA_"))}
-    around |= {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path)}
-
-    def start() -> dict[str, int]:
-        command = [sys.executable, "-c", code]
-        subprocess.run(command, check=True, timeout=60, env=around, capture_output=True)
-        files = (tmp_path / "cnn-biases" / "compiled").glob("*-cache")
-        return {path.name: path.stat().st_ino for path in files}
-
-    first = start()
-    assert first
-    assert start() == first

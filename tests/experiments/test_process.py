@@ -1,0 +1,68 @@
+"""What is kept for the next start, and for the next step."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import process
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    monkeypatch.setattr(os, "environ", around)
+    (tmp_path / "file").touch()  # no folder can be made in it
+    process.keep_compiled()
+    assert len(around) == 1
+    around["XDG_CACHE_HOME"] = str(tmp_path)
+    process.keep_compiled()
+    assert around["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cnn-biases" / "compiled")
+    assert around["JAX_COMPILATION_CACHE_MAX_SIZE"] == "1073741824"
+    around["JAX_COMPILATION_CACHE_DIR"] = "elsewhere"
+    process.keep_compiled()
+    assert around["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+def test_a_second_start_finds_what_the_first_compiled(tmp_path: Path) -> None:
+    code = (
+        "from experiments import process; process.keep_compiled()\n"
+        "import jax; jax.jit(lambda x: x * 2 + 1)(3.0)\n"
+    )
+    # Tests that call `run` in this process have named a folder already.
+    around = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_COMP", "XLA_"))}
+    around |= {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path)}
+
+    def start() -> dict[str, int]:
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, check=True, timeout=60, env=around, capture_output=True)
+        files = (tmp_path / "cnn-biases" / "compiled").glob("*-cache")
+        return {path.name: path.stat().st_ino for path in files}
+
+    first = start()
+    assert first
+    assert start() == first
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library has mallopt")
+@pytest.mark.parametrize(("line", "kept"), [("", False), ("process.keep_freed_memory()", True)])
+def test_freed_memory_is_handed_out_again_without_faults(line: str, kept: bool) -> None:
+    """48 MB are 12,288 pages of 4 kB, each a fault the first time it is touched."""
+    code = f"""
+from experiments import process
+{line}
+import numpy as np
+from resource import RUSAGE_SELF, getrusage
+np.ones(6_000_000)
+before = getrusage(RUSAGE_SELF).ru_minflt
+np.ones(6_000_000)
+print(getrusage(RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert (int(done.stdout) < 10) == kept

@@ -1,0 +1,95 @@
+"""Batch normalisation by hand, as Flax and PyTorch have it, and over devices."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import PartitionSpec as P
+from numpy.testing import assert_allclose, assert_array_equal
+
+from cnn import ops
+from cnn.errors import InputError
+
+
+def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = 3 + 2 * rng.standard_normal((8, 5, 4, 3))
+    return tuple(a.astype(np.float32) for a in (x, rng.uniform(1, 2, 3), rng.standard_normal(3)))
+
+
+def test_batch_norm_by_hand() -> None:
+    """Of 0, 4, 5, 3 the mean is 3 and the variance (9 + 1 + 4 + 0) / 4."""
+    x = jnp.array([[0.0, 4.0], [5.0, 3.0]])[..., None]
+    y, mean, variance = ops.batch_norm(x, jnp.array([2.0]), jnp.array([1.0]), epsilon=0.0)
+    assert_allclose(mean, [3.0])
+    assert_allclose(variance, [3.5])
+    assert_allclose(y[..., 0], 1 + 2 * np.array([[-3, 1], [2, 0]]) / np.sqrt(3.5), rtol=1e-6)
+
+
+def test_value_and_gradients_are_flaxs() -> None:
+    x, scale, bias = drawn()
+    layer = nn.BatchNorm(use_running_average=False, epsilon=1e-5)
+    g = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+
+    def theirs(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        variables = {
+            "params": {"scale": scale, "bias": bias},
+            "batch_stats": {"mean": jnp.zeros(3), "var": jnp.ones(3)},
+        }
+        return jnp.vdot(layer.apply(variables, x, mutable=["batch_stats"])[0], g)
+
+    def ours(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        return jnp.vdot(ops.batch_norm(x, scale, bias)[0], g)
+
+    found, expected = (jax.grad(f, (0, 1, 2))(x, scale, bias) for f in (ours, theirs))
+    for a, b in zip(found, expected, strict=True):
+        assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_value_and_gradient_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x, scale, bias = drawn()
+    given = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    y = torch.nn.functional.batch_norm(
+        given, None, None, torch.tensor(scale), torch.tensor(bias), training=True
+    )
+    (y**2 * torch.arange(5.0)[:, None]).sum().backward()
+    weights = jnp.arange(5.0)[:, None, None]
+
+    def f(x: jax.Array) -> jax.Array:
+        return jnp.sum(ops.batch_norm(x, scale, bias)[0] ** 2 * weights[None])
+
+    assert_allclose(ops.batch_norm(x, scale, bias)[0].transpose(0, 3, 1, 2), y.detach(), atol=1e-5)
+    assert_allclose(jax.grad(f)(x).transpose(0, 3, 1, 2), given.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_over_devices_the_batch_is_the_whole() -> None:
+    x, scale, bias = drawn()
+    mesh = jax.sharding.Mesh(jax.devices(), "data")
+    split = jax.shard_map(
+        lambda x: ops.batch_norm(x, scale, bias, axis="data"),
+        mesh=mesh,
+        in_specs=P("data"),
+        out_specs=(P("data"), P(), P()),
+    )
+    for part, whole in zip(jax.jit(split)(x), ops.batch_norm(x, scale, bias), strict=True):
+        assert_allclose(part, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_of_bfloat16_are_float32() -> None:
+    """257 ones and 255 zeros: in bfloat16 a running sum would stop at 256."""
+    x = jnp.zeros((512, 1, 1), jnp.bfloat16).at[:257].set(1)
+    one = jnp.ones(1, jnp.bfloat16)
+    y, mean, variance = ops.batch_norm(x, one, 0 * one)
+    assert (y.dtype, mean.dtype, variance.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    assert_array_equal(mean, [257 / 512])
+    assert_allclose(variance, [257 * 255 / 512**2], rtol=1e-6)
+
+
+def test_a_scale_of_another_shape() -> None:
+    x, scale, bias = drawn()
+    with pytest.raises(InputError, match=r"scale has shape \(2,\) but x .* needs \(3,\)"):
+        ops.batch_norm(x, scale[:2], bias)
