@@ -61,15 +61,14 @@ def main(flags: Flags) -> None:
     from benchmarks.page import machine, markdown, publish
 
     check(flags.contenders)
-    found = {
-        name: {contender: starts(name, contender) for contender in flags.contenders}
-        for name in flags.networks
-        if by_name(name)
-    }
-    rows = [
-        [name, *(f"{both[0]:.1f}, {both[1]:.1f}" if both else "–" for both in times.values())]
-        for name, times in found.items()
-    ]
+    for name in flags.networks:
+        by_name(name)
+    found, rows = {}, []
+    for name in flags.networks:
+        times = found[name] = {c: starts(name, c) for c in flags.contenders}
+        shown = (f"{both[0]:.1f}, {both[1]:.1f}" if both else "–" for both in times.values())
+        rows.append([name, *shown])
+        print(*rows[-1], flush=True)
     table = markdown(["network", *(CONTENDERS[c] for c in flags.contenders)], rows)
     about = f"Seconds to the end of the second step, cold and from a warm cache, {machine()}."
     print(table)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ops, page, train_step
+from benchmarks import ops, page, scaling, seeds, train_step
+from cnn.errors import InputError
 
 
 @pytest.mark.slow
@@ -49,3 +50,30 @@ def test_relative_speed_by_hand() -> None:
     median = {"ours": 2.0, "torch": 3.0, "torch_compiled": 5.0, "gemm": 1.0}
     assert train_step.beside_torch(median) == {"ours": 1.5, "torch": 1.0, "torch_compiled": 0.6}
     assert train_step.beside_torch({"ours": 2.0, "gemm": 1.0}) == {}
+
+
+def test_the_exponent_of_a_power(tmp_path: Path) -> None:
+    assert scaling.exponent({v: [99.0, 3 * v**1.5, 0.0] for v in (1, 2, 4)}) == pytest.approx(1.5)
+    with pytest.raises(InputError, match="over 'chanels' is unknown"):
+        scaling.main(scaling.Flags(over=("chanels",), out=tmp_path, page=tmp_path / "page.md"))
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_step_is_timed_as_it_grows(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    flags = scaling.Flags(
+        over=("kernel",), processes=(1,), steps=4, seconds=0.0, rounds=1, out=tmp_path, page=page
+    )
+    scaling.main(flags)
+    assert "| kernel | 1: " in page.read_text()
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_seeds_are_timed_in_every_way(tmp_path: Path) -> None:
+    flags = seeds.Flags(
+        network="cnn1d", counts=(2,), seconds=0.0, rounds=1, out=tmp_path, page=tmp_path / "page.md"
+    )
+    seeds.main(flags)
+    measured = json.loads((tmp_path / "seeds.json").read_text())
+    assert set(measured["2"]) == {"in turn", "side by side", "stacked"}
