@@ -159,7 +159,7 @@ def main(flags: Flags) -> None:
     from cnn.errors import unknown_name
 
     for name in set(flags.over) - set(GROWING):
-        raise unknown_name("over", name, GROWING)
+        raise unknown_name("quantity", name, GROWING)
     measured = {}
     for name in flags.over:
         clocks = {str(v): step(**{**BASE, name: v}) for v in GROWING[name]}

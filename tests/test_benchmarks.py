@@ -54,7 +54,7 @@ def test_relative_speed_by_hand() -> None:
 
 def test_the_exponent_of_a_power(tmp_path: Path) -> None:
     assert scaling.exponent({v: [99.0, 3 * v**1.5, 0.0] for v in (1, 2, 4)}) == pytest.approx(1.5)
-    with pytest.raises(InputError, match="over 'chanels' is unknown"):
+    with pytest.raises(InputError, match="unknown quantity 'chanels'"):
         scaling.main(scaling.Flags(over=("chanels",), out=tmp_path, page=tmp_path / "page.md"))
 
 
