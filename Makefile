@@ -37,7 +37,7 @@ test-slow: $(VENV)/installed-test
 	CNN_LOWERING=fastest $(RUN) pytest -m "" --hypothesis-profile=slow
 
 test-faults: $(VENV)/installed-test
-	RELIABILITY=docs/reliability.md $(RUN) pytest -m fault tests/faults
+	RELIABILITY=docs/reliability.md $(RUN) pytest -m fault
 
 lint: $(VENV)/installed-dev
 	$(RUN) ruff check .

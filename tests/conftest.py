@@ -27,6 +27,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests.reliability import pytest_terminal_summary, tally  # noqa: F401  found here by pytest
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=25)

@@ -21,6 +21,7 @@ from cnn.data import builtin, cache, prepared, stored
 from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
 from cnn.data.lookup import data_root
 from cnn.errors import InputError
+from tests.reliability import Tally
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -598,7 +599,7 @@ def test_no_code_that_a_set_names_is_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+def test_a_damaged_record_is_named(tmp_path: Path, tally: Tally) -> None:
     folder = tmp_path / "pets" / "1.0.0"
     train = examples(*range(1, 9))
     write_set(folder, {"train": train, "test": examples(2)}, shards=2)
@@ -613,13 +614,15 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     assert "No such file" in refused("pets", tmp_path)
     (folder / "features.json").write_text("{")
     assert "features.json" in refused("pets", tmp_path)
+    tally("data records damaged, cut off or gone: one line with file and record", 4)
 
 
 @pytest.mark.fault
-def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, tally: Tally) -> None:
     broken = [*examples(1, 2), {"image": png(3)[:40], "label": 0}]
     write_set(tmp_path / "pets" / "1.0.0", {"train": broken, "test": examples(2)})
     assert "record 2 of" in refused("pets", tmp_path)
+    tally("data records damaged, cut off or gone: one line with file and record", 1)
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from experiments import cli, train
 from experiments.launch import last_words, local
 from experiments.launch.together import Processes
 from tests.experiments.test_train import parameters
+from tests.reliability import Tally
 
 RECIPE = ["--model", "cnn1d", "--data", "mnist1d", "--batch-size", "16"]
 PYTHON = [sys.executable, "-c"]
@@ -39,12 +42,14 @@ def records(out: Path) -> list[dict]:
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
 @pytest.mark.slow
+@pytest.mark.fault
 @pytest.mark.parametrize("number", [2, 4])
 def test_processes_learn_what_the_devices_of_one_process_learn(
     number: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tally: Tally,
 ) -> None:
     """What they saved, one process goes on with.
 
@@ -65,6 +70,7 @@ def test_processes_learn_what_the_devices_of_one_process_learn(
     assert records(there)[-1]["step"] == 9
     for a, b in zip(parameters(here, 9), parameters(there, 9), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+    tally("trainings of 2 and of 4 processes: equal to one process, which goes on with them", 1)
 
 
 @pytest.mark.slow
@@ -81,35 +87,58 @@ def test_groups_of_seeds_in_four_processes(tmp_path: Path, monkeypatch: pytest.M
     assert other["seeds"] == [0, 1, 2, 3]
 
 
-@pytest.mark.slow
-@pytest.mark.fault
-@pytest.mark.parametrize(
-    ("victim", "how"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)]
-)
-def test_when_one_is_lost_the_other_ends_within_30_seconds_with_one_line(
-    victim: int, how: signal.Signals, tmp_path: Path
-) -> None:
-    address, out = f"localhost:{local._free_port()}", tmp_path / "run"
+@contextmanager
+def two_processes(out: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Yield two that train together without end, after their first checkpoints."""
     command = [sys.executable, "-m", "experiments.train", *RECIPE, "--steps", "1000000"]
-    command += ["--out", str(out), "--checkpoint-every", "20"]
-    command += ["--coordinator", address, "--processes", "2", "--process-id"]
+    command += ["--out", str(out), "--checkpoint-every", "20", "--coordinator"]
+    command += [f"localhost:{local._free_port()}", "--processes", "2", "--process-id"]
     env = os.environ | {"XLA_FLAGS": "", "NPROC": "4"}
+    pipe = subprocess.PIPE
     both = [
-        subprocess.Popen([*command, str(i)], env=env, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, str(i)], env=env, stdout=pipe, stderr=pipe, text=True)
         for i in range(2)
     ]
     try:
         until = time.monotonic() + 120
         while not (out / "checkpoints" / "40").exists() and time.monotonic() < until:
             time.sleep(0.1)
-        both[victim].send_signal(how)
-        _, said = both[1 - victim].communicate(timeout=30)
-        assert both[1 - victim].returncode != 0
-        assert said == last_words.LOST + "\n"
+        yield both
     finally:
         for process in both:
             process.kill()
             process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("victim", "how"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)]
+)
+def test_when_one_is_lost_the_other_ends_within_30_seconds_with_one_line(
+    victim: int, how: signal.Signals, tmp_path: Path, tally: Tally
+) -> None:
+    with two_processes(tmp_path / "run") as both:
+        both[victim].send_signal(how)
+        _, said = both[1 - victim].communicate(timeout=30)
+        assert both[1 - victim].returncode != 0
+        assert said == last_words.LOST + "\n"
+    tally("processes lost: the other ended within 30 seconds, with one line", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_a_sigterm_to_one_saves_and_ends_both(tmp_path: Path, tally: Tally) -> None:
+    out = tmp_path / "run"
+    with two_processes(out) as both:
+        both[1].send_signal(signal.SIGTERM)
+        said = [process.communicate(timeout=60) for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+    assert "--resume" in said[0][0] + said[0][1]
+    assert "--resume" not in said[1][0] + said[1][1]
+    newest = max(int(folder.name) for folder in (out / "checkpoints").iterdir())
+    assert f"after step {newest} of" in said[0][0] + said[0][1]
+    tally("SIGTERM to one of two processes: both saved and ended", 1)
 
 
 def test_the_first_bad_end_ends_all_and_is_returned(

@@ -15,7 +15,7 @@ from cnn.errors import InputError
 from cnn.train import fit
 from cnn.train.checkpoints import SEAL, UNSOUND, open_checkpoints
 from cnn.train.population import States
-from tests.faults.conftest import Tally
+from tests.reliability import Tally
 from tests.small import assert_same, config
 
 pytestmark = pytest.mark.fault

@@ -13,8 +13,8 @@ import pytest
 
 from cnn.errors import RunError
 from cnn.train import fit, records
-from tests.faults.conftest import Tally
 from tests.faults.processes import SECONDS, SMALL, around, command
+from tests.reliability import Tally
 from tests.small import assert_same, config
 
 pytestmark = pytest.mark.fault

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
-from tests.faults.conftest import Tally
+from tests.reliability import Tally
 
 pytestmark = pytest.mark.fault
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from cnn.train.records import is_locked
-from tests.faults.conftest import Tally
 from tests.faults.processes import (
     SECONDS,
     SMALL,
@@ -24,6 +23,7 @@ from tests.faults.processes import (
     start,
     wait_for_training,
 )
+from tests.reliability import Tally
 
 pytestmark = [
     pytest.mark.fault,

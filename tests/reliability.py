@@ -1,4 +1,4 @@
-"""Adds up what the fault tests tried; `make test-faults` writes it into docs/reliability.md."""
+"""Adds up what tests of faults tried; `make test-faults` writes it into docs/reliability.md."""
 
 from __future__ import annotations
 
