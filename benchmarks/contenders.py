@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -39,11 +40,16 @@ def check(names: Iterable[str]) -> None:
         raise unknown_name("contender", name, CONTENDERS)
 
 
-def build(network: Network, contender: str) -> Callable[[int], None]:
-    """Return a function that makes so many training steps on one batch, and waits for them."""
+def random_batch(network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """Return images of noise and labels."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((network.batch, *network.shape), dtype=np.float32)
-    y = rng.integers(0, 10, network.batch)
+    return x, rng.integers(0, 10, network.batch, dtype=np.int32)
+
+
+def build(network: Network, contender: str) -> Callable[[int], None]:
+    """Return a function that makes so many training steps on one batch, and waits for them."""
+    x, y = random_batch(network)
     match contender:
         case "gemm":
             return _products()
@@ -66,7 +72,8 @@ def _products() -> Callable[[int], None]:
     return run
 
 
-def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> Callable:
+def jax_step(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> tuple[Any, Any]:
+    """Return the compiled step `(state, x, y) -> state`, which donates, and the first state."""
     import jax
     import optax
 
@@ -74,7 +81,6 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> C
     if plain:
         model = in_flax(model)
     tx = optax.sgd(1e-3, momentum=0.9)
-    x, y = jax.device_put((x, y))
     variables = jax.jit(lambda key: model.init(key, x, train=True))(jax.random.key(0))
     state = (variables, tx.init(variables["params"]))
 
@@ -93,7 +99,14 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> C
         params = optax.apply_updates(variables["params"], updates)
         return {**variables, **updated, "params": params}, momentum
 
-    step = jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0).lower(state, x, y).compile(), state
+
+
+def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> Callable:
+    import jax
+
+    step, state = jax_step(network, x, y, plain)
+    x, y = jax.device_put((x, y))
 
     def run(steps: int) -> None:
         nonlocal state
@@ -115,7 +128,7 @@ def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, contender: str)
     if contender == "torch_compiled":
         model = torch.compile(model)
     images = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-    targets = torch.tensor(y)
+    targets = torch.tensor(y).long()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
 
     def run(steps: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ops, page, scaling, seeds, train_step
+from benchmarks import ops, page, profile, scaling, seeds, train_step
 from cnn.errors import InputError
 
 
@@ -77,3 +77,12 @@ def test_seeds_are_timed_in_every_way(tmp_path: Path) -> None:
     seeds.main(flags)
     measured = json.loads((tmp_path / "seeds.json").read_text())
     assert set(measured["2"]) == {"in turn", "side by side", "stacked"}
+
+
+@pytest.mark.slow
+def test_a_profile_names_the_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile.main(profile.Flags(network="mlp", steps=1, rows=20, out=tmp_path))
+    said = capsys.readouterr().out
+    assert "f32[784,512]" in said
+    assert "transpose(jvp(Chain))/layers_1" in said
+    assert len(list((tmp_path / "mlp").rglob("*.xplane.pb"))) == 1

@@ -1,0 +1,96 @@
+"""Where the time of a training step goes: the operations that take longest, and a trace.
+
+    python -m benchmarks.profile --network lenet5
+    tensorboard --logdir results/profile
+
+A step is that of `benchmarks.train_step`. The trace, for TensorBoard's profiler, is written into
+`results/profile/NETWORK`; the table adds up the same events. An operation is what XLA made of
+several; what it is called after stands beside it, with the layer, forward or backward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import cli
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is traced, and how much of it is shown."""
+
+    network: str = "lenet5"
+    """A network of the benchmarks by name."""
+    steps: int = 10
+    """Training steps."""
+    rows: int = 12
+    """Operations shown."""
+    plain: bool = False
+    """The network as a user of Flax would write it."""
+    out: Path = Path("results/profile")
+    """Folder of the traces."""
+
+
+def durations(folder: Path) -> Counter[str]:
+    """Return the nanoseconds of every operation in the newest trace below `folder`."""
+    import jax
+
+    newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
+    events = (
+        event
+        for plane in jax.profiler.ProfileData.from_file(str(newest)).planes
+        for line in plane.lines
+        for event in line.events
+    )
+    total: Counter[str] = Counter()
+    for event in events:
+        operation = dict(event.stats).get("hlo_op")
+        if operation is not None:
+            total[str(operation)] += event.duration_ns
+    return total
+
+
+def origins(program: str) -> dict[str, tuple[str, str]]:
+    """Return, for each operation of a program's text, its shape and what of the model it is.
+
+    >>> text = '  %dot.2 = f32[4,3]{1,0} dot(a, b), metadata={op_name="jit(step)/jvp(Chain)/out"}'
+    >>> origins(text)
+    {'dot.2': ('f32[4,3]', 'jvp(Chain)/out')}
+    """
+    pattern = r'%?([\w.-]+) = ([a-z0-9]+\[[\d,]*\])[^\n]*?op_name="jit\(step\)/([^"]*)"'
+    return {name: (shape, source) for name, shape, source in re.findall(pattern, program)}
+
+
+def main(flags: Flags) -> None:
+    """Trace, and print the table."""
+    import jax
+
+    from benchmarks.contenders import jax_step, random_batch
+    from benchmarks.networks import by_name
+    from benchmarks.page import markdown
+
+    network = by_name(flags.network)
+    x, y = random_batch(network)
+    step, state = jax_step(network, x, y, flags.plain)
+    x, y = jax.device_put((x, y))
+    state = jax.block_until_ready(step(state, x, y))
+    folder = flags.out / flags.network
+    with jax.profiler.trace(str(folder)):
+        for _ in range(flags.steps):
+            state = step(state, x, y)
+        jax.block_until_ready(state)
+    total, known = durations(folder), origins(step.as_text())
+    whole = sum(total.values())
+    rows = [
+        [name, f"{ns / flags.steps / 1e6:.2f}", f"{ns / whole:.0%}", *known.get(name, ("", ""))]
+        for name, ns in total.most_common(flags.rows)
+    ]
+    print(markdown(["operation", "ms per step", "share", "result", "from"], rows))
+    print(f"trace written to {folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags, __doc__)
