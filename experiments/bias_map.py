@@ -58,17 +58,6 @@ class Study(study.Settings):
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def base(data: Dataset) -> nn.Module:
-    """Return the network of which every point is an ablation: strided convolutions, linear head."""
-    from cnn.layers import Chain, Conv, Dense, Flatten, ReLU
-    from cnn.models import cnn1d
-
-    if len(data.input_shape) == 2:
-        return cnn1d(data.num_classes)
-    convs = [part for _ in range(2) for part in (Conv(16, (3, 3), 2, padding=1), ReLU())]
-    return Chain((*convs, Flatten(), Dense(data.num_classes, gain=1.0)))
-
-
 def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Module:
     """Return the network at one point of the plane."""
     from cnn.ablations import localize, rewindow, share, tile
@@ -92,6 +81,7 @@ def points(settings: Study) -> dict[Name, Config]:
     from cnn.data import load
     from cnn.geometry import describe
     from cnn.train import Config
+    from experiments.ladder import base
 
     data = load(settings.data, settings.data_dir)
     model = base(data)

@@ -94,7 +94,7 @@ def points(settings: Study) -> dict[Name, Config]:
     moved = {(b, s): permute(data, parted(size, b, s)) for b in settings.blocks for s in seeds}
     return {
         (rung, str(block), str(seed)): Config(
-            model=rungs()[rung], data=shuffled, **recipe | {"seed": seed, "seeds": 1}
+            model=rungs(data)[rung], data=shuffled, **recipe | {"seed": seed, "seeds": 1}
         )
         for rung in SHOWN
         for (block, seed), shuffled in moved.items()
