@@ -182,9 +182,9 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     ]
     worth = [mean[a] - mean[b] for a, b in pairs]
     findings = [
-        f"Best: radius {best[0]}, period {best[1]}, {mean[best]:.1f} %.",
         f"Sharing is worth {worth[0]:.1f} points at radius {local}, {worth[1]:.1f} at the full "
         f"radius; locality {worth[2]:.1f} points with sharing, {worth[3]:.1f} without.",
+        f"Best: radius {best[0]}, period {best[1]}, {mean[best]:.1f} %.",
     ]
     tables = [table(settings, results), study.differences(results, pairs)]
     return study.Story(findings, tables, {"bias_map": draw(settings, results)})
