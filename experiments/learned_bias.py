@@ -41,6 +41,7 @@ Learning rate and strengths were settled on after single runs whose test accurac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ FAR = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """How strongly weights are pulled to zero, and what is kept."""
 
     strengths: tuple[float, ...] = (0.0, 5e-4, 1e-3)
@@ -83,16 +84,18 @@ class Study(study.Settings):
     """Largest learning rate."""
     seeds: int = 3
     """Seeds per point."""
+    full: bool = False
+    """CIFAR-10, the data of the paper (COST), into the folder full inside of out."""
     out: Path = Path("results/learned_bias")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def rungs() -> dict[str, nn.Module]:
-    """Return S-CONV, S-LOCAL and S-FC for signals."""
+def rungs(rank: int) -> dict[str, nn.Module]:
+    """Return S-CONV, S-LOCAL and S-FC with α = 8, for signals (rank 1) or images (rank 2)."""
     from cnn.ablations import densify, unshare
     from cnn.layers import BatchNorm, Chain, Conv, Dense, Flatten, ReLU
 
-    first = (Conv(8, (WINDOW,), 2, WINDOW // 2, use_bias=False), BatchNorm(), ReLU())
+    first = (Conv(8, (WINDOW,) * rank, 2, WINDOW // 2, use_bias=False), BatchNorm(), ReLU())
     hidden = (Flatten(), Dense(192, use_bias=False), BatchNorm(), ReLU())
     conv = Chain((*first, *hidden, Dense(10, gain=1.0)))
     return {
@@ -104,15 +107,15 @@ def rungs() -> dict[str, nn.Module]:
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return every rung at every strength."""
-    from cnn.data import load
     from cnn.train import Config
 
-    data, recipe = load("mnist1d"), settings.recipe() | {"optimizer": "beta-lasso"}
+    data = settings.data("mnist1d", "cifar10")
+    recipe = settings.recipe() | {"optimizer": "beta-lasso"}
     return {
         (rung, f"{strength:g}"): Config(
             model=model, data=data, **recipe | {"weight_decay": strength}
         )
-        for rung, model in rungs().items()
+        for rung, model in rungs(len(data.input_shape) - 1).items()
         for strength in settings.strengths
     }
 
@@ -144,18 +147,24 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
 def concentrations(kernel: np.ndarray) -> dict[str, float]:
     """Return the share of squared weight in each filter's best window, and that by chance.
 
-    `kernel` is `(inputs, 1, positions, channels)`. The best window is that of `WINDOW` inputs with
-    the most; by chance is what it holds after each filter's weights have changed places at random.
+    `kernel` is that of a spatial dense layer. The best window is that of `WINDOW` inputs per axis
+    with the most; by chance is what it holds after each filter's weights have changed places at
+    random.
     """
     import numpy as np
 
-    mass = np.square(kernel).reshape(len(kernel), -1)
+    rank = kernel.ndim // 2 - 1
+    *size, channels = kernel.shape[: rank + 1]
+    mass = np.square(kernel).reshape(math.prod(size) * channels, -1)
     mass = mass[:, mass.sum(0) > 0]
     shuffled = np.random.default_rng(0).permuted(mass, axis=0)
 
     def best(of: np.ndarray) -> float:
-        windows = np.lib.stride_tricks.sliding_window_view(of, WINDOW, axis=0).sum(-1)
-        return float((windows.max(0) / of.sum(0)).mean())
+        windows = of.reshape(*size, channels, -1).sum(rank)
+        for axis in range(rank):
+            views = np.lib.stride_tricks.sliding_window_view(windows, WINDOW, axis=axis)
+            windows = views.sum(-1)
+        return float((windows.max(tuple(range(rank))) / of.sum(0)).mean())
 
     return {"own": best(mass), "own by chance": best(shuffled)}
 
@@ -163,7 +172,7 @@ def concentrations(kernel: np.ndarray) -> dict[str, float]:
 def profile(kernel: Array, layer: Windowed) -> np.ndarray:
     """Return the mean squared weight at distances 0 to `FAR` over the mean of all.
 
-    nan where the layer has no weights.
+    The distance of two axes is the larger one; nan where the layer has no weights.
     """
     import numpy as np
 
@@ -172,7 +181,7 @@ def profile(kernel: Array, layer: Windowed) -> np.ndarray:
     found = filters(kernel, layer)
     mass = np.square(np.asarray(found.weights)).sum(0).mean((1, 2))
     seen = found.seen.sum(0)
-    distance = np.abs(found.offsets[:, 0]).round().astype(int)
+    distance = np.abs(found.offsets).max(1).round().astype(int)
     known = distance <= FAR
     total, count = (np.bincount(distance[known], values[known], FAR + 1) for values in (mass, seen))
     with np.errstate(invalid="ignore"):
@@ -222,9 +231,9 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     ]
     part = "validation" if settings.validate else "test"
     caption = (
-        f"MNIST-1D, mean ± standard deviation over {settings.seeds} seeds, {settings.steps:,} "
-        "steps; of the first layer: weights kept, squared weight within the window, correlation of "
-        "neighbouring filters"
+        f"{settings.title('MNIST-1D', 'CIFAR-10')}, mean ± standard deviation over "
+        f"{settings.seeds} seeds, {settings.steps:,} steps; of the first layer: weights kept, "
+        "squared weight within the window, correlation of neighbouring filters"
     )
     heads = ["network", "parameters", f"{part}, %", "training, %", "kept, %", "within, %", "alike"]
     return Table(caption, heads, rows)
@@ -275,7 +284,8 @@ def profiles(axes: Axes, settings: Study, results: Mapping[Name, Outcome]) -> No
         axes.plot(means, line, color=RUNGS["dense"], lw=1, label=f"dense, λ = {strength:g}")
     axes.axhline(1, color=GREY, lw=0.6)
     axes.axvspan(0, WINDOW / 2, color=RUNGS["conv"], alpha=0.15, lw=0, label="conv's window")
-    axes.set_xlabel("distance from the window's centre (samples)")
+    unit = settings.title("samples", "pixels")
+    axes.set_xlabel(f"distance from the window's centre ({unit})")
     axes.set_ylabel("relative squared weight")
     axes.set_xticks(range(0, FAR + 1, 5))
     axes.set_ylim(0)

@@ -94,19 +94,19 @@ class Full(Settings):
     """What the studies have in common that can be asked of real images, too."""
 
     full: bool = False
-    """Fashion-MNIST in place of the built-in data, into the folder full inside of out."""
+    """Real images in place of the built-in data, into the folder full inside of out."""
     data_dir: Path | None = None
     """Where prepared TFDS sets are."""
 
-    def data(self, built_in: str) -> Dataset:
-        """Return the built-in set, or the real one. Raises `InputError` if it is not prepared."""
+    def data(self, built_in: str, real: str = "fashion_mnist") -> Dataset:
+        """Return the set that is asked for. Raises `InputError` if the real one is not prepared."""
         from cnn.data import load
 
-        return load("fashion_mnist", self.data_dir) if self.full else load(built_in)
+        return load(real, self.data_dir) if self.full else load(built_in)
 
-    def title(self, built_in: str) -> str:
+    def title(self, built_in: str, real: str = "Fashion-MNIST") -> str:
         """Return what a caption calls the data."""
-        return "Fashion-MNIST" if self.full else built_in
+        return real if self.full else built_in
 
 
 S = TypeVar("S", bound=Settings)
