@@ -198,7 +198,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, STYLE
+    from experiments.report import BLUE, COLUMN_WIDTH, GREY, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     names = [name for (name,) in results]
@@ -211,10 +211,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         both = figure.subplots(1, 2, sharey=True)
         for axes, (value, unit, label) in zip(both, panels, strict=True):
             scores = [unit * results[name,][value] for name in names]
+            means, deviations = spread(scores)
             axes.errorbar(
-                [values.mean() for values in scores],
+                means,
                 range(len(scores)),
-                xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                xerr=deviations,
                 color=BLUE,
                 fmt="o",
                 ms=4,

@@ -199,16 +199,17 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, STYLE
+    from experiments.report import BLUE, COLUMN_WIDTH, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.5), layout="constrained")
         left, right = figure.subplots(1, 2)
         scores = [100 * results[name,]["test_accuracy"] for name in costs(settings)]
+        means, deviations = spread(scores)
         left.errorbar(
-            [values.mean() for values in scores],
+            means,
             range(len(scores)),
-            xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+            xerr=deviations,
             color=BLUE,
             fmt="o",
             ms=4,

@@ -156,7 +156,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE
+    from experiments.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE, spread
 
     looks = {"ordered": (BLUE, -0.22, "o"), "permuted": (ORANGE, 0.16, "s")}
     names = list(dict.fromkeys(rung for rung, _ in results))
@@ -173,8 +173,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
                 axes.plot(beside, values, ".", ms=3.5, color=colour, alpha=0.6, mew=0)
             axes.errorbar(
                 at,
-                [values.mean() for values in scores],
-                yerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                *spread(scores),
                 color=colour,
                 fmt=marker,
                 ms=3,

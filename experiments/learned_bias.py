@@ -244,7 +244,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE
+    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.6), layout="constrained")
@@ -254,8 +254,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
             scores = [100 * results[rung, f"{s:g}"]["test_accuracy"] for s in settings.strengths]
             left.errorbar(
                 at,
-                [values.mean() for values in scores],
-                [values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                *spread(scores),
                 color=RUNGS[rung],
                 fmt=f"{marker}-",
                 ms=3.5,

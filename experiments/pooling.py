@@ -203,7 +203,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, SKY, STYLE
+    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, SKY, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     panels = (
@@ -218,10 +218,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         for axes, (value, unit, label) in zip(columns, panels, strict=True):
             for pose, colour, marker, apart in looks:
                 scores = [unit * results[kind, pose][value] for kind in settings.kinds]
+                means, deviations = spread(scores)
                 axes.errorbar(
-                    [values.mean() for values in scores],
+                    means,
                     [i + apart for i in range(len(scores))],
-                    xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                    xerr=deviations,
                     color=colour,
                     fmt=marker,
                     ms=3.5,

@@ -227,7 +227,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLUE, COLUMN_WIDTH, GREY, STYLE
+    from experiments.report import AMBER, BLUE, COLUMN_WIDTH, GREY, STYLE, spread
 
     names = [name for (name,) in results]
     with mpl.rc_context(STYLE):
@@ -240,8 +240,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
             scores = [100 * results[name,][part] for name in names]
             axes.errorbar(
                 at,
-                [values.mean() for values in scores],
-                [values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                *spread(scores),
                 color=colour,
                 fmt=marker,
                 ms=4,

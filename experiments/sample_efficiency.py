@@ -168,7 +168,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE
+    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_WIDTH, 2.7), layout="constrained")
@@ -177,8 +177,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
             scores = [100 * results[rung, str(n)]["test_accuracy"] for n in settings.sizes]
             axes.errorbar(
                 settings.sizes,
-                [values.mean() for values in scores],
-                [values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                *spread(scores),
                 color=RUNGS[rung.partition("-")[0]],
                 fmt=f"{marker}-",
                 ms=3.5,

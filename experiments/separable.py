@@ -198,7 +198,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, BLUE, COLUMN_WIDTH, SKY, STYLE
+    from experiments.report import AMBER, BLACK, BLUE, COLUMN_WIDTH, SKY, STYLE, spread
 
     known = costs(settings)
     looks = dict(zip(KINDS, zip((BLUE, BLACK, AMBER, SKY), "os^D", strict=True), strict=True))
@@ -214,8 +214,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
                 scores = [100 * results[name]["test_accuracy"] for name in names]
                 axes.errorbar(
                     [known[name][which] for name in names],
-                    [values.mean() for values in scores],
-                    [values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                    *spread(scores),
                     color=colour,
                     fmt=f"{marker}-",
                     ms=4,

@@ -232,13 +232,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, GREY, RUNGS, SKY, STYLE
+    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, GREY, RUNGS, SKY, STYLE, spread
 
     def curve(axes: Axes, outcome: Outcome, **look: Any) -> None:
         scores = [100 * outcome[f"shift {by}"] for by in range(REACH + 1)]
-        means = [values.mean() for values in scores]
-        spreads = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores]
-        axes.errorbar(range(REACH + 1), means, spreads, ms=3, lw=1, capsize=2, **look)
+        axes.errorbar(range(REACH + 1), *spread(scores), ms=3, lw=1, capsize=2, **look)
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 3.3), layout="constrained")
