@@ -15,7 +15,34 @@ to, since each of the pooled maps may answer to another rotation. Two probes loo
 by one pixel, and a turn by 15°, move the last map below its pooling and above it, relative to its
 size (`cnn.probes.invariance_error`).
 
-Not measured yet.
+Measured: accuracy in percent, and relative change of the last map below and above its pooling, for
+digits as they are (by a shift) and turned (by a turn), mean ± standard deviation of 3 seeds, 700
+steps (681 s of one core, jax 0.10.2):
+
+                  accuracy on digits, %              shift, as they are       turn, turned
+               as they are   moved      turned     below       above        below        above
+    none        93.1 ± 0.9 94.4 ± 1.5 93.3 ± 0.6         0.96 ± 0.04              0.52 ± 0.03
+    subsampled  91.6 ± 1.0 87.2 ± 1.4 88.5 ± 0.1 0.69 ± 0.02 0.75 ± 0.03  0.36 ± 0.02 0.36 ± 0.02
+    max         93.2 ± 1.1 92.0 ± 2.3 90.9 ± 0.6 0.69 ± 0.04 0.51 ± 0.02  0.35 ± 0.01 0.29 ± 0.01
+    mean        91.4 ± 2.4 89.2 ± 1.6 85.3 ± 0.8 0.63 ± 0.03 0.45 ± 0.03  0.28 ± 0.00 0.17 ± 0.01
+    across      92.9 ± 0.7 88.5 ± 0.4 89.2 ± 0.5 0.67 ± 0.01 0.60 ± 0.03  0.36 ± 0.02 0.33 ± 0.03
+    across, max 94.4 ± 0.6 92.2 ± 1.3 89.9 ± 0.7 0.66 ± 0.02 0.43 ± 0.02  0.32 ± 0.02 0.26 ± 0.03
+
+The first half of the hypothesis holds: however it trained, the map that is pooled by the largest
+moves by 0.24 to 0.32 less under a shift than the subsampled one, by the mean by 0.31 to 0.42, each
+beyond error. The same pooling steadies it under rotation, for which it was not made (the mean by
+0.18 to 0.19). The second half holds in direction, and is small: pooling across maps takes off 4.6 %
+of the change under a turn where it trained on digits as they are, 9.6 % where it trained on turned
+ones (5.1 more, 95 % interval 1.5 to 8.7); beside spatial pooling nothing is seen of that (1.3 more,
+−1.5 to 4.2), and accuracy on turned digits does not gain (+0.8 points over subsampled, −0.5 to
+2.0). Under shifts, for which "across" is not made either, it takes off as much, 8 to 14 %.
+
+A steady map is not a good one: with no pooling at all it moves most, and accuracy on moved and
+turned digits is the highest, for the head has 42,218 weights in place of 3,818 to 7,562 and sees 16
+times the positions; the mean has the steadiest map and, turned, the lowest accuracy. On moved and
+turned digits training accuracy is 94 to 98 %, 99.8 without pooling: longer training would move the
+accuracies. The learning rate was chosen on the validation part with one seed, by "max", "none" and
+"across, max" on turned digits.
 """
 
 from __future__ import annotations
@@ -208,8 +235,8 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     part = "validation" if settings.validate else "test"
     panels = (
         ("test_accuracy", 100, f"{part} accuracy (%)"),
-        ("shift above", 1, "change by a shift of 1 pixel"),
-        ("turn above", 1, "change by a turn of 15°"),
+        ("shift above", 1, "relative change, shift of 1 pixel"),
+        ("turn above", 1, "relative change, turn of 15°"),
     )
     looks = tuple(zip(settings.poses, (BLACK, AMBER, SKY), "o^s", (-0.2, 0, 0.2), strict=False))
     with mpl.rc_context(STYLE):
