@@ -74,6 +74,8 @@ HYPOTHESIS = (
 )
 REACH = 4
 """Largest shift in pixels: the margin around the digits."""
+PROBED = 1000
+"""Test images that are shifted, at most."""
 CENTRED, MOVED = "centred", "moved"
 PANELS = {
     "rung": ("conv", "local", "dense", "mlp"),
@@ -84,7 +86,7 @@ PANELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """Which networks, and what is kept."""
 
     networks: tuple[str, ...] = tuple(dict.fromkeys(n for names in PANELS.values() for n in names))
@@ -99,6 +101,8 @@ class Study(study.Settings):
     """Largest learning rate of Adam; at 2e-2 some networks do not train at all."""
     seeds: int = 3
     """Seeds per point; a seed has the same data order at every point."""
+    full: bool = False
+    """MNIST, the data of the paper (COST), into the folder full inside of out; take --copies 1."""
     out: Path = Path("results/translation")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
@@ -149,10 +153,9 @@ def canvas(data: Dataset, copies: int = 0) -> Dataset:
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return the networks, trained on centred digits and on digits in random places."""
-    from cnn.data import load
     from cnn.train import Config
 
-    digits, recipe = load("digits"), settings.recipe()
+    digits, recipe = settings.data("digits", "mnist"), settings.recipe()
     sets = {
         CENTRED: (canvas(digits), settings.networks),
         MOVED: (canvas(digits, settings.copies), settings.moved),
@@ -175,6 +178,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     from cnn.probes import shift, shift_consistency
 
     test = (config.data.held_out() if config.validate else config.data).test
+    test = test.take(np.arange(min(len(test), PROBED)))
     x = jnp.asarray(test.x)
     classify = jax.jit(config.model.apply)
     found: dict[str, list[float]] = {f"shift {by}": [] for by in range(REACH + 1)}
@@ -221,8 +225,9 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     rows = [["/".join(n), *(percent(o[c]) for c in columns)] for n, o in results.items()]
     part = "Validation" if settings.validate else "Test"
     caption = (
-        f"{part} accuracy on digits in percent by shift in pixels, and shift consistency, mean ± "
-        f"standard deviation over {settings.seeds} seeds, {settings.steps:,} steps"
+        f"{part} accuracy on {settings.title('digits', 'MNIST')} in percent by shift in pixels, "
+        f"and shift consistency, mean ± standard deviation over {settings.seeds} seeds, "
+        f"{settings.steps:,} steps"
     )
     return Table(caption, ["network/trained", *columns], rows)
 
