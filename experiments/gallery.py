@@ -90,12 +90,13 @@ def exhibit(folder: Path, name: str, settings: Gallery) -> str:
     if (folder / "report.html").is_file():
         where = quote(os.path.relpath(folder, settings.out.parent))
         report = f"<p><a href='{where}/report.html'>The report: command, time, versions</a></p>"
-    more = "".join(f"<p>{html.escape(text)}</p>" for text in rest)
+    paragraphs = [f"<p>{html.escape(text)}</p>" for text in rest]
+    beside, more = "".join(paragraphs[:2]), "".join(paragraphs[2:])
     return (
         f"<article id='{html.escape(quote(name))}'>"
         f"<h2>{html.escape(told.question)} <small>{html.escape(name)}</small></h2>"
-        f"{''.join(pictures)}<p class=answer>{html.escape(first)}</p>"
-        "<details><summary>All findings and tables</summary>"
+        f"{''.join(pictures)}<div class=answers><p class=answer>{html.escape(first)}</p>"
+        f"{beside}</div><details><summary>More findings and tables</summary>"
         f"{hypothesis}{more}{tables}{report}</details></article>"
     )
 
@@ -114,7 +115,7 @@ def picture(path: Path, marks: Sequence[Mark]) -> str:
     return (
         f"<figure data-marks='{values}'><div><img alt='{html.escape(path.stem)}'{least} "
         f"src='data:image/svg+xml;base64,{data}'><i></i></div>"
-        "<figcaption>Point at a value.</figcaption></figure>"
+        "<figcaption>Point at a value, or touch it.</figcaption></figure>"
     )
 
 
@@ -153,7 +154,8 @@ figure div { position: relative; overflow-x: auto } figure img { display: block;
 figure i { position: absolute; display: none; width: 14px; height: 14px; margin: -9px 0 0 -9px;
            border: 2px solid #222; border-radius: 50%; pointer-events: none }
 figcaption { min-height: 2.6em; max-width: 40rem; font-size: .85rem; color: #555 }
-.answer { flex: 1 1 20rem; font-weight: 600; margin: .8rem 0 } .hypothesis, li { color: #555 }
+.answers { flex: 1 1 20rem } .answers p { margin: .8rem 0 } .answer { font-weight: 600 }
+.hypothesis, li { color: #555 }
 details { width: 100% } summary { cursor: pointer; padding: .3rem 0 } .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem;
         margin: .5rem 0 }
