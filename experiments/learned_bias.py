@@ -85,7 +85,7 @@ class Study(study.Full):
     seeds: int = 3
     """Seeds per point."""
     full: bool = False
-    """CIFAR-10, the data of the paper (COST), into the folder full inside of out."""
+    """CIFAR-10, the data of the paper, into the folder full inside of out."""
     out: Path = Path("results/learned_bias")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
