@@ -58,17 +58,6 @@ class Study(study.Settings):
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def base(data: Dataset) -> nn.Module:
-    """Return the network of which every point is an ablation: strided convolutions, linear head."""
-    from cnn.layers import Chain, Conv, Dense, Flatten, ReLU
-    from cnn.models import cnn1d
-
-    if len(data.input_shape) == 2:
-        return cnn1d(data.num_classes)
-    convs = [part for _ in range(2) for part in (Conv(16, (3, 3), 2, padding=1), ReLU())]
-    return Chain((*convs, Flatten(), Dense(data.num_classes, gain=1.0)))
-
-
 def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Module:
     """Return the network at one point of the plane."""
     from cnn.ablations import localize, rewindow, share, tile
@@ -92,6 +81,7 @@ def points(settings: Study) -> dict[Name, Config]:
     from cnn.data import load
     from cnn.geometry import describe
     from cnn.train import Config
+    from experiments.ladder import base
 
     data = load(settings.data, settings.data_dir)
     model = base(data)
@@ -192,9 +182,9 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     ]
     worth = [mean[a] - mean[b] for a, b in pairs]
     findings = [
-        f"Best: radius {best[0]}, period {best[1]}, {mean[best]:.1f} %.",
         f"Sharing is worth {worth[0]:.1f} points at radius {local}, {worth[1]:.1f} at the full "
         f"radius; locality {worth[2]:.1f} points with sharing, {worth[3]:.1f} without.",
+        f"Best: radius {best[0]}, period {best[1]}, {mean[best]:.1f} %.",
     ]
     tables = [table(settings, results), study.differences(results, pairs)]
     return study.Story(findings, tables, {"bias_map": draw(settings, results)})

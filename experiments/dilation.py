@@ -18,7 +18,30 @@ Yu and Koltun (2016) propose rates that double, because the field then grows exp
 depth; Wang et al. (2018, "Understanding convolution for semantic segmentation") call what equal
 rates leave out the gridding problem.
 
-Not measured yet.
+Measured: accuracy in percent and spread in samples, mean ± standard deviation of 5 seeds, 1,000
+steps (305 s of one core, jax 0.10.2):
+
+    rates         parameters   sees    spread, of equal taps     accuracy     training
+    1, 1, 1, 1         2,586   9 of 9     1.9 ± 0.0      1.6   96.5 ± 0.4   98.7 ± 0.4
+    2, 2, 2, 2         2,586   9 of 17    3.5 ± 0.1      3.3   95.5 ± 0.4   98.2 ± 0.4
+    4, 4, 4, 4         2,586   9 of 33    7.4 ± 0.2      6.5   79.4 ± 0.5   86.0 ± 0.5
+    1, 2, 4, 8         2,586  31 of 31    7.7 ± 0.2      7.5   96.4 ± 0.6   99.2 ± 0.4
+    8, 4, 2, 1         2,586  31 of 31    7.1 ± 0.6      7.5   91.1 ± 0.8   97.1 ± 0.7
+    wide               8,218  31 of 31    6.1 ± 0.1      5.8   96.6 ± 0.4   99.2 ± 0.4
+    wide, narrow       2,674  31 of 31    6.0 ± 0.4      5.8   95.4 ± 0.9   97.9 ± 0.6
+
+That a wide field is worth something does not hold here: 9 samples do as well as 31, seen by
+doubling rates (−0.1 points, 95 % interval −1.2 to 1.0) or by large windows (+0.2, −0.2 to 0.5), so
+the classes of MNIST-1D can be told by short pieces and how often they occur. Holes cost: 1.0 points
+(0.5 to 1.5) at a rate of 2 and 17.1 (16.1 to 18.1) at 4, though the mean over positions, and the
+units beside, see every sample. Dilation does buy the width: doubling rates are as good as windows
+without holes of 3.2 times the weights (−0.2, −1.0 to 0.6), and better than those of as many (+1.0,
+0.5 to 1.5). The order of the rates matters as much as the holes: downwards, with the same field and
+the same inputs, costs 5.3 points (4.0 to 6.5) against upwards, and fits the training set less well,
+as does 4, 4, 4, 4. In both, the first layer compares samples that are not neighbours; that it can
+no longer take noise and slopes apart is a guess, not measured. Learned fields are about as wide as
+those of equal taps: training neither uses nor avoids the margin. The learning rate was chosen on
+the validation part, of 1e-2 and 2e-2, with a seed of three of the networks.
 """
 
 from __future__ import annotations
@@ -67,10 +90,6 @@ class Study(study.Settings):
     """Rates of the four convolutions, or what stands in their place."""
     steps: int = 1000
     """Optimizer steps of every run."""
-    lr: float = 1e-2
-    """Largest learning rate of Adam."""
-    seeds: int = 3
-    """Seeds per point; a seed has the same data order at every point."""
     out: Path = Path("results/dilation")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
@@ -179,7 +198,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, STYLE
+    from experiments.report import BLUE, COLUMN_WIDTH, GREY, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     names = [name for (name,) in results]
@@ -192,10 +211,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         both = figure.subplots(1, 2, sharey=True)
         for axes, (value, unit, label) in zip(both, panels, strict=True):
             scores = [unit * results[name,][value] for name in names]
+            means, deviations = spread(scores)
             axes.errorbar(
-                [values.mean() for values in scores],
+                means,
                 range(len(scores)),
-                xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                xerr=deviations,
                 color=BLUE,
                 fmt="o",
                 ms=4,

@@ -63,23 +63,27 @@ HYPOTHESIS = (
     "without the non-linearity the stack is a subset of the 5×5 and no better; with it, it is as "
     "good with fewer weights."
 )
-SHAPE = (8, 8, 1)
 CHANNELS = 4
 """C, the channels at both ends where dimensions are computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """What is kept for all networks."""
 
     steps: int = 500
     """Optimizer steps of every run."""
+    full: bool = False
+    """Fashion-MNIST, into the folder full inside of out.
+
+    About 40 minutes of one core, estimated from steps of 0.08 s and a minute of evaluation a seed.
+    """
     out: Path = Path("results/expressivity")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def networks() -> dict[str, nn.Module]:
-    """Return the networks by what stands in the two places."""
+def networks(shape: tuple[int, ...]) -> dict[str, nn.Module]:
+    """Return the networks for images of `shape` by what stands in the two places."""
     from cnn.ablations import factorize, match, rewindow
     from cnn.layers import Chain, Conv, Dense, Flatten, MaxPool, ReLU
 
@@ -91,18 +95,18 @@ def networks() -> dict[str, nn.Module]:
         "one 5×5": five,
         "two 3×3": factorize(five),
         "two 3×3, ReLU": stack,
-        "two 3×3, ReLU, wider": match(stack, five, SHAPE).model,
+        "two 3×3, ReLU, wider": match(stack, five, shape).model,
         "one 3×3": rewindow(five, (3, 3)),
     }
 
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return a point per network."""
-    from cnn.data import load
     from cnn.train import Config
 
-    data, recipe = load("digits"), settings.recipe()
-    return {(name,): Config(model=m, data=data, **recipe) for name, m in networks().items()}
+    data, recipe = settings.data("digits"), settings.recipe()
+    models = networks(data.input_shape)
+    return {(name,): Config(model=m, data=data, **recipe) for name, m in models.items()}
 
 
 def composed(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -159,11 +163,12 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     return study.Story(findings, tables, {"expressivity": draw(settings, results, reach)})
 
 
-def costs() -> dict[str, tuple[int, int]]:
+def costs(settings: Study) -> dict[str, tuple[int, int]]:
     """Return parameters and multiply-accumulates for one example, by network."""
     from cnn.geometry import describe
 
-    known = {name: describe(model, SHAPE) for name, model in networks().items()}
+    shape = (28, 28, 1) if settings.full else (8, 8, 1)
+    known = {name: describe(model, shape) for name, model in networks(shape).items()}
     return {name: (geometry.params, geometry.macs) for name, geometry in known.items()}
 
 
@@ -178,12 +183,12 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
             f"{m:,}",
             *(percent(results[name,][f"{k}_accuracy"]) for k in ("test", "train")),
         ]
-        for name, (p, m) in costs().items()
+        for name, (p, m) in costs(settings).items()
     ]
     part = "validation" if settings.validate else "test"
     caption = (
-        f"Accuracy on digits in percent, mean ± standard deviation over {settings.seeds} seeds, "
-        f"{settings.steps:,} steps"
+        f"Accuracy on {settings.title('digits')} in percent, mean ± standard deviation over "
+        f"{settings.seeds} seeds, {settings.steps:,} steps"
     )
     return Table(
         caption, ["in two places", "parameters", "MACs", f"{part}, %", "training, %"], rows
@@ -197,22 +202,23 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, STYLE
+    from experiments.report import BLUE, COLUMN_WIDTH, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.5), layout="constrained")
         left, right = figure.subplots(1, 2)
-        scores = [100 * results[name,]["test_accuracy"] for name in costs()]
+        scores = [100 * results[name,]["test_accuracy"] for name in costs(settings)]
+        means, deviations = spread(scores)
         left.errorbar(
-            [values.mean() for values in scores],
+            means,
             range(len(scores)),
-            xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+            xerr=deviations,
             color=BLUE,
             fmt="o",
             ms=4,
             capsize=2,
         )
-        labels = [f"{n}\n{p / 1e3:.1f} k, {m / 1e6:.2f} M" for n, (p, m) in costs().items()]
+        labels = [f"{n}\n{p / 1e3:.1f} k, {m / 1e6:.2f} M" for n, (p, m) in costs(settings).items()]
         left.set_yticks(range(len(scores)), labels)
         left.set_ylim(len(scores) - 0.5, -0.5)
         part = "validation" if settings.validate else "test"

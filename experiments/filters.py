@@ -234,13 +234,13 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREEN, GREY, ORANGE, PINK, STYLE
+    from experiments.report import AMBER, BLACK, BLUE, COLUMN_WIDTH, GREY, SKY, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.4), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         mosaic(left, results[WHOLE,])
-        for (name, error), colour in zip(back.items(), (BLUE, ORANGE, GREEN, PINK), strict=True):
+        for (name, error), colour in zip(back.items(), (BLACK, AMBER, SKY, GREY), strict=True):
             middle.semilogy(range(1, len(error) + 1), 100 * error, color=colour, lw=1, label=name)
         middle.set_ylim(0.5, 150)
         middle.set_xlabel("steps of gradient descent")
@@ -250,24 +250,17 @@ def draw(
         for what, colour, line, label in looks:
             scores = [100 * results[WHOLE,][f"{what} {k}"] for k in KEPT]
             style = {"color": colour, "ms": 3.5, "lw": 1, "capsize": 2}
-            mean, spread = zip(*map(mean_and_spread, scores), strict=True)
-            right.errorbar(KEPT, mean, spread, fmt=line, label=f"PCA, {label}", **style)
+            right.errorbar(KEPT, *spread(scores), fmt=line, label=f"PCA, {label}", **style)
             value = "variance of 1×1" if what == "variance" else "test_accuracy"
-            values = 100 * results[HALVED,][value]
+            halved = spread([100 * results[HALVED,][value]])
             style |= {"ms": 7, "mfc": "white"}
-            at = mean_and_spread(values)
-            right.errorbar(HALF, *at, fmt=line[0], label=f"1×1, {label}", **style)
+            right.errorbar(HALF, *halved, fmt=line[0], label=f"1×1, {label}", **style)
         right.set_xticks(KEPT)
         right.set_ylim(0, 105)
         right.set_xlabel(f"channels kept of {CHANNELS}")
         right.set_ylabel(f"% (mean ± s.d. of {settings.seeds} seeds)")
         right.legend(frameon=False, loc="lower right")
     return figure
-
-
-def mean_and_spread(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean over seeds and their standard deviation, 0 of one."""
-    return values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
 
 
 def mosaic(axes: Axes, whole: Outcome) -> None:

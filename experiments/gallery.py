@@ -15,6 +15,7 @@ import base64
 import html
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,23 +90,32 @@ def exhibit(folder: Path, name: str, settings: Gallery) -> str:
     if (folder / "report.html").is_file():
         where = quote(os.path.relpath(folder, settings.out.parent))
         report = f"<p><a href='{where}/report.html'>The report: command, time, versions</a></p>"
-    more = "".join(f"<p>{html.escape(text)}</p>" for text in rest)
+    paragraphs = [f"<p>{html.escape(text)}</p>" for text in rest]
+    beside, more = "".join(paragraphs[:2]), "".join(paragraphs[2:])
     return (
-        f"<article id='{html.escape(quote(name))}'><h2>{html.escape(told.question)}</h2>"
-        f"{''.join(pictures)}<p class=answer>{html.escape(first)}</p>"
-        f"<details><summary>{html.escape(name)}: all findings and tables</summary>"
+        f"<article id='{html.escape(quote(name))}'>"
+        f"<h2>{html.escape(told.question)} <small>{html.escape(name)}</small></h2>"
+        f"{''.join(pictures)}<div class=answers><p class=answer>{html.escape(first)}</p>"
+        f"{beside}</div><details><summary>More findings and tables</summary>"
         f"{hypothesis}{more}{tables}{report}</details></article>"
     )
 
 
 def picture(path: Path, marks: Sequence[Mark]) -> str:
-    """Return a drawing as an image, in which nothing runs, with the marks beside it."""
-    data = base64.b64encode(path.read_bytes()).decode()
+    """Return a drawing as an image, in which nothing runs, with the marks beside it.
+
+    It shrinks to nine tenths of its size at most, for its text to stay readable; from there on it
+    is moved sideways.
+    """
+    drawing = path.read_bytes()
+    data = base64.b64encode(drawing).decode()
     values = html.escape(json.dumps(marks))
+    width = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', drawing)
+    least = f" style='min-width:{0.9 * float(width[1]):.0f}pt'" if width else ""
     return (
-        f"<figure data-marks='{values}'><div><img alt='{html.escape(path.stem)}' "
+        f"<figure data-marks='{values}'><div><img alt='{html.escape(path.stem)}'{least} "
         f"src='data:image/svg+xml;base64,{data}'><i></i></div>"
-        "<figcaption>Point at a value.</figcaption></figure>"
+        "<figcaption>Point at a value, or touch it.</figcaption></figure>"
     )
 
 
@@ -131,21 +141,22 @@ HEAD = """<!doctype html>
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 1.5rem auto;
-       padding: 0 1rem; color: #222; background: #fff }
-h1 { font-size: 1.6rem; line-height: 1.25 } h2 { font-size: 1.15rem; line-height: 1.3; margin: 0 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1.5rem auto;
+       padding: 0 .6rem; color: #222; background: #fff }
+h1 { font-size: 1.6rem; line-height: 1.25 }
+h2 { font-size: 1.15rem; line-height: 1.3; margin: 0; width: 100% }
+small { font-weight: 400; color: #555; white-space: nowrap }
 nav a { display: inline-block; margin: 0 .6rem .2rem 0; padding: .3rem 0 } a { color: #0072B2 }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr));
-       gap: 1.5rem; align-items: start; margin: 1rem 0 2rem }
-article { min-width: 0; border: 1px solid #ddd; border-radius: .4rem; padding: 1rem }
-article:has(details[open]) { grid-column: 1 / -1 }
-figure { margin: .8rem 0; max-width: 46rem } figure div { position: relative; touch-action: pan-y }
-figure img { display: block; width: 100%; max-height: 30rem; object-fit: contain }
+article { display: flex; flex-wrap: wrap; gap: 0 1.5rem; margin: 1.2rem 0; padding: .7rem;
+          border: 1px solid #ddd; border-radius: .4rem }
+figure { margin: .8rem 0; min-width: 0; max-width: 100% }
+figure div { position: relative; overflow-x: auto } figure img { display: block; max-width: 100% }
 figure i { position: absolute; display: none; width: 14px; height: 14px; margin: -9px 0 0 -9px;
            border: 2px solid #222; border-radius: 50%; pointer-events: none }
-figcaption { min-height: 3em; font-size: .85rem; color: #555 }
-.answer { font-weight: 600; margin: .5rem 0 } .hypothesis, li { color: #555 }
-summary { cursor: pointer; padding: .3rem 0 } .wide { overflow-x: auto }
+figcaption { min-height: 2.6em; max-width: 40rem; font-size: .85rem; color: #555 }
+.answers { flex: 1 1 20rem } .answers p { margin: .8rem 0 } .answer { font-weight: 600 }
+.hypothesis, li { color: #555 }
+details { width: 100% } summary { cursor: pointer; padding: .3rem 0 } .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem;
         margin: .5rem 0 }
 caption { text-align: left; padding-bottom: .3rem }
@@ -161,13 +172,10 @@ for (const figure of document.querySelectorAll("figure")) {
   const ring = figure.querySelector("i"), caption = figure.querySelector("figcaption");
   if (!marks.length) caption.remove();
   const show = event => {
-    // The picture stands in the middle of its element where that is wider or higher than it.
-    const box = image.getBoundingClientRect(), w = image.naturalWidth, h = image.naturalHeight;
-    const scale = Math.min(box.width / w, box.height / h);
-    const left = (box.width - w * scale) / 2, top = (box.height - h * scale) / 2;
+    const box = image.getBoundingClientRect();
     let best = 40, found = null;
     for (const [x, y, text] of marks) {
-      const at = [left + x * w * scale, top + y * h * scale];
+      const at = [x * box.width, y * box.height];
       const far = Math.hypot(at[0] - event.clientX + box.left, at[1] - event.clientY + box.top);
       if (far < best) { best = far; found = [at, text]; }
     }

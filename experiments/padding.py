@@ -167,7 +167,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, STYLE
+    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     panels = (
@@ -184,10 +184,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
                 HEADS, (BLACK, AMBER), "os", (-0.12, 0.12), strict=True
             ):
                 scores = [unit * results[border, head][value] for border in settings.borders]
+                means, deviations = spread(scores)
                 axes.errorbar(
-                    [values.mean() for values in scores],
+                    means,
                     [i + apart for i in range(len(scores))],
-                    xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                    xerr=deviations,
                     color=colour,
                     fmt=marker,
                     ms=4,

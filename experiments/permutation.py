@@ -94,7 +94,7 @@ def points(settings: Study) -> dict[Name, Config]:
     moved = {(b, s): permute(data, parted(size, b, s)) for b in settings.blocks for s in seeds}
     return {
         (rung, str(block), str(seed)): Config(
-            model=rungs()[rung], data=shuffled, **recipe | {"seed": seed, "seeds": 1}
+            model=rungs(data)[rung], data=shuffled, **recipe | {"seed": seed, "seeds": 1}
         )
         for rung in SHOWN
         for (block, seed), shuffled in moved.items()
@@ -151,7 +151,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE
+    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
     test, at = named(settings, "test"), range(len(settings.blocks))
     with mpl.rc_context(STYLE):
@@ -159,11 +159,10 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         axes = figure.add_subplot()
         for rung, marker in zip(SHOWN, "o^D", strict=True):
             for part, line in (("test", "-"), ("train", "--")):
-                scores = [results[rung, str(b)][f"{part}_accuracy"] for b in settings.blocks]
+                found = [results[rung, str(b)][f"{part}_accuracy"] for b in settings.blocks]
                 axes.errorbar(
                     at,
-                    [100 - 100 * values.mean() for values in scores],
-                    [100 * values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                    *spread([100 * (1 - accuracy) for accuracy in found]),
                     color=RUNGS[rung],
                     fmt=f"{marker}{line}",
                     ms=3.5 if part == "test" else 2,

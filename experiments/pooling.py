@@ -4,11 +4,10 @@
 
 One small network (two convolutions of 3×3 with 8 and 16 channels, each with a ReLU and a pooling by
 2, and a dense head) on the 8×8 digits in the middle of 16×16 pixels, with pooling of each kind
-alone: the largest of 2×2 cells, their mean, a blur before subsampling (Zhang 2019), one cell of
-four (subsampled), or none at all. Two more have four times the channels, of which every four are
-pooled into their largest, before subsampling ("across") or beside spatial max-pooling ("across,
-max"). Each trains on digits as they are, on digits moved by up to one pixel, and on digits turned
-by up to 45°, and is tested on such.
+alone: the largest of 2×2 cells, their mean, one cell of four (subsampled), or none at all. Two more
+have four times the channels, of which every four are pooled into their largest, before subsampling
+("across") or beside spatial max-pooling ("across, max"). Each trains on digits as they are, on
+digits moved by up to one pixel, and on digits turned by up to 45°, and is tested on such.
 
 Spatial pooling is made for small shifts. Pooling across maps is made for nothing: Goodfellow,
 Bengio and Courville (2016, section 9.3 and figure 9.9) say that it can learn what to be invariant
@@ -16,7 +15,34 @@ to, since each of the pooled maps may answer to another rotation. Two probes loo
 by one pixel, and a turn by 15°, move the last map below its pooling and above it, relative to its
 size (`cnn.probes.invariance_error`).
 
-Not measured yet.
+Measured: accuracy in percent, and relative change of the last map below and above its pooling, for
+digits as they are (by a shift) and turned (by a turn), mean ± standard deviation of 3 seeds, 700
+steps (681 s of one core, jax 0.10.2):
+
+                  accuracy on digits, %              shift, as they are       turn, turned
+               as they are   moved      turned     below       above        below        above
+    none        93.1 ± 0.9 94.4 ± 1.5 93.3 ± 0.6         0.96 ± 0.04              0.52 ± 0.03
+    subsampled  91.6 ± 1.0 87.2 ± 1.4 88.5 ± 0.1 0.69 ± 0.02 0.75 ± 0.03  0.36 ± 0.02 0.36 ± 0.02
+    max         93.2 ± 1.1 92.0 ± 2.3 90.9 ± 0.6 0.69 ± 0.04 0.51 ± 0.02  0.35 ± 0.01 0.29 ± 0.01
+    mean        91.4 ± 2.4 89.2 ± 1.6 85.3 ± 0.8 0.63 ± 0.03 0.45 ± 0.03  0.28 ± 0.00 0.17 ± 0.01
+    across      92.9 ± 0.7 88.5 ± 0.4 89.2 ± 0.5 0.67 ± 0.01 0.60 ± 0.03  0.36 ± 0.02 0.33 ± 0.03
+    across, max 94.4 ± 0.6 92.2 ± 1.3 89.9 ± 0.7 0.66 ± 0.02 0.43 ± 0.02  0.32 ± 0.02 0.26 ± 0.03
+
+The first half of the hypothesis holds: however it trained, the map that is pooled by the largest
+moves by 0.24 to 0.32 less under a shift than the subsampled one, by the mean by 0.31 to 0.42, each
+beyond error. The same pooling steadies it under rotation, for which it was not made (the mean by
+0.18 to 0.19). The second half holds in direction, and is small: pooling across maps takes off 4.6 %
+of the change under a turn where it trained on digits as they are, 9.6 % where it trained on turned
+ones (5.1 more, 95 % interval 1.5 to 8.7); beside spatial pooling nothing is seen of that (1.3 more,
+−1.5 to 4.2), and accuracy on turned digits does not gain (+0.8 points over subsampled, −0.5 to
+2.0). Under shifts, for which "across" is not made either, it takes off as much, 8 to 14 %.
+
+A steady map is not a good one: with no pooling at all it moves most, and accuracy on moved and
+turned digits is the highest, for the head has 42,218 weights in place of 3,818 to 7,562 and sees 16
+times the positions; the mean has the steadiest map and, turned, the lowest accuracy. On moved and
+turned digits training accuracy is 94 to 98 %, 99.8 without pooling: longer training would move the
+accuracies. The learning rate was chosen on the validation part with one seed, by "max", "none" and
+"across, max" on turned digits.
 """
 
 from __future__ import annotations
@@ -51,7 +77,6 @@ KINDS: dict[str, tuple[Pooling, int]] = {
     "subsampled": ("stride", 1),
     "max": ("max", 1),
     "mean": ("avg", 1),
-    "blur": ("blur", 1),
     "across": ("stride", 4),
     "across, max": ("max", 4),
 }
@@ -69,7 +94,7 @@ class Study(study.Settings):
     """Kinds of pooling."""
     poses: tuple[str, ...] = POSES
     """What the digits are trained and tested in."""
-    steps: int = 500
+    steps: int = 700
     """Optimizer steps of every run."""
     lr: float = 5e-3
     """Largest learning rate of Adam."""
@@ -205,13 +230,13 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, SKY, STYLE
+    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, SKY, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     panels = (
         ("test_accuracy", 100, f"{part} accuracy (%)"),
-        ("shift above", 1, "change by a shift of 1 pixel"),
-        ("turn above", 1, "change by a turn of 15°"),
+        ("shift above", 1, "relative change, shift of 1 pixel"),
+        ("turn above", 1, "relative change, turn of 15°"),
     )
     looks = tuple(zip(settings.poses, (BLACK, AMBER, SKY), "o^s", (-0.2, 0, 0.2), strict=False))
     with mpl.rc_context(STYLE):
@@ -220,10 +245,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         for axes, (value, unit, label) in zip(columns, panels, strict=True):
             for pose, colour, marker, apart in looks:
                 scores = [unit * results[kind, pose][value] for kind in settings.kinds]
+                means, deviations = spread(scores)
                 axes.errorbar(
-                    [values.mean() for values in scores],
+                    means,
                     [i + apart for i in range(len(scores))],
-                    xerr=[values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores],
+                    xerr=deviations,
                     color=colour,
                     fmt=marker,
                     ms=3.5,

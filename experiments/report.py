@@ -62,6 +62,12 @@ def number(values: np.ndarray, digits: int = 3) -> str:
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
+def spread(scores: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Return means and sample deviations, points and bars of a figure; 0 is that of one value."""
+    means = [float(values.mean()) for values in scores]
+    return means, [float(values.std(ddof=1)) if len(values) > 1 else 0.0 for values in scores]
+
+
 @dataclass(frozen=True)
 class Table:
     """A caption, column heads and rows of text; every column but the first is a number."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from experiments.report import Table
 
 __all__ = [
+    "Full",
     "Measure",
     "Name",
     "Outcome",
@@ -88,11 +89,33 @@ class Settings:
         return {f.name: getattr(self, f.name) for f in fields(Settings) if f.name not in own}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Full(Settings):
+    """What the studies have in common that can be asked of real images, too."""
+
+    full: bool = False
+    """Real images in place of the built-in data, into the folder full inside of out."""
+    data_dir: Path | None = None
+    """Where prepared TFDS sets are."""
+
+    def data(self, built_in: str, real: str = "fashion_mnist") -> Dataset:
+        """Return the set that is asked for. Raises `InputError` if the real one is not prepared."""
+        from cnn.data import load
+
+        return load(real, self.data_dir) if self.full else load(built_in)
+
+    def title(self, built_in: str, real: str = "Fashion-MNIST") -> str:
+        """Return what a caption calls the data."""
+        return real if self.full else built_in
+
+
 S = TypeVar("S", bound=Settings)
 
 
 def reduced(settings: S) -> S:
-    """Return the settings that `--smoke` asks for, or those given where it was not asked for."""
+    """Return what `--full` and `--smoke` make of the settings: where to, and how little."""
+    if isinstance(settings, Full) and settings.full:
+        settings = replace(settings, out=settings.out / "full")
     if not settings.smoke:
         return settings
     return replace(settings, steps=2, seeds=2, smoke=False, out=settings.out / "smoke")

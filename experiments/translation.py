@@ -12,39 +12,44 @@ directions, and the classes given to all 81 places are compared (`cnn.probes.shi
 Ott et al. (2020) report for MNIST a test accuracy of .9905 with shared and .9881 with unshared
 weights; on shifted digits .367 and .372, but .991 and .985 if trained with shifts.
 
-Measured: test accuracy in percent by shift in pixels, and the share of pairs of places that are
-given the same class, mean ± standard deviation of 3 seeds, 500 steps (466 s of processor time on
-two cores shared with much else, jax 0.10.2):
+Measured: test accuracy in percent by shift in pixels, the share of pairs of places that are given
+the same class, and training accuracy, mean ± standard deviation of 3 seeds, 1,000 steps (374 s of
+one core, jax 0.10.2):
 
-    trained centred            0            1            2            4     the same
-    conv              90.3 ± 0.8   43.0 ± 3.6   17.8 ± 0.3    9.6 ± 0.7   18.1 ± 0.9
-    local             91.7 ± 0.2   33.2 ± 0.9   10.3 ± 0.5   10.2 ± 0.5   17.9 ± 1.4
-    dense             92.7 ± 0.3   33.5 ± 0.9    9.6 ± 0.8    9.0 ± 0.8   17.1 ± 2.5
-    mlp               91.5 ± 0.6   31.8 ± 0.4    9.0 ± 0.7    9.8 ± 1.0   15.6 ± 1.2
-    avg               85.6 ± 1.1   39.9 ± 0.7   15.5 ± 1.4    8.7 ± 0.9   15.7 ± 0.6
-    blur              89.1 ± 2.9   48.7 ± 8.0   22.9 ± 3.3   12.1 ± 1.6   16.8 ± 0.9
-    stride            89.5 ± 0.3   30.4 ± 0.5    9.3 ± 1.6   10.1 ± 0.3   19.1 ± 2.7
-    global            69.1 ± 4.3   36.5 ± 8.3  40.3 ± 11.5  54.1 ± 10.9  40.2 ± 10.3
-    global circular   71.1 ± 3.6   37.0 ± 7.9  42.6 ± 13.5   71.1 ± 3.6   43.3 ± 8.6
-    global valid      81.8 ± 4.7   40.0 ± 1.1   32.8 ± 5.0   25.2 ± 1.5   24.1 ± 1.5
-    global blur      56.5 ± 10.2  52.0 ± 10.6  50.5 ± 11.5  37.1 ± 11.3   57.5 ± 3.6
+    trained centred           0           1            2           4     the same  training
+    conv             93.8 ± 0.8  46.1 ± 4.9   19.8 ± 0.3   9.1 ± 0.3   17.9 ± 0.5     100.0
+    local            93.2 ± 0.9  35.2 ± 1.7   10.0 ± 0.2   9.1 ± 0.3   20.8 ± 4.1     100.0
+    dense            92.8 ± 0.3  33.4 ± 0.5    9.3 ± 0.4   8.5 ± 0.8   19.0 ± 1.4     100.0
+    mlp              92.3 ± 0.7  32.6 ± 0.7    9.2 ± 0.7   9.4 ± 0.8   16.3 ± 2.5     100.0
+    avg              92.4 ± 1.5  44.7 ± 2.5   18.2 ± 1.4   8.1 ± 1.1   16.9 ± 0.4      99.7
+    blur             96.1 ± 1.0  60.9 ± 9.6   28.2 ± 4.4  12.4 ± 1.6   18.6 ± 0.9      99.8
+    stride           91.5 ± 0.6  33.8 ± 0.8    9.7 ± 2.6   9.2 ± 0.1   18.1 ± 1.7     100.0
+    global           89.0 ± 1.0  45.6 ± 8.8  46.2 ± 14.6  77.3 ± 4.8   44.3 ± 7.8      97.3
+    global circular  88.3 ± 2.4  45.4 ± 6.6  44.4 ± 14.4  88.3 ± 2.4   45.9 ± 7.2      97.7
+    global valid     89.8 ± 1.7  49.1 ± 1.8   34.6 ± 0.5  27.5 ± 2.1   23.0 ± 0.5      99.4
     trained moved
-    conv              78.2 ± 7.0   76.6 ± 7.8   76.8 ± 5.0   64.5 ± 7.9   66.9 ± 8.2
-    local             44.5 ± 7.7   40.8 ± 2.6   46.5 ± 0.1   47.0 ± 3.8   35.2 ± 2.3
-    dense             81.5 ± 0.2   84.9 ± 0.7   84.6 ± 0.9   80.9 ± 0.5   82.8 ± 0.8
-    mlp               61.8 ± 8.2   57.0 ± 4.8   60.4 ± 3.2   57.8 ± 3.2   55.6 ± 3.5
-    global            49.8 ± 8.2  46.9 ± 10.4   48.6 ± 7.1   47.9 ± 7.5   51.9 ± 9.0
+    conv             90.7 ± 1.3  90.4 ± 1.8   90.5 ± 0.4  85.9 ± 0.8   86.3 ± 1.7      97.5
+    local            82.4 ± 1.3  81.3 ± 0.9   82.3 ± 0.7  78.2 ± 1.4   75.3 ± 0.5      95.9
+    dense            82.5 ± 1.6  81.7 ± 2.1   82.2 ± 1.8  81.4 ± 1.4   80.0 ± 2.2      97.0
+    mlp              70.7 ± 2.8  72.9 ± 0.3   73.0 ± 1.0  72.3 ± 1.2   70.3 ± 1.3      86.5
+    global           86.0 ± 2.3  86.8 ± 0.5   85.0 ± 1.0  83.0 ± 2.5   84.3 ± 1.1      91.3
 
-Without shifts in training, sharing, locality and the kind of pooling buy one pixel at most: at a
-shift of 2 all with a dense head are below 23 %, at 4 at chance, as published. A head that pools is
-steadier, but not invariant: what it says changes with the phase of its subsampling, and comes back
-exactly at the effective stride, 4, where the border is circular.
+The hypothesis holds. Without shifts in training, sharing buys a pixel or two (19.8 % at a shift of
+2, local 10.0) and at 4 nothing (−0.1 points, 95 % interval −1.3 to 1.2), a blur before subsampling
+a little more; all with a dense head end at or near chance. With shifts in training all recover, and
+sharing is worth 8.4 points (2.4 to 14.3) where it was worth nothing before (0.6, −3.3 to 4.4): the
+unshared network has to learn every digit in every place. A head that pools is steadier, but not
+invariant: what it says changes with the phase of its subsampling, and comes back exactly at the
+effective stride, 4, where the border is circular; where zeros stand beyond it, 11.6 points are
+lost, and where windows stop at it, most. On moved digits, mlp and global are not yet trained to the
+end. The learning rate was chosen on the validation part with one seed: at 1e-2 the pooled
+heads are better by 3 to 4 points, but dense does not learn moved digits at all (12 % on the test
+part, where this was seen).
 
-Not to be read from this table is how good these networks can be: half of them are not trained to
-the end. Training accuracy (first seed) is .72 for global, .58 for local and .69 for conv on moved
-digits, .97 for dense, so the order of the moved ones is one of speed. With a seed of 1,000 steps at
-5e-3, on validation digits in the places they train in, conv reaches 96.3 % and local 87.7 moved,
-global 93.8 centred.
+On MNIST (`--full --copies 1 --lr 1e-2 --only conv/centred local/centred conv/moved local/moved
+--seeds 1`, 261 s of one core), one seed: conv 98.2 and local 98.2 % centred, 35.3 and 29.4 at a
+shift of 4 (the first 1,000 test images), 90.9 and 89.1 there if trained with shifts. These are the
+published orders of size; that local is ahead on shifted digits by half a point is not seen.
 """
 
 from __future__ import annotations
@@ -74,23 +79,19 @@ HYPOTHESIS = (
 )
 REACH = 4
 """Largest shift in pixels: the margin around the digits."""
+PROBED = 1000
+"""Test images that are shifted, at most."""
 CENTRED, MOVED = "centred", "moved"
 PANELS = {
     "rung": ("conv", "local", "dense", "mlp"),
     "pooling (conv)": ("conv", "avg", "blur", "stride"),
-    "head and border": (
-        "conv",
-        "global",
-        "global circular",
-        "global valid",
-        "global blur",
-    ),
+    "head and border": ("conv", "global", "global circular", "global valid"),
 }
 """What is compared with what; `conv` has max-pooling, zeros at its border and a dense head."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """Which networks, and what is kept."""
 
     networks: tuple[str, ...] = tuple(dict.fromkeys(n for names in PANELS.values() for n in names))
@@ -99,12 +100,17 @@ class Study(study.Settings):
     """Networks that train on digits in random places, too."""
     copies: int = 8
     """Random places of every training digit."""
-    steps: int = 500
+    steps: int = 1000
     """Optimizer steps of every run."""
-    lr: float = 2e-3
-    """Largest learning rate of Adam; at the ladder's 2e-2 some networks do not train at all."""
+    lr: float = 5e-3
+    """Largest learning rate of Adam; at 2e-2 some networks do not train at all."""
     seeds: int = 3
     """Seeds per point; a seed has the same data order at every point."""
+    full: bool = False
+    """MNIST, the data of the paper, into the folder full inside of out; take --copies 1.
+
+    65 s of one core for a seed of conv or local (measured), about an hour for all (estimated).
+    """
     out: Path = Path("results/translation")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
@@ -127,7 +133,6 @@ def network(name: str) -> nn.Module:
         "global": pooled,
         "global circular": repad(pooled, mode="circular"),
         "global valid": repad(pooled, padding="VALID"),
-        "global blur": repool(pooled, "blur"),
     }
     if name not in known:
         raise unknown_name("network", name, known)
@@ -156,10 +161,9 @@ def canvas(data: Dataset, copies: int = 0) -> Dataset:
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return the networks, trained on centred digits and on digits in random places."""
-    from cnn.data import load
     from cnn.train import Config
 
-    digits, recipe = load("digits"), settings.recipe()
+    digits, recipe = settings.data("digits", "mnist"), settings.recipe()
     sets = {
         CENTRED: (canvas(digits), settings.networks),
         MOVED: (canvas(digits, settings.copies), settings.moved),
@@ -182,6 +186,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     from cnn.probes import shift, shift_consistency
 
     test = (config.data.held_out() if config.validate else config.data).test
+    test = test.take(np.arange(min(len(test), PROBED)))
     x = jnp.asarray(test.x)
     classify = jax.jit(config.model.apply)
     found: dict[str, list[float]] = {f"shift {by}": [] for by in range(REACH + 1)}
@@ -228,8 +233,9 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     rows = [["/".join(n), *(percent(o[c]) for c in columns)] for n, o in results.items()]
     part = "Validation" if settings.validate else "Test"
     caption = (
-        f"{part} accuracy on digits in percent by shift in pixels, and shift consistency, mean ± "
-        f"standard deviation over {settings.seeds} seeds, {settings.steps:,} steps"
+        f"{part} accuracy on {settings.title('digits', 'MNIST')} in percent by shift in pixels, "
+        f"and shift consistency, mean ± standard deviation over {settings.seeds} seeds, "
+        f"{settings.steps:,} steps"
     )
     return Table(caption, ["network/trained", *columns], rows)
 
@@ -239,13 +245,11 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, GREY, RUNGS, SKY, STYLE
+    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, GREY, RUNGS, SKY, STYLE, spread
 
     def curve(axes: Axes, outcome: Outcome, **look: Any) -> None:
         scores = [100 * outcome[f"shift {by}"] for by in range(REACH + 1)]
-        means = [values.mean() for values in scores]
-        spreads = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in scores]
-        axes.errorbar(range(REACH + 1), means, spreads, ms=3, lw=1, capsize=2, **look)
+        axes.errorbar(range(REACH + 1), *spread(scores), ms=3, lw=1, capsize=2, **look)
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 3.3), layout="constrained")

@@ -8,14 +8,14 @@ import pytest
 
 from cnn.data import load
 from cnn.layers import ConvTiled, DenseSpatial
-from experiments import bias_map
+from experiments import bias_map, ladder
 
 
 @pytest.mark.parametrize("name", ["mnist1d", "digits"])
 def test_only_locality_and_sharing_change(name: str) -> None:
     """Weights by hand: taps × kernels of the first layer; every map as large as the base's."""
     data = load(name)
-    base = bias_map.base(data)
+    base = ladder.base(data)
     rank = len(data.input_shape) - 1
     size, out, features = (40, 19, 25) if rank == 1 else (8, 4, 16)
     x = jnp.zeros((1, *data.input_shape))

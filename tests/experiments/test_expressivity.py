@@ -1,5 +1,6 @@
 """Two windows of 3 against one of 5, as a study."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -7,18 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnn.data import names
 from cnn.layers import Chain, Conv
+from cnn.train.records import read
 from experiments import expressivity
+from experiments.expressivity import Study
 
 
 @pytest.mark.slow
 def test_the_study_leaves_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = expressivity.networks()["one 3×3"]
+    small = expressivity.networks((8, 8, 1))["one 3×3"]
     few = dict.fromkeys(("one 5×5", "two 3×3", "two 3×3, ReLU"), small)
-    monkeypatch.setattr(expressivity, "networks", lambda: few)
-    expressivity.main(expressivity.Study(smoke=True, out=tmp_path))
+    monkeypatch.setattr(expressivity, "networks", lambda shape: few)
+    expressivity.main(Study(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "expressivity.png", "expressivity.svg", "report.html", "story.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -30,12 +34,24 @@ def test_the_study_leaves_its_files(
 def test_parameters_by_hand() -> None:
     """A stem of 3×3 on 1 channel, two places of 8 to 8 channels, a head on 2×2 positions."""
     around = (9 * 8 + 8) + (4 * 8 * 10 + 10)
-    costs = expressivity.costs()
+    costs = expressivity.costs(Study())
     assert costs["one 5×5"][0] == around + 2 * (25 * 64 + 8)
     assert costs["one 3×3"][0] == around + 2 * (9 * 64 + 8)
     assert costs["two 3×3"] == costs["two 3×3, ReLU"]
     assert costs["two 3×3"][0] == around + 2 * 2 * (9 * 64 + 8)
     assert costs["two 3×3, ReLU, wider"][0] == pytest.approx(costs["one 5×5"][0], rel=0.1)
+
+
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
+    if "fashion_mnist" not in names(data_dir):
+        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+    point = ("two 3×3, ReLU, wider",)
+    settings = Study(full=True, smoke=True, data_dir=data_dir, out=tmp_path)
+    expressivity.main(replace(settings, only=point))
+    (row, _) = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    costs = expressivity.costs(settings)
+    assert row["parameters"] == costs[point[0]][0] != expressivity.costs(Study())[point[0]][0]
 
 
 def test_two_layers_are_the_one_with_the_composed_kernel() -> None:

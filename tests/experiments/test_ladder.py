@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.data import load
+from cnn.data import Dataset, Split, load
 from cnn.errors import InputError
+from cnn.geometry import describe
 from experiments import ladder
 
 
@@ -32,9 +33,30 @@ def test_the_rungs_differ_in_one_thing() -> None:
         "logistic": 40 * 10 + 10,
     }
     assert expected["conv"] == 5210
-    for name, model in ladder.rungs().items():
+    models = ladder.rungs(load("mnist1d"))
+    assert list(models) == list(expected)
+    for name, model in models.items():
         made = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 40, 1)))
         assert sum(leaf.size for leaf in jax.tree.leaves(made)) == expected[name], name
+
+
+def test_the_rungs_on_images() -> None:
+    """Windows of 3×3 over maps of 14×14 and 7×7 positions, 16 channels."""
+    images = np.zeros((1, 28, 28, 1), np.float32)
+    split = Split(images, np.zeros(1, np.int32))
+    data = Dataset("images", split, split, tuple("0123456789"), (0.0,), (1.0,))
+    head = 7 * 7 * 16 * 10 + 10
+    taps = [9 * 16, 9 * 16 * 16]
+    expected = {
+        "conv": sum(taps) + 2 * 16,
+        "tiled-2": 4 * (sum(taps) + 2 * 16),
+        "tiled-4": 16 * (sum(taps) + 2 * 16),
+        "local": 14**2 * (taps[0] + 16) + 7**2 * (taps[1] + 16),
+        "dense": 14**2 * 16 * (28**2 + 1) + 7**2 * 16 * (14**2 * 16 + 1),
+    }
+    models = ladder.rungs(data)
+    for name, hidden in expected.items():
+        assert describe(models[name], (28, 28, 1)).params == hidden + head, name
 
 
 def test_permuted_is_the_same_data_elsewhere() -> None:
@@ -50,7 +72,8 @@ def test_permuted_is_the_same_data_elsewhere() -> None:
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ladder.main(ladder.Study(smoke=True, permute=True, batch_size=96, out=tmp_path))
     printed = capsys.readouterr().out
-    assert all(rung in printed for rung in ladder.rungs())
+    rungs = list(ladder.rungs(load("mnist1d")))
+    assert all(rung in printed for rung in rungs)
     assert "56%" in printed  # the published value stands beside ours
     out = tmp_path / "smoke"
     names = {"results.jsonl", "ladder.png", "ladder.svg", "report.html", "story.json"}
@@ -58,7 +81,7 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert len(rows) == 7 * 2
     assert {(r["rung"], r["order"], r["seed"]) for r in rows} == {
-        (rung, "permuted", seed) for rung in ladder.rungs() for seed in (0, 1)
+        (rung, "permuted", seed) for rung in rungs for seed in (0, 1)
     }
     assert (out / "ladder.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "report.html").read_text()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cnn.layers import ConvLocal, DenseSpatial
+from cnn.models import s_conv
 from cnn.train import Config
 from experiments import learned_bias
 from experiments.learned_bias import Study
@@ -76,3 +77,11 @@ def test_the_best_window_of_a_filter_by_hand() -> None:
     found = learned_bias.concentrations(kernel)
     assert found["own"] == pytest.approx((1 + 0.5) / 2)
     assert found["own by chance"] < 0.9
+    image = np.zeros((12, 12, 2, 1, 1, 1))
+    image[2:11, 3:12, 0] = 1
+    image[0, 0, 1] = 27**0.5  # squared 27, beside 81
+    assert learned_bias.concentrations(image)["own"] == pytest.approx(81 / 108)
+
+
+def test_the_networks_on_images_are_those_of_the_paper() -> None:
+    assert learned_bias.rungs(2)["conv"] == s_conv(alpha=8)

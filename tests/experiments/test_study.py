@@ -146,3 +146,13 @@ def test_paired_differences_are_those_of_a_paired_t_test() -> None:
     assert table.rows == [
         ["a − b", "+5.75", f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"]
     ]
+
+
+def test_the_real_data_set(tmp_path: Path) -> None:
+    """Asked for by name, in a folder of its own, which a smoke test keeps apart once more."""
+    assert study.Full().data("digits").name == "digits"
+    full = study.Full(full=True, data_dir=tmp_path, out=tmp_path / "some")
+    with pytest.raises(InputError, match="unknown data set 'fashion_mnist'"):
+        full.data("digits")
+    assert study.reduced(full).out == tmp_path / "some" / "full"
+    assert study.reduced(replace(full, smoke=True)).out == tmp_path / "some" / "full" / "smoke"
