@@ -11,7 +11,10 @@ LOST = (
     "error: another process was lost or did not come, so this one ends: its own output says why; "
     "start all of them again with --resume"
 )
-NOISE = re.compile(rb"\[Gloo\]|[IW]\d{4} ")
+NOISE = re.compile(
+    rb"\[Gloo\]|[IW]\d{4} |E\d{4} .*preemption_sync_manager"
+    rb"|Additional GRPC error information|:UNKNOWN:Error received from peer"
+)
 ABORTING = re.compile(rb"[EF]\d{4} .*(coordination_service|Terminating process because)")
 
 

@@ -162,6 +162,9 @@ def test_what_the_runtime_says_as_it_aborts_becomes_one_line() -> None:
     said = (
         "a warning of ours\n"
         "W1121 11:15:01.274818   15013 preemption_sync_manager.cc:147] Failed to retrieve\n"
+        "Additional GRPC error information from remote target coordination_service:\n"
+        ":UNKNOWN:Error received from peer {grpc_status:14}. This is only expected if\n"
+        "E1121 11:15:01.274831   15013 preemption_sync_manager.cc:159] Failed to cancel\n"
         "E1121 11:15:01.274947   15013 coordination_service_agent.cc:289] Polled an error\n"
         "F1121 11:15:01.274948   15013 client.h:80] Terminating process because the JAX\n"
         "*** Check failure stack trace: ***\n"
