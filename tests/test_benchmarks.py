@@ -50,6 +50,7 @@ def test_relative_speed_by_hand() -> None:
     median = {"ours": 2.0, "torch": 3.0, "torch_compiled": 5.0, "gemm": 1.0}
     assert train_step.beside_torch(median) == {"ours": 1.5, "torch": 1.0, "torch_compiled": 0.6}
     assert train_step.beside_torch({"ours": 2.0, "gemm": 1.0}) == {}
+    assert train_step.beside_torch({"torch": 3.0, "torch_kept": 1.5})["torch_kept"] == 2.0
 
 
 def test_the_exponent_of_a_power(tmp_path: Path) -> None:

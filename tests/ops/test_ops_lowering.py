@@ -135,7 +135,11 @@ def test_kernel_gradients_are_sums_over_all_rows(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "most_bytes"), [(((1, 1), (1, 1)), 2**25), (((0, 2), (-1, 3)), 1)]
+    ("pairs", "most_bytes"),
+    [
+        pytest.param(((1, 1), (1, 1)), 2**25, marks=pytest.mark.slow),
+        (((0, 2), (-1, 3)), 1),
+    ],
 )
 def test_winograd(pairs: Pairs, most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64 it is the definition but for rounding; one example at a time, or all at once."""

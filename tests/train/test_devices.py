@@ -36,7 +36,8 @@ def test_examples_are_changed_alike_on_any_number_of_devices() -> None:
         assert_close(one, fit(config(steps=5)).states[0].params, 1e-4)
 
 
-@pytest.mark.parametrize("groups", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [2, 4])
 def test_groups_of_devices_train_the_seeds_that_one_device_trains(groups: int) -> None:
     """Four devices: two pairs that split their batches, or each with seeds of its own."""
     recipe = {"model": model(norm=True), "seeds": 4, "steps": 6}
