@@ -142,7 +142,8 @@ def draw(measured: dict[str, Times]) -> Figure:
             zorder=3 if name == "ours" else 2,
         )
     goals = [by_name(name).goal for name in measured]
-    axes.scatter(goals, range(len(goals)), marker="|", s=500, color="black", label="goal")
+    axes.scatter(goals, range(len(goals)), marker="|", s=500, color="black")
+    axes.plot([], [], "|", color="black", markersize=9, label="goal")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator([0.05, 0.1, 0.2, 0.5, 1, 2, 4]))
     axes.xaxis.set_minor_locator(NullLocator())
