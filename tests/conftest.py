@@ -31,7 +31,7 @@ from tests.reliability import pytest_terminal_summary, tally  # noqa: F401  foun
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=25)
+hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=16)
 hypothesis.settings.register_profile("slow", derandomize=True, deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
