@@ -71,7 +71,10 @@ def main(flags: Flags) -> None:
     from benchmarks.contenders import jax_step, random_batch
     from benchmarks.networks import by_name
     from benchmarks.page import markdown
+    from cnn.errors import InputError
 
+    if flags.steps < 1:
+        raise InputError(f"steps {flags.steps} cannot be: trace one or more")
     network = by_name(flags.network)
     x, y = random_batch(network)
     step, state = jax_step(network, x, y, flags.plain)

@@ -156,8 +156,10 @@ def main(flags: Flags) -> None:
     """Measure, print, and write the times, the table and the figure."""
     from benchmarks.page import machine, markdown, publish, spread
     from benchmarks.workers import take_turns
-    from cnn.errors import unknown_name
+    from cnn.errors import InputError, unknown_name
 
+    if min(flags.processes) < 1 or flags.steps < 2:
+        raise InputError("processes and steps cannot be: give 1 process and 2 steps or more")
     for name in set(flags.over) - set(GROWING):
         raise unknown_name("quantity", name, GROWING)
     measured = {}

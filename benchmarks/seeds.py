@@ -91,8 +91,11 @@ def main(flags: Flags) -> None:
     from benchmarks.page import machine, markdown, publish, spread
     from benchmarks.workers import take_turns
     from cnn import models
+    from cnn.errors import InputError
     from cnn.train.population import chunk_length
 
+    if min(flags.counts) < 1:
+        raise InputError(f"counts {min(flags.counts)} cannot be: train one seed or more")
     model, shape = getattr(models, flags.network)(), (28, 28, 1)
     if flags.network == "cnn1d":
         shape = (40, 1)
