@@ -126,7 +126,7 @@ def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return flat.mean(0), variances[::-1], components.T[::-1]
 
 
-def measure(config: Config, result: Result) -> dict[str, list[float]]:
+def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray]]:
     """Return, per seed, the first kernels and what reduced channels keep."""
     import numpy as np
     import optax
@@ -138,7 +138,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     basis = np.stack([k.ravel() for k in designed().values()])
     before = Chain(config.model.layers[:DOWN])
     after = Chain(config.model.layers[DOWN:])
-    found: list[dict[str, float]] = []
+    found: list[dict[str, float | np.ndarray]] = []
     for seed, state in zip(result.seeds, result.states, strict=True):
         start = init_state(config.model, optax.identity(), data.input_shape, seed)
         kernels = [np.asarray(s.params["layers_0"]["kernel"], float) for s in (start, state)]
@@ -151,10 +151,10 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
         first = {"params": {"layers_0": state.params["layers_0"]}}
         train, test = (np.asarray(before.apply(first, s.x)) for s in (data.train, data.test))
         mean, variances, components = principal(train)
-        values = {
+        values: dict[str, float | np.ndarray] = {
             "designed": share_within(trained, basis),
             "designed, untrained": share_within(untrained, basis),
-            **{f"w{i}": w for i, w in enumerate(trained.ravel())},
+            "kernels": trained.reshape(CHANNELS, 3, 3),
         }
         for k in KEPT:
             part = components[:k]
@@ -167,7 +167,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
             centred = (train - mean).reshape(-1, CHANNELS)
             values["variance of 1×1"] = share_within(centred, rows)
         found.append(values)
-    return {name: [float(values[name]) for values in found] for name in found[0]}
+    return {name: [values[name] for values in found] for name in found[0]}
 
 
 def learned_back(images: np.ndarray, kernel: np.ndarray, steps: int) -> np.ndarray:
@@ -267,9 +267,8 @@ def mosaic(axes: Axes, whole: Outcome) -> None:
     """Draw the designed kernels above the learned ones of the first seed, each to its own scale."""
     import numpy as np
 
-    learned = np.array([whole[f"w{i}"][0] for i in range(9 * CHANNELS)]).reshape(-1, 3, 3)
     canvas = np.full((5 * 4 + 1, 4 * 4), np.nan)
-    for i, kernel in enumerate([*designed().values(), *learned]):
+    for i, kernel in enumerate([*designed().values(), *whole["kernels"][0]]):
         row, column = divmod(i, 4)
         top, side = 4 * row + (row > 0), 4 * column
         canvas[top : top + 3, side : side + 3] = kernel / np.abs(kernel).max()

@@ -19,25 +19,25 @@ within the best window of 9 of each filter, beside that of the same weights in r
 is the correlation of the filters of neighbouring positions (`cnn.probes.learned_sharing`), 1 for a
 convolution, 0 for filters that have nothing in common.
 
-Measured: test accuracy in percent, mean ± standard deviation of 3 seeds, 3,000 steps (2.5 minutes
-on two shared cores, jax 0.10.2); of dense's first layer, weights left, squared weight within the
+Measured: test accuracy in percent, mean ± standard deviation of 3 seeds, 3,000 steps (4.2 minutes
+on two cores with other work, jax 0.10.2); of dense's first layer, weights left, squared weight within the
 convolution's window, within each filter's best window and there by chance, all in percent:
 
          λ        conv       local       dense   left  within  best  chance
-    0       82.9 ± 2.0  81.1 ± 0.6  68.9 ± 0.6  100.0    21.6  45.3    41.2
-    0.0005  86.2 ± 1.0  84.2 ± 0.5  77.5 ± 1.0   19.2    23.0  80.1    68.0
-    0.001   77.6 ± 4.0  76.3 ± 1.7  74.0 ± 1.3    6.2    21.7  92.0    80.8
+    0       83.2 ± 1.6  80.7 ± 1.1  69.3 ± 1.4  100.0    21.4  45.3    41.1
+    0.0005  85.1 ± 1.1  83.6 ± 1.3  77.8 ± 0.7   19.2    22.7  79.9    67.7
+    0.001   79.6 ± 4.5  76.7 ± 1.7  73.1 ± 0.6    5.7    21.4  92.2    82.7
 
-With λ = 0 and 10 seeds (`--strengths 0 --seeds 10`, 117 s of one core) the ordering holds beyond
-error at this reduced α of 8, and the claim about the gaps: local − dense is 11.3 points (95 %
-interval 10.6 to 12.1), conv − local 3.6 (2.7 to 4.6; of the 3 seeds above 1.8, −2.4 to 6.1, which
-alone would not tell). β-LASSO at 0.0005 gives dense 8.5 points (4.9 to 12.2), local 3.1 (2.0 to
-4.2) and conv 3.3 (−0.7 to 7.3): unlike on CIFAR-10 it does not take dense past the others. That the
-weights left lie near the centre of the window does not hold: within it they are as many as in a
-layer that does not care (21.2 %). They lie near one another, each filter at a place of its own: its
-best window holds more than by chance by 4.1 ± 0.7 points, and with β-LASSO by 12.1 ± 1.7 (0.0005)
-and 11.2 ± 0.8 (0.001). Sharing does not emerge: neighbouring filters correlate at 0.02 or less, for
-their places in the layer mean nothing to it. Learning rate and strengths were settled on after
+With λ = 0 and 10 seeds (`--strengths 0 --seeds 10`, 161 s) the ordering holds beyond error at this
+reduced α of 8, and the claim about the gaps: local − dense is 11.1 points (95 % interval 9.9 to
+12.3), conv − local 3.5 (2.3 to 4.6; of the 3 seeds above 2.4, −1.4 to 6.3, which alone would not
+tell). β-LASSO at 0.0005 gives dense 8.5 points (5.6 to 11.4), local 2.8 (−0.5 to 6.2) and conv 1.9
+(−2.2 to 6.1): unlike on CIFAR-10 it does not take dense past the others. That the weights left lie
+near the centre of the window does not hold: within it they are as many as in a layer that does not
+care (21.2 %). They lie near one another, each filter at a place of its own, as the second figure
+shows: its best window holds more than by chance by 4.1 ± 0.4 points, and with β-LASSO by 12.3 ± 1.4
+(0.0005) and 9.6 ± 0.9 (0.001). Sharing does not emerge: neighbouring filters correlate at 0.04 or
+less, for their places in the layer mean nothing to it. Learning rate and strengths were settled on after
 single runs whose test accuracy was seen.
 
 On CIFAR-10 (`--full --strengths 0 --steps 1000 --seeds 1`), after 2 epochs, one seed has 58.7 %
@@ -75,6 +75,8 @@ HYPOTHESIS = (
 )
 SHOWN = ("conv", "local", "dense")
 WINDOW = 9
+DRAWN = 20
+"""Filters that are drawn."""
 FAR = 20
 """Distances from the window's centre that are told apart, in samples."""
 
@@ -131,7 +133,7 @@ def points(settings: Study) -> dict[Name, Config]:
     }
 
 
-def measure(config: Config, result: Result) -> dict[str, list[float]]:
+def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray]]:
     """Return what the first layer has become, by name, a value per seed."""
     import numpy as np
 
@@ -139,7 +141,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     from cnn.probes import learned_locality, learned_sharing
 
     layer = config.model.layers[0]
-    seeds = []
+    seeds: list[dict[str, float | np.ndarray]] = []
     for state in result.states:
         kernel = state.params["layers_0"]["kernel"]
         shared = learned_sharing(kernel, layer)
@@ -149,10 +151,31 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
                 "within": float(learned_locality(kernel, layer, WINDOW // 2)),
                 "alike": float(shared[1]) if len(shared) > 1 else 1.0,
                 **(concentrations(np.asarray(kernel)) if isinstance(layer, DenseSpatial) else {}),
-                **{f"at {d}": float(v) for d, v in enumerate(profile(kernel, layer))},
+                "profile": profile(kernel, layer),
+                "filters": strongest(kernel, layer, config.data.input_shape),
             }
         )
     return {name: [seed[name] for seed in seeds] for name in seeds[0]}
+
+
+def strongest(kernel: Array, layer: Windowed, input_shape: tuple[int, ...]) -> np.ndarray:
+    """Return the filters of the channel with the largest ones, `(filters, *spatial)`.
+
+    Each is laid over the whole input, at the place where it stands (`cnn.ablations.lift`), and
+    averaged over input channels. Of more than `DRAWN` positions, those with the largest filters.
+    """
+    import numpy as np
+
+    from cnn.ablations import densify, lift
+
+    dense = lift({"params": {"kernel": kernel}}, layer, densify(layer), input_shape)
+    *size, c_in = input_shape
+    weights = np.asarray(dense["params"]["kernel"]).reshape(*size, c_in, -1, kernel.shape[-1])
+    norms = np.square(weights).sum(tuple(range(len(input_shape))))  # (positions, channels)
+    channel = norms.sum(0).argmax()
+    kept = np.sort(norms[:, channel].argsort()[-DRAWN:])
+    found: np.ndarray = np.moveaxis(weights.mean(-3)[..., kept, channel], -1, 0)
+    return found
 
 
 def concentrations(kernel: np.ndarray) -> dict[str, float]:
@@ -224,7 +247,11 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     pairs = [((a, plain), (b, plain)) for a, b in (("conv", "local"), ("local", "dense"))]
     pairs += [((rung, f"{s:g}"), (rung, plain)) for rung in SHOWN for s in settings.strengths if s]
     tables = [table(settings, results), study.differences(results, pairs)]
-    return study.Story(findings, tables, {"learned_bias": draw(settings, results)})
+    figures = {
+        "learned_bias": draw(settings, results),
+        "learned_filters": draw_filters(settings, results),
+    }
+    return study.Story(findings, tables, figures)
 
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
@@ -290,7 +317,7 @@ def profiles(axes: Axes, settings: Study, results: Mapping[Name, Outcome]) -> No
     lines = ("-", "--", ":", "-.")
     for strength, line in zip(settings.strengths, lines, strict=False):
         outcome = results["dense", f"{strength:g}"]
-        means = [outcome[f"at {d}"].mean() for d in range(FAR + 1)]
+        means = outcome["profile"].mean(0)
         axes.plot(means, line, color=RUNGS["dense"], lw=1, label=f"dense, λ = {strength:g}")
     axes.axhline(1, color=GREY, lw=0.6)
     axes.axvspan(0, WINDOW / 2, color=RUNGS["conv"], alpha=0.15, lw=0, label="conv's window")
@@ -301,6 +328,52 @@ def profiles(axes: Axes, settings: Study, results: Mapping[Name, Outcome]) -> No
     axes.set_ylim(0)
     axes.set_title("first layer")
     axes.legend(frameon=False)
+
+
+def draw_filters(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
+    """Draw the first seed's filters of one channel where they stand on the input.
+
+    Of signals a filter is a row, of images a tile; each is scaled to its own largest weight. Those
+    of dense have no order of their own and are sorted by the place of that weight, none last.
+    """
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from experiments.report import COLUMN_WIDTH, STYLE
+
+    plain = f"{min(settings.strengths):g}"
+    shown = [("conv", plain), ("local", plain), *(("dense", f"{s:g}") for s in settings.strengths)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2 * COLUMN_WIDTH, 1.7), layout="constrained")
+        panels = figure.subplots(1, len(shown), sharex=True, sharey=True)
+        for axes, (rung, strength) in zip(panels, shown, strict=True):
+            filters = results[rung, strength]["filters"][0]
+            flat = np.abs(filters).reshape(len(filters), -1)
+            if rung == "dense":
+                order = np.lexsort((flat.argmax(1), ~flat.any(1)))
+                filters, flat = filters[order], flat[order]
+            largest = flat.max(1).reshape(-1, *[1] * (filters.ndim - 1))
+            scaled = filters / np.where(largest, largest, 1)
+            picture = scaled if filters.ndim == 2 else tiles(scaled)
+            axes.imshow(picture, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
+            axes.set_title(f"{rung}, λ = {strength}")
+            if filters.ndim == 2:
+                axes.set_xlabel("input (samples)")
+        if filters.ndim == 2:
+            panels[0].set_ylabel("filter")
+            panels[2].set_ylabel("filter, sorted")
+    return figure
+
+
+def tiles(images: np.ndarray, columns: int = 4) -> np.ndarray:
+    """Return `(n, h, w)` images side by side, a line of nothing between them."""
+    import numpy as np
+
+    gaps = ((0, -len(images) % columns), (0, 1), (0, 1))
+    apart = np.pad(images.astype(float), gaps, constant_values=np.nan)
+    _, h, w = apart.shape
+    return apart.reshape(-1, columns, h, w).swapaxes(1, 2).reshape(-1, columns * w)
 
 
 def main(settings: Study) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from cnn.data import Dataset
     from cnn.train import Config, Result
     from experiments.report import Table
 
 Name = tuple[str, ...]
 """What tells a point from the others of its study, in words."""
-Measure = Callable[["Config", "Result"], Mapping[str, Sequence[float]]]
-"""What else is measured on a trained point: by name, one value per seed."""
+Measure = Callable[["Config", "Result"], Mapping[str, Sequence["ArrayLike"]]]
+"""What else is measured on a trained point: by name, one value per seed, a number or an array."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,14 @@ class Outcome:
 def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[Name, int], str]:
     """Return, for each point and seed, the hash of what decides its result.
 
+    Of `measure` that is its text, not what it calls: a study whose measures change computes anew.
     Fields of the recipe count where they are not at their defaults: one that is added later leaves
     the keys of what was computed before as they are.
     """
     from cnn.recipe import Recipe
 
     prints = {id(c.data): _fingerprint(c.data) for c in points.values()}
-    measured = None if measure is None else f"{measure.__module__}.{measure.__qualname__}"
+    measured = measure and inspect.getsource(measure)
     hashes = {}
     for name, config in points.items():
         what = {**_description(config), "data": prints[id(config.data)], "measured": measured}
@@ -92,7 +96,10 @@ def found(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def lines(
-    labels: dict[str, str], config: Config, result: Result, more: Mapping[str, Sequence[float]]
+    labels: dict[str, str],
+    config: Config,
+    result: Result,
+    more: Mapping[str, Sequence[ArrayLike]],
 ) -> list[dict[str, Any]]:
     """Return the record of each seed; accuracies are fractions."""
     measured: dict[str, Any] = {
@@ -106,7 +113,7 @@ def lines(
         {
             **labels,
             "seed": seed,
-            **{name: float(values[i]) for name, values in measured.items()},
+            **{name: np.asarray(of[i], float).tolist() for name, of in measured.items()},
             "measured": list(measured),
             "parameters": result.parameters,
             "seconds": round(result.seconds, 2),

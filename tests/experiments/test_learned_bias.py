@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn.layers import ConvLocal, DenseSpatial
+from cnn.layers import Conv, ConvLocal, DenseSpatial
 from cnn.models import s_conv
 from cnn.train import Config
 from experiments import learned_bias
@@ -17,9 +17,13 @@ from experiments.study import Outcome
 @pytest.mark.slow
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learned_bias.main(Study(smoke=True, strengths=(0.0,), out=tmp_path))
-    names = {"results.jsonl", "learned_bias.png", "learned_bias.svg", "report.html", "story.json"}
+    pictures = {f"learned_{what}.{kind}" for what in ("bias", "filters") for kind in ("png", "svg")}
+    names = {"results.jsonl", *pictures, "report.html", "story.json"}
     assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names
     assert "conv/0 − local/0" in capsys.readouterr().out
+
+
+FILTERS = np.random.default_rng(0).normal(size=(2, 20, 40))
 
 
 def test_what_is_told_is_what_was_measured() -> None:
@@ -34,9 +38,9 @@ def test_what_is_told_is_what_was_measured() -> None:
                     "test_accuracy": accuracy[rung] + (0.05 if strength == "0.001" else 0),
                     **dict.fromkeys(("train_accuracy", "kept", "within", "alike", "own"), 0.5),
                     "own by chance": 0.5,
-                    **{f"at {d}": 1.0 for d in range(learned_bias.FAR + 1)},
                 }.items()
-            },
+            }
+            | {"profile": np.ones((2, learned_bias.FAR + 1)), "filters": FILTERS},
         )
         for rung in accuracy
         for strength in ("0", "0.001")
@@ -58,6 +62,34 @@ def test_profile_is_one_for_equal_weights_and_shows_where_they_are() -> None:
     local = learned_bias.profile(jnp.ones((5, 3, 1, 1)), ConvLocal(1, (3,), padding=1))
     np.testing.assert_allclose(local[:2], 1)
     assert np.isnan(local[2:]).all()
+
+
+def test_filters_stand_where_they_see_the_input() -> None:
+    """Window 3, stride 2, on five samples: the one of two channels with the larger weights."""
+    kernel = jnp.array([[0.0, 1], [0, -2], [0, 4]])[:, None]
+    conv = learned_bias.strongest(kernel, Conv(2, (3,), 2, 1), (5, 1))
+    np.testing.assert_allclose(conv, [[-2, 4, 0, 0, 0], [0, 1, -2, 4, 0], [0, 0, 0, 1, -2]])
+    dense = np.zeros((30, 2, 30, 1))
+    dense[:, 0, 5:25, 0] = dense[:, 1, 5:25, 0] = np.arange(20) - np.arange(30)[:, None]
+    found = learned_bias.strongest(jnp.array(dense), DenseSpatial(1, (3,), padding=1), (30, 2))
+    np.testing.assert_allclose(found, dense[:, 0, 5:25, 0].T)
+
+
+def test_images_stand_side_by_side() -> None:
+    one, two, three = np.arange(12.0).reshape(3, 2, 2)
+    gap = np.full((2, 1), np.nan)
+    rows = [np.hstack([one, gap, two, gap]), np.full((1, 6), np.nan)]
+    rows += [np.hstack([three, gap, np.full((2, 3), np.nan)]), np.full((1, 6), np.nan)]
+    np.testing.assert_array_equal(
+        learned_bias.tiles(np.arange(12).reshape(3, 2, 2), 2), np.vstack(rows)
+    )
+    settings = Study(strengths=(0.0,), seeds=1)
+    shown = {
+        (rung, "0"): Outcome(1, {"filters": np.ones((1, 20, 4, 4))}) for rung in learned_bias.SHOWN
+    }
+    panels = learned_bias.draw_filters(settings, shown).axes
+    assert [p.get_title() for p in panels] == ["conv, λ = 0", "local, λ = 0", "dense, λ = 0"]
+    assert panels[0].images[0].get_array().shape == (25, 20)  # type: ignore[union-attr]
 
 
 def test_only_the_first_layer_differs_and_lambda_is_the_decay() -> None:

@@ -120,12 +120,30 @@ def test_a_line_cut_off_while_being_written_is_made_again(tmp_path: Path, traine
 
 
 def test_measures_are_kept_beside_the_accuracies(tmp_path: Path) -> None:
-    def double(config: Config, result: Result) -> Mapping[str, list[float]]:
-        return {"twice": list(2 * result.test_accuracy)}
+    def double(config: Config, result: Result) -> Mapping[str, list[np.ndarray]]:
+        both = np.stack([result.test_accuracy, result.train_accuracy], -1)
+        return {"twice": list(2 * result.test_accuracy), "both": list(both)}
 
     outcome = run(settings(tmp_path), measure=double)["wide", "waves"]
     np.testing.assert_allclose(outcome["twice"], 2 * outcome["test_accuracy"])
+    np.testing.assert_allclose(outcome["both"][:, 0], outcome["test_accuracy"])
     assert rows(tmp_path)[0]["twice"] == 2 * rows(tmp_path)[0]["test_accuracy"]  # type: ignore[operator]
+
+
+def test_another_measure_is_measured_anew(tmp_path: Path, trained: list) -> None:
+    """What was kept under the old one lacks what the new one asks for."""
+
+    def first(config: Config, result: Result) -> Mapping[str, list[float]]:
+        return {"old": list(result.test_loss)}
+
+    def second(config: Config, result: Result) -> Mapping[str, list[float]]:
+        return {"new": list(result.test_loss)}
+
+    run(settings(tmp_path), measure=first)
+    run(settings(tmp_path), measure=first)
+    assert len(trained) == 2
+    assert "new" in run(settings(tmp_path), measure=second)["wide", "waves"].values
+    assert len(trained) == 4
 
 
 def test_one_point_alone_and_an_unknown_one(tmp_path: Path) -> None:
