@@ -144,7 +144,8 @@ def test_kernel_gradients_are_sums_over_all_rows(count: int) -> None:
 def test_winograd(pairs: Pairs, most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64 it is the definition but for rounding; one example at a time, or all at once."""
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(sys.modules[winograd.__module__], "MOST_BYTES", most_bytes)
+    for name in ("MOST_BYTES", "MOST_KEPT"):
+        monkeypatch.setattr(sys.modules[winograd.__module__], name, most_bytes)
     x, kernel = numbers(rng, (2, 5, 8, 3)), numbers(rng, (3, 3, 3, 2))
     at = ops.place((5, 8), 3, 1, pairs)
     reference = partial(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -40,8 +41,11 @@ A = np.array(
     [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
 )
 
-MOST_BYTES = 2**25
+MOST_BYTES = 2**28
 """Of transformed tiles at a time; examples beyond that wait for the next turn."""
+MOST_KEPT = 2**25
+"""Of transformed tiles that are kept for the kernel's gradient; beyond that it takes turns, in
+which they are made anew."""
 
 
 def winograd(
@@ -65,7 +69,7 @@ def winograd(
             y = apart(_outputs)(tiles)
             return y[:, : out[0], : out[1]]
 
-        return _by_turns(some, x, channels=max(w.shape[2:]))
+        return _by_turns(some, x, channels=max(w.shape[2:]), most=MOST_BYTES)
 
     def grad_x(g: Array, w: Array) -> Array:
         pairs = tuple((2 - lo, 2 - hi) for lo, hi in at.pairs)
@@ -77,23 +81,29 @@ def winograd(
             seen = _flat(_seen(x, at.pairs, at.out))
             return lax.dot_general(seen, _flat(spread), (((1,), (1,)), ((0,), (0,))))[None]
 
-        sums = _by_turns(some, x, g, channels=max(kernel.shape[2:])).sum(0)
+        sums = _by_turns(some, x, g, channels=max(kernel.shape[2:]), most=MOST_KEPT).sum(0)
         sums = sums.reshape(6, 6, *kernel.shape[2:])
         return _combine(G.T, list(_combine(G.T, list(sums)).swapaxes(0, 1)))
 
     return bilinear(lambda x, w: convolve(x, w, at.pairs), grad_x, grad_w)(x, kernel)
 
 
-def _by_turns(f: Callable[..., Array], *arrays: Array, channels: int) -> Array:
-    """Apply `f` to some examples at a time, as many as the memory meant for their tiles holds."""
+def _by_turns(f: Callable[..., Array], *arrays: Array, channels: int, most: int) -> Array:
+    """Apply `f` to some examples at a time, as many as have tiles of `most` bytes together."""
     size = math.prod(arrays[0].shape[1:-1]) * channels * arrays[0].dtype.itemsize * 36 // 16
     count = len(arrays[0])
-    turn = max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, MOST_BYTES // size))
+    turn = max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, most // size))
     if turn == count:
         return f(*arrays)
-    parts = [a.reshape(count // turn, turn, *a.shape[1:]) for a in arrays]
-    results = lax.map(lambda part: f(*part), parts)
-    return results.reshape(-1, *results.shape[2:])
+    parts = [a.reshape(count // turn, -1, *a.shape[2:]) for a in arrays]
+    like = jax.eval_shape(f, *(a[:turn] for a in arrays)).shape
+
+    @jax.checkpoint
+    def some(parts: list[Array]) -> Array:
+        given = (p.reshape(turn, *a.shape[1:]) for p, a in zip(parts, arrays, strict=True))
+        return f(*given).reshape(-1, *like[2:])
+
+    return lax.map(some, parts).reshape(-1, *like[1:])
 
 
 def _tiles(out: int) -> int:
