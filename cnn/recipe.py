@@ -42,6 +42,9 @@ class Recipe:
     """What the network computes in; weights, optimizer and running statistics are float32."""
     accumulate: int = 1
     """Parts in which a device takes its share of a batch, one after another, to save memory."""
+    remat: bool = False
+    """Keep what blocks and pooling layers give, and compute the rest anew on the way back: less
+    memory for a third more work. On a CPU XLA undoes it."""
     seed: int = 0
     """First seed; it decides initial weights, data order and dropout."""
     seeds: int = 1
@@ -114,7 +117,7 @@ def _need(holds: bool, recipe: Recipe, name: str, remedy: str) -> None:
 
 FREE_TO_CHANGE = frozenset(
     {"steps", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"}
-    | {"on_nan", "map_devices", "devices", "seed_groups", "out", "resume", "overwrite"}
+    | {"remat", "on_nan", "map_devices", "devices", "seed_groups", "out", "resume", "overwrite"}
 )
 """Fields that may differ between a run and its continuation: they do not change what is learned."""
 

@@ -8,9 +8,14 @@ from functools import cache
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
 from cnn.errors import InputError, LayerError
+from cnn.layers.pooling import AvgPool, BlurPool, MaxPool
+
+BLOCK = "block"
+"""The name, for `jax.checkpoint`, of what a chain's blocks and pooling layers give."""
 
 
 class Chain(nn.Module):
@@ -28,6 +33,8 @@ class Chain(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         for layer in self.layers:
             x = call(layer, x, train)
+            if isinstance(layer, Chain | Residual | Branches | MaxPool | AvgPool | BlurPool):
+                x = checkpoint_name(x, BLOCK)
         return x
 
 

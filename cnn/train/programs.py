@@ -54,7 +54,7 @@ def _what_compiles(recipe: Recipe) -> Recipe:
     The learning rate is none of them: the optimizer's is 1, and a state has its own.
     """
     kept = ["optimizer", "schedule", "warmup", "weight_decay", "label_smoothing", "clip_norm"]
-    kept += ["augment", "ema", "precision", "accumulate", "on_nan"]
+    kept += ["augment", "ema", "precision", "accumulate", "remat", "on_nan"]
     kept += ["map_devices", "devices", "seed_groups"]
     kept += [] if recipe.schedule == "constant" else ["steps"]
     return Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cnn.data.augment import augment
+from cnn.layers.compose import BLOCK
 from cnn.penalties import beta_lasso, kernels
 from cnn.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
@@ -28,6 +29,8 @@ class Batch(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
+ONLY_BLOCKS = jax.checkpoint_policies.save_only_these_names(BLOCK)
+"""What `recipe.remat` keeps on the way forward; all else is computed anew on the way back."""
 OF_NO_DEVICE = 2**32 - 1
 """Folded into a step's key in the place of a device's number, for what all devices share."""
 
@@ -142,6 +145,7 @@ def train_step(
             accuracy = (logits.argmax(axis=-1) == part.y).mean()
             return loss, (updated.get("batch_stats", {}), {"loss": loss, "accuracy": accuracy})
 
+        objective = jax.checkpoint(objective, policy=ONLY_BLOCKS) if recipe.remat else objective
         grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
         return batch_stats, (grads, metrics)
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from optax.tree_utils import tree_get
 
-from cnn.layers import Chain, Dense, Dropout, Flatten
+from cnn.layers import Chain, Conv, Dense, Dropout, Flatten, MaxPool, ReLU
+from cnn.ops import lowering
 from cnn.recipe import Recipe
 from cnn.train import fit
 from cnn.train.devices import BY_EXAMPLE, device_map
 from cnn.train.programs import programs
 from cnn.train.state import init_state
 from cnn.train.step import (
+    ONLY_BLOCKS,
     Batch,
     cross_entropy,
     evaluate_batch,
@@ -128,6 +130,34 @@ def test_a_batch_in_parts_is_the_whole_batch(count: int) -> None:
     whole, parts = (Recipe(optimizer="sgd", lr=0.1, accumulate=n) for n in (1, 4))
     (_, one, measured), (_, other, too) = one_step(whole, x, y), one_step(parts, x, y, count)
     assert_close((one, measured), (other, too), 1e-6)
+
+
+def test_remat_keeps_the_pooled_maps_and_moves_the_weights_alike() -> None:
+    """Of 4×4 maps with 3 channels and what ReLU and pooling make of them, kept are the 2×2 ones."""
+    net = Chain((Conv(3, (3, 3), padding=1), ReLU(), MaxPool((2, 2)), Flatten(), Dense(3)))
+    x = jax.random.normal(jax.random.key(0), (5, 4, 4, 1))
+    weights = net.init(jax.random.key(1), x)
+
+    def kept(policy: object) -> set[tuple[int, ...]]:
+        f = jax.checkpoint(lambda w: net.apply(w, x).sum(), policy=policy)
+        maps = jax.tree.leaves(jax.vjp(f, weights)[1])
+        return {m.shape for m in maps if m.ndim == 4 and len(m) == 5 and m.shape[-1] == 3}
+
+    with lowering.use("reference"):
+        assert kept(ONLY_BLOCKS) == {(5, 2, 2, 3)}
+        assert (5, 4, 4, 3) in kept(jax.checkpoint_policies.everything_saveable)
+    recipes = [Recipe(optimizer="sgd", lr=0.1, remat=remat) for remat in (False, True)]
+    batch, after, forwards = Batch(x, jnp.arange(5) % 3), [], []
+    for recipe in recipes:
+        tx = optimizer(recipe)
+        step = device_map("shard_map", 1).compile(
+            lambda s, _, b, r=recipe, tx=tx: train_step(net, tx, r, s, b), BY_EXAMPLE, False
+        )
+        given = (init_state(net, tx, (4, 4, 1), seed=0), 0, batch)
+        after.append(step(*given)[0].params)
+        forwards.append(str(jax.make_jaxpr(step)(*given)).count("conv_general_dilated["))
+    assert_close(*after, 1e-6)
+    assert forwards[1] == forwards[0] + 1
 
 
 def test_the_state_has_a_learning_rate_of_its_own() -> None:
