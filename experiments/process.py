@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 from pathlib import Path
 
-ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1
-"""Parameters of mallopt, as malloc.h of the GNU C library numbers them."""
+MALLOC = {
+    "mmap_max": 0,  # all memory comes from the heap,
+    "trim_threshold": 2**40,  # which never shrinks,
+    "arena_max": 1,  # and is the only one;
+    "tcache_count": 0,  # no thread keeps splinters, without which two blocks cannot become one
+    "hugetlb": 1,  # pages of 2 MB where the system leaves that to programs
+}
+"""Settings of the GNU C library's malloc that keep the memory of one step for the next."""
 
 
 def prepare() -> None:
-    """Keep what is compiled and what is freed."""
-    keep_compiled()
+    """Keep what is freed and what is compiled."""
     keep_freed_memory()
+    keep_compiled()
+
+
+def keep_freed_memory() -> None:
+    """Start this process over, once, with memory kept, where the C library is GNU's.
+
+    By itself the library gives the memory of a step back to the system, which hands it out again
+    page by page, each emptied first: a third of a step. It reads its settings when a process
+    starts. With GLIBC_TUNABLES in the environment, which may be empty, nothing is done.
+    """
+    if "GLIBC_TUNABLES" in os.environ or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{k}={v}" for k, v in MALLOC.items())
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def keep_compiled() -> None:
@@ -31,18 +49,3 @@ def keep_compiled() -> None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of one step for the next, where it can (Linux).
-
-    By itself it gives the maps of a step back to the system, which hands them out again page by
-    page, each emptied first. Threads that have started keep what they do: call it before JAX does.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
-    if mallopt is not None:
-        mallopt(ARENA_MAX, 1)  # of all threads
-        mallopt(MMAP_MAX, 0)
-        mallopt(TRIM_THRESHOLD, -1)  # never
