@@ -347,7 +347,7 @@ def draw_filters(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 1.7), layout="constrained")
         panels = figure.subplots(1, len(shown), sharex=True, sharey=True)
-        for axes, (rung, strength) in zip(panels, shown, strict=True):
+        for i, (axes, (rung, strength)) in enumerate(zip(panels, shown, strict=True)):
             filters = results[rung, strength]["filters"][0]
             flat = np.abs(filters).reshape(len(filters), -1)
             if rung == "dense":
@@ -355,14 +355,14 @@ def draw_filters(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
                 filters, flat = filters[order], flat[order]
             largest = flat.max(1).reshape(-1, *[1] * (filters.ndim - 1))
             scaled = filters / np.where(largest, largest, 1)
-            picture = scaled if filters.ndim == 2 else tiles(scaled)
-            axes.imshow(picture, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
             axes.set_title(f"{rung}, λ = {strength}")
-            if filters.ndim == 2:
+            if filters.ndim > 2:
+                axes.imshow(tiles(scaled), cmap="PuOr", vmin=-1, vmax=1)
+                axes.set_axis_off()
+            else:
+                axes.imshow(scaled, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
                 axes.set_xlabel("input (samples)")
-        if filters.ndim == 2:
-            panels[0].set_ylabel("filter")
-            panels[2].set_ylabel("filter, sorted")
+                axes.set_ylabel({0: "filter", 2: "filter, sorted"}.get(i, ""))
     return figure
 
 
