@@ -20,8 +20,9 @@ is the correlation of the filters of neighbouring positions (`cnn.probes.learned
 convolution, 0 for filters that have nothing in common.
 
 Measured: test accuracy in percent, mean ± standard deviation of 3 seeds, 3,000 steps (4.2 minutes
-on two cores with other work, jax 0.10.2); of dense's first layer, weights left, squared weight within the
-convolution's window, within each filter's best window and there by chance, all in percent:
+on two cores with other work, jax 0.10.2); of dense's first layer, weights left, squared weight
+within the convolution's window, within each filter's best window and there by chance, all in
+percent:
 
          λ        conv       local       dense   left  within  best  chance
     0       83.2 ± 1.6  80.7 ± 1.1  69.3 ± 1.4  100.0    21.4  45.3    41.1
@@ -37,8 +38,8 @@ near the centre of the window does not hold: within it they are as many as in a 
 care (21.2 %). They lie near one another, each filter at a place of its own, as the second figure
 shows: its best window holds more than by chance by 4.1 ± 0.4 points, and with β-LASSO by 12.3 ± 1.4
 (0.0005) and 9.6 ± 0.9 (0.001). Sharing does not emerge: neighbouring filters correlate at 0.04 or
-less, for their places in the layer mean nothing to it. Learning rate and strengths were settled on after
-single runs whose test accuracy was seen.
+less, for their places in the layer mean nothing to it. Learning rate and strengths were settled on
+after single runs whose test accuracy was seen.
 
 On CIFAR-10 (`--full --strengths 0 --steps 1000 --seeds 1`), after 2 epochs, one seed has 58.7 %
 with conv, 58.9 with local and 54.5 with dense: the second gap is the larger one there, too; whether

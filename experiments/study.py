@@ -17,16 +17,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from cnn.errors import InputError, unknown_name
-from experiments import outcomes
+from experiments import outcomes, trainings
 from experiments.outcomes import Measure, Name, Outcome, differences, paired
 
 if TYPE_CHECKING:
@@ -52,8 +50,6 @@ __all__ = [
 ]
 
 STARTED = time.perf_counter()
-POINTS_AT_A_TIME = 2
-"""On a CPU, where a step this small keeps one core busy; on an accelerator it is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +214,7 @@ def run(
             file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
 
     with show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
-        _train(missing, on_step, keep)
+        trainings.train(missing, on_step, keep)
     return {
         name: outcomes.outcome_of([found[keys[name, s]] for s in config.seed_range])
         for name, config in points.items()
@@ -235,75 +231,6 @@ def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
                 else InputError(f"unknown point {name!r}: the study has {', '.join(by_name)}")
             )
     return [by_name[name] for name in only or by_name]
-
-
-def _train(
-    missing: Mapping[Name, Config],
-    on_step: Callable[[int], None],
-    keep: Callable[[Name, Config, Result], None],
-) -> None:
-    """Train every point and `keep` it as soon as it ends; leave at once when interrupted."""
-    import jax
-
-    from cnn.train import fit
-
-    on_cpu = jax.default_backend() == "cpu"
-    leave = Event()
-
-    def train(group: Sequence[Name]) -> Result:
-        def step(n: int) -> None:
-            if leave.is_set():
-                raise InterruptedError
-            on_step(n * len(group))
-
-        rates = tuple(missing[name].lr for name in group)
-        # One point that diverges does not end a study: what it then measures is its result.
-        return fit(replace(missing[group[0]], rates=rates, on_nan="skip"), step)
-
-    with ThreadPoolExecutor(POINTS_AT_A_TIME if on_cpu else 1) as pool:
-        try:
-            runs = {pool.submit(train, group): group for group in _groups(missing, not on_cpu)}
-            for done in as_completed(runs):
-                for i, name in enumerate(runs[done]):
-                    result = _part(done.result(), i, missing[name].seeds)
-                    if result.skipped.any():
-                        left_out = f"{result.skipped.sum()} steps were not finite and left out"
-                        print(f"{'/'.join(name)}: {left_out}", file=sys.stderr)
-                    keep(name, missing[name], result)
-        except BaseException as error:
-            leave.set()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                print("what ended is kept: the same command goes on from there", file=sys.stderr)
-            raise
-
-
-def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:
-    """Return the points that differ in their learning rates only, or each point alone.
-
-    Together they cost an accelerator little more than one; a CPU only compiles for longer.
-    """
-    groups: dict[Config | Name, list[Name]] = {}
-    for name, config in points.items():
-        groups.setdefault(replace(config, lr=1.0) if together else name, []).append(name)
-    return list(groups.values())
-
-
-def _part(result: Result, i: int, size: int) -> Result:
-    """Return what the i-th point of a group, `size` seeds, has of the result and of its time."""
-    own = slice(i * size, (i + 1) * size)
-    count = len(result.seeds) // size
-    return replace(
-        result,
-        seeds=result.seeds[own],
-        train_loss=result.train_loss[own],
-        train_accuracy=result.train_accuracy[own],
-        test_loss=result.test_loss[own],
-        test_accuracy=result.test_accuracy[own],
-        skipped=result.skipped[own],
-        seconds=result.seconds / count,
-        states=result.states[own],
-    )
 
 
 def publish(

@@ -13,7 +13,7 @@ from scipy import stats
 
 from cnn.errors import InputError
 from cnn.train import Config, Result
-from experiments import study
+from experiments import study, trainings
 from experiments.study import Outcome, Settings
 from tests.small import config, model, waves
 
@@ -96,7 +96,7 @@ def test_an_interrupted_study_keeps_what_ended_and_goes_on(
         return counted(c, on_step)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cnn.train, "fit", fit)
-    monkeypatch.setattr(study, "POINTS_AT_A_TIME", 1)
+    monkeypatch.setattr(trainings, "POINTS_AT_A_TIME", 1)
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path))
     assert {r["width"] for r in rows(tmp_path)} == {"narrow"}
