@@ -104,7 +104,8 @@ def check_names(flags: type[Flags], args: Sequence[str]) -> None:
 
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
-    process.prepare()
+    if main.__module__ == "__main__":  # a program, and nobody's who has one running
+        process.prepare()
     parsed = parse(flags, doc=doc)
     try:
         main(parsed)

@@ -28,9 +28,11 @@ def keep_freed_memory() -> None:
 
     By itself the library gives the memory of a step back to the system, which hands it out again
     page by page, each emptied first: a third of a step. It reads its settings when a process
-    starts. With GLIBC_TUNABLES in the environment, which may be empty, nothing is done.
+    starts. With GLIBC_TUNABLES in the environment, which may be empty, nothing is done; nor in an
+    interactive session, which would be lost.
     """
-    if "GLIBC_TUNABLES" in os.environ or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+    gnu = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
+    if not gnu or "GLIBC_TUNABLES" in os.environ or hasattr(sys, "ps1"):
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{k}={v}" for k, v in MALLOC.items())
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -10,7 +10,7 @@ from pathlib import Path
 # their collectives, and the thread count follows NPROC.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["GLIBC_TUNABLES"] = ""  # a program that is called in this process must not start it over
+os.environ["GLIBC_TUNABLES"] = ""  # programs that tests start do not start over, which takes time
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # programs that tests start leave nothing
 # Fast ways to compute on a CPU take longer to compile than the definitions they are held to
 # (tests/ops/test_ops_lowering.py); `make test-slow` runs all tests with them.

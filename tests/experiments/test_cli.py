@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from cnn.errors import InputError
-from experiments import cli
+from experiments import cli, process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,21 @@ def test_bad_input_is_a_line_and_a_defect_is_a_traceback(
 
     with pytest.raises(ValueError, match="not the user's fault"):
         cli.run(defect, Flags)
+
+
+def test_only_a_program_of_its_own_prepares_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[bool] = []
+    monkeypatch.setattr(sys, "argv", ["study"])
+    monkeypatch.setattr(process, "prepare", lambda: prepared.append(True))
+
+    def main(_: Flags) -> None:
+        pass
+
+    cli.run(main, Flags)
+    assert not prepared
+    main.__module__ = "__main__"
+    cli.run(main, Flags)
+    assert prepared == [True]
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,14 @@ def test_a_process_starts_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(os, "environ", around)
     monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
-    monkeypatch.setattr(os, "confstr_names", {})
+    monkeypatch.setattr(os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2}, raising=False)
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    process.keep_freed_memory()
+    monkeypatch.delattr(sys, "ps1")
+    monkeypatch.delattr(os, "confstr_names")
     process.keep_freed_memory()
     assert not started
-    monkeypatch.setattr(os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2})
+    monkeypatch.setattr(os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2}, raising=False)
     for _ in range(2):
         process.keep_freed_memory()
     assert started == [[sys.executable, *sys.orig_argv[1:]]]

@@ -17,9 +17,10 @@ from jaxtyping import Array
 def apart(f: Callable[..., Array]) -> Callable[..., Array]:
     """Return `f`, computed from arrays in memory into an array in memory.
 
-    So is every jitted function inside, many of those of `jax.numpy` among them: `f` uses `lax`.
+    A gradient keeps these arrays, and nothing that `f` makes of them on the way. Every jitted
+    function inside is computed so, too, many of those of `jax.numpy` among them: `f` uses `lax`.
     """
-    called = jax.jit(f)
+    called = jax.jit(jax.checkpoint(f, prevent_cse=False))
 
     def call(*arrays: Array) -> Array:
         with set_xla_metadata(inlineable="false"):
