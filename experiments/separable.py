@@ -64,7 +64,8 @@ HYPOTHESIS = (
     "factorised convolutions lose at the same width and win at the same parameters, because the "
     "width they can afford is worth more than what the factors cannot say."
 )
-SHAPE = (40, 1)
+SHAPE, IMAGES = (40, 1), (28, 28, 1)
+"""Of an example of MNIST-1D, and of Fashion-MNIST."""
 INNER = ("layers_2", "layers_4")
 """The two convolutions that are replaced; the first has one input channel, and stays."""
 KINDS = ("standard", "grouped", "separable", "inception")
@@ -73,7 +74,7 @@ EQUAL: dict[str, Cost] = {"equal parameters": "parameters", "equal MACs": "macs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """How wide the standard network is, and what is kept."""
 
     channels: int = 32
@@ -82,45 +83,52 @@ class Study(study.Settings):
     """What stands in for the standard convolution."""
     seeds: int = 3
     """Seeds per point; a seed has the same data order at every point."""
+    full: bool = False
+    """Fashion-MNIST, into the folder full inside of out.
+
+    About an hour of one core, estimated from 100 steps of three of the networks.
+    """
     out: Path = Path("results/separable")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def inception(channels: int) -> nn.Module:
+def inception(channels: int, rank: int = 1) -> nn.Module:
     """Return windows side by side that make `channels` from a map, and halve its size."""
     from cnn.layers import Branches, Chain, Conv, MaxPool, ReLU
 
     def windows(reduced: int, features: int, window: int) -> Chain:
-        last = Conv(features, (window,), strides=2, padding=window // 2)
-        return Chain((Conv(reduced, (1,)), ReLU(), last))
+        last = Conv(features, (window,) * rank, strides=2, padding=window // 2)
+        return Chain((Conv(reduced, one), ReLU(), last))
 
-    part = channels // 16
-    pooled = Chain((MaxPool((3,), strides=2, padding=1), Conv(2 * part, (1,))))
-    ones = Conv(4 * part, (1,), strides=2)
+    part, one = channels // 16, (1,) * rank
+    pooled = Chain((MaxPool((3,) * rank, strides=2, padding=1), Conv(2 * part, one)))
+    ones = Conv(4 * part, one, strides=2)
     return Branches((ones, windows(6 * part, 8 * part, 3), windows(part, 2 * part, 5), pooled))
 
 
-def standard(channels: int) -> nn.Module:
-    """Return the network of the ladder."""
-    from cnn.models import cnn1d
+def standard(channels: int, rank: int = 1) -> nn.Module:
+    """Return the network of the ladder, or its twin for images."""
+    from cnn.layers import Chain, Conv, Dense, Flatten, ReLU
 
-    return cnn1d(channels=channels)
+    windows = [(window,) * rank for window in (5, 3, 3)]
+    layers = [part for w in windows for part in (Conv(channels, w, 2, padding=1), ReLU())]
+    return Chain((*layers, Flatten(), Dense(10, gain=1.0)))
 
 
-def factorised(kind: str, channels: int) -> nn.Module:
+def factorised(kind: str, channels: int, rank: int = 1) -> nn.Module:
     """Return the network with its inner convolutions replaced. Raises `InputError`."""
     from cnn.ablations import group, separate
     from cnn.errors import unknown_name
     from cnn.layers.tree import replace
 
-    model = standard(channels)
+    model = standard(channels, rank)
     match kind:
         case "grouped":
             return group(model, 4, INNER)
         case "separable":
             return separate(model, where=INNER)
         case "inception":
-            return replace(model, lambda name, x: inception(channels) if name in INNER else x)
+            return replace(model, lambda n, x: inception(channels, rank) if n in INNER else x)
     raise unknown_name("kind", kind, KINDS[1:])
 
 
@@ -128,22 +136,23 @@ def networks(settings: Study) -> dict[Name, nn.Module]:
     """Return the networks by what stands in the two places, and by what they have in common."""
     from cnn.ablations import match
 
-    whole = standard(settings.channels)
+    shape = IMAGES if settings.full else SHAPE
+    rank = len(shape) - 1
+    whole = standard(settings.channels, rank)
     found: dict[Name, nn.Module] = {("standard", SAME_WIDTH): whole}
     for kind in settings.kinds:
-        model = factorised(kind, settings.channels)
+        model = factorised(kind, settings.channels, rank)
         found[kind, SAME_WIDTH] = model
         for budget, cost in EQUAL.items():
-            found[kind, budget] = match(model, whole, SHAPE, cost).model
+            found[kind, budget] = match(model, whole, shape, cost).model
     return found
 
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return a point per network."""
-    from cnn.data import load
     from cnn.train import Config
 
-    data, recipe = load("mnist1d"), settings.recipe()
+    data, recipe = settings.data("mnist1d"), settings.recipe()
     return {name: Config(model=m, data=data, **recipe) for name, m in networks(settings).items()}
 
 
@@ -168,7 +177,8 @@ def costs(settings: Study) -> dict[Name, tuple[int, int]]:
     """Return parameters and multiply-accumulates for one example, by network."""
     from cnn.geometry import describe
 
-    known = {name: describe(model, SHAPE) for name, model in networks(settings).items()}
+    shape = IMAGES if settings.full else SHAPE
+    known = {name: describe(model, shape) for name, model in networks(settings).items()}
     return {name: (geometry.params, geometry.macs) for name, geometry in known.items()}
 
 
@@ -187,8 +197,8 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     ]
     part = "validation" if settings.validate else "test"
     caption = (
-        f"Accuracy on MNIST-1D in percent, mean ± standard deviation over {settings.seeds} seeds, "
-        f"{settings.steps:,} steps"
+        f"Accuracy on {settings.title('MNIST-1D')} in percent, mean ± standard deviation over "
+        f"{settings.seeds} seeds, {settings.steps:,} steps"
     )
     return Table(caption, ["network", "parameters", "MACs", f"{part}, %", "training, %"], rows)
 

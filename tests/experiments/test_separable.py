@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from cnn.data import names
 from cnn.errors import InputError
 from cnn.geometry import describe
+from cnn.train.records import read
 from experiments import separable
-from experiments.separable import SHAPE, Study
+from experiments.separable import IMAGES, SHAPE, Study
 from tests.experiments.made import check_pictures, outcomes
 
 
@@ -48,6 +50,25 @@ def test_inception_halves_the_map_as_the_convolution_does() -> None:
     assert describe(separable.inception(16), (20, 16)).layers[-1].shape[0] == 10
     model = separable.factorised("inception", 16)
     assert describe(model, SHAPE, aligned=False).layers[-1].shape == (10,)
+
+
+def test_parameters_on_images_by_hand() -> None:
+    """Maps of 13, 7 and 4: windows of 5×5 on 1 channel and of 3×3, a head on 4×4 positions."""
+    around = (25 * 32 + 32) + (16 * 32 * 10 + 10)
+    networks = separable.networks(Study(full=True))
+    places = {"standard": 9 * 32 * 32 + 32, "separable": 9 * 32 + 32 * 32 + 32}
+    for kind, place in places.items():
+        model = networks[kind, separable.SAME_WIDTH]
+        assert describe(model, IMAGES, aligned=False).params == around + 2 * place
+    assert describe(separable.inception(16, rank=2), (7, 7, 16)).layers[-1].shape == (4, 4, 16)
+
+
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
+    if "fashion_mnist" not in names(data_dir):
+        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+    separable.main(Study(full=True, smoke=True, data_dir=data_dir, out=tmp_path))
+    assert len(read(tmp_path / "full" / "smoke" / "results.jsonl")) == 2 * 10
 
 
 def test_the_story() -> None:
