@@ -132,11 +132,16 @@ def factorised(kind: str, channels: int, rank: int = 1) -> nn.Module:
     raise unknown_name("kind", kind, KINDS[1:])
 
 
+def shape_of(settings: Study) -> tuple[int, ...]:
+    """Return the shape of an example of the data that is asked for."""
+    return IMAGES if settings.full else SHAPE
+
+
 def networks(settings: Study) -> dict[Name, nn.Module]:
     """Return the networks by what stands in the two places, and by what they have in common."""
     from cnn.ablations import match
 
-    shape = IMAGES if settings.full else SHAPE
+    shape = shape_of(settings)
     rank = len(shape) - 1
     whole = standard(settings.channels, rank)
     found: dict[Name, nn.Module] = {("standard", SAME_WIDTH): whole}
@@ -177,7 +182,7 @@ def costs(settings: Study) -> dict[Name, tuple[int, int]]:
     """Return parameters and multiply-accumulates for one example, by network."""
     from cnn.geometry import describe
 
-    shape = IMAGES if settings.full else SHAPE
+    shape = shape_of(settings)
     known = {name: describe(model, shape) for name, model in networks(settings).items()}
     return {name: (geometry.params, geometry.macs) for name, geometry in known.items()}
 

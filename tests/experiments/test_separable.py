@@ -7,6 +7,7 @@ import pytest
 from cnn.data import names
 from cnn.errors import InputError
 from cnn.geometry import describe
+from cnn.models import cnn1d
 from cnn.train.records import read
 from experiments import separable
 from experiments.separable import IMAGES, SHAPE, Study
@@ -20,6 +21,10 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     names = {"results.jsonl", "separable.png", "separable.svg", "report.html", "story.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
     assert separable.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_standard_network_is_that_of_the_ladder() -> None:
+    assert separable.standard(25) == cnn1d()
 
 
 def test_parameters_by_hand() -> None:

@@ -146,18 +146,18 @@ def test_remat_keeps_the_pooled_maps_and_moves_the_weights_alike() -> None:
     with lowering.use("reference"):
         assert kept(ONLY_BLOCKS) == {(5, 2, 2, 3)}
         assert (5, 4, 4, 3) in kept(jax.checkpoint_policies.everything_saveable)
-    recipes = [Recipe(optimizer="sgd", lr=0.1, remat=remat) for remat in (False, True)]
-    batch, after, forwards = Batch(x, jnp.arange(5) % 3), [], []
-    for recipe in recipes:
-        tx = optimizer(recipe)
-        step = device_map("shard_map", 1).compile(
-            lambda s, _, b, r=recipe, tx=tx: train_step(net, tx, r, s, b), BY_EXAMPLE, False
-        )
-        given = (init_state(net, tx, (4, 4, 1), seed=0), 0, batch)
-        after.append(step(*given)[0].params)
-        forwards.append(str(jax.make_jaxpr(step)(*given)).count("conv_general_dilated["))
-    assert_close(*after, 1e-6)
-    assert forwards[1] == forwards[0] + 1
+        recipes = [Recipe(optimizer="sgd", lr=0.1, remat=remat) for remat in (False, True)]
+        batch, after, forwards = Batch(x, jnp.arange(5) % 3), [], []
+        for recipe in recipes:
+            tx = optimizer(recipe)
+            step = device_map("shard_map", 1).compile(
+                lambda s, _, b, r=recipe, tx=tx: train_step(net, tx, r, s, b), BY_EXAMPLE, False
+            )
+            given = (init_state(net, tx, (4, 4, 1), seed=0), 0, batch)
+            after.append(step(*given)[0].params)
+            forwards.append(str(jax.make_jaxpr(step)(*given)).count("conv_general_dilated["))
+        assert_close(*after, 1e-6)
+        assert forwards[1] == forwards[0] + 1
 
 
 def test_the_state_has_a_learning_rate_of_its_own() -> None:
