@@ -66,53 +66,64 @@ HYPOTHESIS = (
     "a wide field is worth more than the resolution of a narrow one, holes cost something, and "
     "dilation buys the width that larger windows have with fewer parameters."
 )
-SIZE, CHANNELS = 40, 16
-STACKS: dict[str, tuple[Sequence[int], Sequence[int], int]] = {
-    "1, 1, 1, 1": ((3, 3, 3, 3), (1, 1, 1, 1), CHANNELS),
-    "2, 2, 2, 2": ((3, 3, 3, 3), (2, 2, 2, 2), CHANNELS),
-    "4, 4, 4, 4": ((3, 3, 3, 3), (4, 4, 4, 4), CHANNELS),
-    "1, 2, 4, 8": ((3, 3, 3, 3), (1, 2, 4, 8), CHANNELS),
-    "8, 4, 2, 1": ((3, 3, 3, 3), (8, 4, 2, 1), CHANNELS),
-    "wide": ((3, 5, 9, 17), (1, 1, 1, 1), CHANNELS),
-    "wide, narrow": ((3, 5, 9, 17), (1, 1, 1, 1), 9),
+SHAPE, IMAGES = (40, 1), (28, 28, 1)
+"""Of an example of MNIST-1D and of Fashion-MNIST."""
+NARROW = "wide, narrow"
+STACKS: dict[str, tuple[Sequence[int], Sequence[int]]] = {
+    "1, 1, 1, 1": ((3, 3, 3, 3), (1, 1, 1, 1)),
+    "2, 2, 2, 2": ((3, 3, 3, 3), (2, 2, 2, 2)),
+    "4, 4, 4, 4": ((3, 3, 3, 3), (4, 4, 4, 4)),
+    "1, 2, 4, 8": ((3, 3, 3, 3), (1, 2, 4, 8)),
+    "8, 4, 2, 1": ((3, 3, 3, 3), (8, 4, 2, 1)),
+    "wide": ((3, 5, 9, 17), (1, 1, 1, 1)),
+    NARROW: ((3, 5, 9, 17), (1, 1, 1, 1)),
 }
-"""Windows, rates and channels of the four convolutions."""
+"""Windows and rates of the four convolutions."""
+CHANNELS, FEWER = 16, {1: 9, 2: 4}
+"""Of every convolution; and of the narrow ones, by rank: about as many weights as 16 by a 3."""
 LAST_MAP = "layers_7"
 """The layer, after its ReLU, whose central unit is looked at."""
 SPREAD = "spread of the field"
+PROBED = 1000
+"""Test examples that the probe takes the mean over, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """Which stacks, and what is kept."""
 
     stacks: tuple[str, ...] = tuple(STACKS)
     """Rates of the four convolutions, or what stands in their place."""
     steps: int = 1000
     """Optimizer steps of every run."""
+    full: bool = False
+    """Fashion-MNIST, with square windows, into the folder full inside of out; take --lr 1e-2.
+
+    Half an hour per seed on two cores, half of it for "wide", estimated from 50 steps.
+    """
     out: Path = Path("results/dilation")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def network(stack: str) -> nn.Module:
+def network(stack: str, rank: int = 1) -> nn.Module:
     """Return one of `STACKS`, padded with zeros to maps of one size. Raises `InputError`."""
     from cnn.errors import unknown_name
     from cnn.layers import Chain, Conv, Dense, GlobalAvgPool, ReLU
 
     if stack not in STACKS:
         raise unknown_name("stack", stack, STACKS)
-    windows, rates, channels = STACKS[stack]
+    channels = FEWER[rank] if stack == NARROW else CHANNELS
     layers = [
         part
-        for k, r in zip(windows, rates, strict=True)
-        for part in (Conv(channels, (k,), padding=r * (k // 2), dilation=r), ReLU())
+        for k, r in zip(*STACKS[stack], strict=True)
+        for part in (Conv(channels, (k,) * rank, padding=r * (k // 2), dilation=r), ReLU())
     ]
     return Chain((*layers, GlobalAvgPool(), Dense(10, gain=1.0)))
 
 
 def field(stack: str) -> tuple[int, int, float]:
-    """Return span, number of inputs within it that are seen, and spread if all taps were alike."""
-    windows, rates, _ = STACKS[stack]
+    """Return span, inputs within it that are seen, and spread if all taps were alike, per axis."""
+    windows, rates = STACKS[stack]
     seen = {0}
     for k, r in zip(windows, rates, strict=True):
         seen = {at + r * tap for at in seen for tap in range(-(k // 2), k // 2 + 1)}
@@ -122,15 +133,17 @@ def field(stack: str) -> tuple[int, int, float]:
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return a point per stack."""
-    from cnn.data import load
     from cnn.train import Config
 
-    data, recipe = load("mnist1d"), settings.recipe()
-    return {(name,): Config(model=network(name), data=data, **recipe) for name in settings.stacks}
+    data, recipe = settings.data("mnist1d"), settings.recipe()
+    rank = len(data.input_shape) - 1
+    return {
+        (name,): Config(model=network(name, rank), data=data, **recipe) for name in settings.stacks
+    }
 
 
 def measure(config: Config, result: Result) -> dict[str, list[float]]:
-    """Return the standard deviation of the effective receptive field, in samples."""
+    """Return the standard deviation of the effective receptive field along an axis, in samples."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -138,24 +151,27 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     from cnn.probes import effective_receptive_field, layer_functions
 
     test = (config.data.held_out() if config.validate else config.data).test
-    x = jnp.asarray(test.x)
-    distance = np.arange(SIZE) - SIZE // 2
+    x = jnp.asarray(test.first(PROBED).x)
+    *sizes, _ = config.data.input_shape
+    squared = np.mean(
+        [(at - n // 2) ** 2 for at, n in zip(np.indices(sizes), sizes, strict=True)], axis=0
+    )
     found = []
     for state in result.states:
         last = layer_functions(config.model, state.variables, config.data.input_shape)[LAST_MAP]
         strength = np.asarray(jax.jit(effective_receptive_field, static_argnums=0)(last, x))
-        found.append(float(np.sqrt(strength @ distance**2 / strength.sum())))
+        found.append(float(np.sqrt((strength * squared).sum() / strength.sum())))
     return {SPREAD: found}
 
 
 def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     """Return what the study shows."""
-    findings = []
+    findings, unit = [], "pixels per axis" if settings.full else "samples"
     for (name,), outcome in results.items():
         span, seen, even = field(name)
         findings.append(
             f"{name}: {100 * outcome['test_accuracy'].mean():.1f} %, seeing {seen} of {span} "
-            f"samples; learned spread {outcome[SPREAD].mean():.1f}, of equal taps {even:.1f}."
+            f"{unit}; learned spread {outcome[SPREAD].mean():.1f}, of equal taps {even:.1f}."
         )
     base = next(iter(results))
     doubling = ("1, 2, 4, 8",)
@@ -170,9 +186,9 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     from cnn.geometry import describe
     from experiments.report import Table, number, percent
 
-    rows = []
+    shape, rows = IMAGES if settings.full else SHAPE, []
     for (name,), outcome in results.items():
-        geometry = describe(network(name), (SIZE, 1))
+        geometry = describe(network(name, len(shape) - 1), shape)
         span, seen, even = field(name)
         rows.append(
             [
@@ -187,7 +203,8 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
         )
     part = "validation" if settings.validate else "test"
     caption = (
-        f"MNIST-1D, mean ± standard deviation over {settings.seeds} seeds, {settings.steps:,} steps"
+        f"{settings.title('MNIST-1D')}, mean ± standard deviation over {settings.seeds} seeds, "
+        f"{settings.steps:,} steps"
     )
     heads = ["rates", "parameters", "MACs", "sees", "spread", "equal taps"]
     return Table(caption, [*heads, f"{part}, %", "training, %"], rows)
@@ -204,7 +221,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     names = [name for (name,) in results]
     panels = (
         ("test_accuracy", 100, f"{part} accuracy (%)"),
-        (SPREAD, 1, "s.d. of the effective field (samples)"),
+        (SPREAD, 1, f"s.d. of the effective field ({'pixels' if settings.full else 'samples'})"),
     )
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.4), layout="constrained")

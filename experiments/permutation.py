@@ -33,7 +33,7 @@ most.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -58,40 +58,60 @@ SHOWN = ("conv", "local", "mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """How long the blocks are, and what is kept."""
 
-    blocks: tuple[int, ...] = (40, 20, 10, 8, 5, 4, 2, 1)
-    """Lengths of the blocks in samples, of 40: divisors of it."""
+    blocks: tuple[int, ...] = ()
+    """Lengths of the blocks in samples, or sides in pixels; every divisor of the size if none."""
     seeds: int = 3
     """Seeds per point; each has a permutation of its own."""
+    full: bool = False
+    """Fashion-MNIST in square blocks, into the folder full inside of out.
+
+    A quarter of an hour on two cores, estimated from one seed's 309 s; 5 GB of memory.
+    """
     out: Path = Path("results/permutation")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
 
-def parted(size: int, block: int, seed: int) -> np.ndarray:
+def kept(order: np.ndarray, sizes: Sequence[int]) -> int:
+    """Return how many pairs of neighbours, along any axis, are the neighbours they were."""
+    import numpy as np
+
+    to = np.array(np.unravel_index(order.reshape(sizes), tuple(sizes)))  # (rank, *sizes)
+    steps = np.eye(len(sizes), dtype=int).reshape(len(sizes), -1, *[1] * len(sizes))
+    return sum(
+        int((np.diff(to, axis=1 + axis) == step).all(0).sum()) for axis, step in enumerate(steps)
+    )
+
+
+def parted(sizes: Sequence[int], block: int, seed: int) -> np.ndarray:
     """Return the first permutation from `seed` on that leaves no two blocks together.
 
     Drawn blindly, two blocks would stay as they are every second time.
     """
-    import numpy as np
-
     from cnn.data import permutation
 
-    orders = (permutation(size, seed + 1000 * attempt, block) for attempt in count())
-    return next(o for o in orders if (np.diff(o) != 1).sum() == size // block - 1)
+    counts = [n // block for n in sizes]
+    # A seed moves blocks as it would move as many single positions.
+    found = next(s for s in count(seed, 1000) if not kept(permutation(counts, s), counts))
+    return permutation(sizes, found, block)
 
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return every rung at every length of block and permutation, a seed each."""
-    from cnn.data import load, permute
+    from math import gcd
+
+    from cnn.data import permute
     from cnn.train import Config
     from experiments.ladder import rungs
 
-    data, recipe = load("mnist1d"), settings.recipe()
+    data, recipe = settings.data("mnist1d"), settings.recipe()
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    size = data.input_shape[0]
-    moved = {(b, s): permute(data, parted(size, b, s)) for b in settings.blocks for s in seeds}
+    sizes = data.input_shape[:-1]
+    most = gcd(*sizes)
+    blocks = settings.blocks or [n for n in range(most, 0, -1) if most % n == 0]
+    moved = {(b, s): permute(data, parted(sizes, b, s)) for b in blocks for s in seeds}
     return {
         (rung, str(block), str(seed)): Config(
             model=rungs(data)[rung], data=shuffled, **recipe | {"seed": seed, "seeds": 1}
@@ -106,7 +126,8 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     from experiments.sample_efficiency import pooled
 
     by_block = pooled(results)
-    ends = max(settings.blocks), min(settings.blocks)
+    blocks = lengths(by_block)
+    ends = max(blocks), min(blocks)
     findings = []
     for rung in SHOWN:
         test, train = (
@@ -117,7 +138,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
             f"From blocks of {ends[0]} to blocks of {ends[1]}, {rung} goes from {test[0]:.1f} to "
             f"{test[1]:.1f} % test error, and from {train[0]:.1f} to {train[1]:.1f} in training."
         )
-    pairs = [(("conv", str(b)), (rung, str(b))) for rung in SHOWN[1:] for b in settings.blocks]
+    pairs = [(("conv", str(b)), (rung, str(b))) for rung in SHOWN[1:] for b in blocks]
     tables = [
         *(table(settings, by_block, part) for part in ("test", "train")),
         study.differences(by_block, pairs),
@@ -125,20 +146,26 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     return study.Story(findings, tables, {"permutation": draw(settings, by_block)})
 
 
+def lengths(by_block: Mapping[Name, Outcome]) -> list[int]:
+    """Return the lengths of the blocks, in the order in which they were asked for."""
+    return list(dict.fromkeys(int(block) for _, block in by_block))
+
+
 def table(settings: Study, results: Mapping[Name, Outcome], part: str) -> Table:
     """Return the error in percent, a row per rung, a column per length of block."""
     from experiments.report import Table, percent
 
+    blocks = lengths(results)
     rows = [
-        [rung, *(percent(1 - results[rung, str(b)][f"{part}_accuracy"]) for b in settings.blocks)]
+        [rung, *(percent(1 - results[rung, str(b)][f"{part}_accuracy"]) for b in blocks)]
         for rung in SHOWN
     ]
     caption = (
-        f"{named(settings, part).capitalize()} error on MNIST-1D in percent by length of block, "
-        f"mean ± standard deviation over {settings.seeds} seeds and permutations, "
-        f"{settings.steps:,} steps"
+        f"{named(settings, part).capitalize()} error on {settings.title('MNIST-1D')} in percent by "
+        f"{'side' if settings.full else 'length'} of block, mean ± standard deviation over "
+        f"{settings.seeds} seeds and permutations, {settings.steps:,} steps"
     )
-    return Table(caption, ["rung", *map(str, settings.blocks)], rows)
+    return Table(caption, ["rung", *map(str, blocks)], rows)
 
 
 def named(settings: Study, part: str) -> str:
@@ -153,13 +180,14 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
 
     from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
-    test, at = named(settings, "test"), range(len(settings.blocks))
+    test, blocks = named(settings, "test"), lengths(results)
+    at = range(len(blocks))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_WIDTH, 2.7), layout="constrained")
         axes = figure.add_subplot()
         for rung, marker in zip(SHOWN, "o^D", strict=True):
             for part, line in (("test", "-"), ("train", "--")):
-                found = [results[rung, str(b)][f"{part}_accuracy"] for b in settings.blocks]
+                found = [results[rung, str(b)][f"{part}_accuracy"] for b in blocks]
                 axes.errorbar(
                     at,
                     *spread([100 * (1 - accuracy) for accuracy in found]),
@@ -170,8 +198,9 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
                     capsize=2,
                     label=rung if part == "test" else None,
                 )
-        axes.set_xticks(at, map(str, settings.blocks))
-        axes.set_xlabel("length of the blocks that change places (samples)")
+        axes.set_xticks(at, map(str, blocks))
+        what, unit = ("side", "pixels") if settings.full else ("length", "samples")
+        axes.set_xlabel(f"{what} of the blocks that change places ({unit})")
         axes.set_ylabel(f"{test} error (%); dashed: training")
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         title = f"mean ± s.d. of {settings.seeds} seeds"

@@ -47,9 +47,8 @@ accuracies. The learning rate was chosen on the validation part with one seed, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,18 +80,27 @@ KINDS: dict[str, tuple[Pooling, int]] = {
     "across, max": ("max", 4),
 }
 """Spatial pooling, and how many neighbouring maps are pooled into one."""
-POSES = ("as they are", "moved", "turned")
+WAYS: dict[str, Sequence[tuple[int, int, int]]] = {
+    "as they are": [(0, 0, 0)],
+    "moved": [(down, right, 0) for down, right in product((-1, 0, 1), repeat=2)],
+    "turned": [(0, 0, degrees) for degrees in range(-45, 46, 15)],
+}
+"""Poses: pixels down, pixels to the right, and degrees; in the middle, none of them."""
+MOST = 10_000
+"""Training images, at most, before each is put into every pose."""
+PROBED = 1000
+"""Test images that the probes take the mean over, at most."""
 BELOW, ABOVE = "layers_4", "layers_5"
 """The last map before and after its pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
+class Study(study.Full):
     """Which poolings, and what is kept."""
 
     kinds: tuple[str, ...] = tuple(KINDS)
     """Kinds of pooling."""
-    poses: tuple[str, ...] = POSES
+    poses: tuple[str, ...] = tuple(WAYS)
     """What the digits are trained and tested in."""
     steps: int = 700
     """Optimizer steps of every run."""
@@ -100,6 +108,11 @@ class Study(study.Settings):
     """Largest learning rate of Adam."""
     seeds: int = 3
     """Seeds per point; a seed has the same data order at every kind of pooling."""
+    full: bool = False
+    """MNIST, 10,000 of its training images, into the folder full inside of out.
+
+    COST
+    """
     out: Path = Path("results/pooling")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
 
@@ -119,35 +132,47 @@ def network(kind: str) -> nn.Module:
 
 
 def posed(data: Dataset, pose: str) -> Dataset:
-    """Return every image in every place (9) or angle (7) of one of `POSES`."""
+    """Return every image in every way of a pose, named after it. Raises `InputError`."""
     import jax.numpy as jnp
     import numpy as np
 
     from cnn.data import Split
+    from cnn.errors import unknown_name
     from cnn.probes import rotate, shift
 
-    ways: dict[str, list[Callable[[jax.Array], jax.Array]]] = {
-        "as they are": [partial(shift, by=0)],
-        "moved": [partial(shift, by=by) for by in product((-1, 0, 1), repeat=2)],
-        "turned": [partial(rotate, degrees=by) for by in range(-45, 46, 15)],
-    }
+    if pose not in WAYS:
+        raise unknown_name("pose", pose, WAYS)
     background = np.asarray(data.train.x).min()
 
     def every(split: Split) -> Split:
         x = jnp.asarray(split.x - background)  # zeros come in when an image is turned
-        images = [np.asarray(way(x)) + background for way in ways[pose]]
-        return Split(np.concatenate(images), np.tile(split.y, len(images)))
+        ways = [rotate(shift(x, (down, right)), degrees) for down, right, degrees in WAYS[pose]]
+        images = [np.asarray(way) + background for way in ways]
+        return Split(np.concatenate(images), np.tile(split.y, len(ways)))
 
-    return replace(data, train=every(data.train), test=every(data.test))
+    name = f"{data.name}, {pose}"
+    return replace(data, name=name, train=every(data.train), test=every(data.test))
+
+
+def upright(data: Dataset) -> Split:
+    """Return the test images of a posed set as they were, `PROBED` of them at most."""
+    import numpy as np
+
+    ways = len(WAYS[data.name.rpartition(", ")[2]])
+    count = len(data.test) // ways
+    return data.test.take(np.arange(count) + ways // 2 * count).first(PROBED)
 
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return every kind of pooling on digits in every pose."""
-    from cnn.data import load
+    from cnn.data import subset
     from cnn.train import Config
     from experiments.translation import canvas
 
-    digits, recipe = canvas(load("digits")), settings.recipe()
+    whole, recipe = settings.data("digits", "mnist"), settings.recipe()
+    if settings.validate:  # before an image is in many ways, or some would be trained on
+        whole, recipe = whole.held_out(), recipe | {"validate": False}
+    digits = canvas(subset(whole, min(MOST, len(whole.train)), seed=0))
     sets = {pose: posed(digits, pose) for pose in settings.poses}
     return {
         (kind, pose): Config(model=network(kind), data=data, **recipe)
@@ -162,20 +187,17 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     import jax.numpy as jnp
     import numpy as np
 
-    from cnn.data import load
     from cnn.probes import invariance_error, layer_functions, rotate, shift
-    from experiments.translation import canvas
 
-    digits = canvas(load("digits"))
-    x = jnp.asarray(digits.test.x)
-    background = np.asarray(digits.train.x).min()
+    x = jnp.asarray(upright(config.data).x)
+    background = np.asarray(config.data.train.x).min()
     ways: dict[str, Callable[[jax.Array], jax.Array]] = {
         "shift": lambda x: shift(x, 1),
         "turn": lambda x: rotate(x - background, 15) + background,
     }
     found: dict[str, list[float]] = {f"{way} {at}": [] for way in ways for at in ("below", "above")}
     for state in result.states:
-        maps = layer_functions(config.model, state.variables, digits.input_shape)
+        maps = layer_functions(config.model, state.variables, config.data.input_shape)
         for at, layer in (("below", BELOW), ("above", ABOVE)):
             f = jax.jit(maps[layer])
             for name, way in ways.items():
@@ -187,7 +209,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     """Return what the study shows."""
     findings = []
     for way, pose in (("shift", "moved"), ("turn", "turned")):
-        for places in (p for p in (POSES[0], pose) if p in settings.poses):
+        for places in (p for p in ("as they are", pose) if p in settings.poses):
             shown = [
                 f"{kind} {o[f'{way} below'].mean():.2f} to {o[f'{way} above'].mean():.2f}"
                 for (kind, trained), o in results.items()
@@ -219,8 +241,8 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     ]
     part = "validation" if settings.validate else "test"
     caption = (
-        f"Digits, accuracy in percent and relative change of the last map, mean ± standard "
-        f"deviation over {settings.seeds} seeds, {settings.steps:,} steps"
+        f"{settings.title('Digits', 'MNIST')}, accuracy in percent and relative change of the last "
+        f"map, mean ± standard deviation over {settings.seeds} seeds, {settings.steps:,} steps"
     )
     return Table(caption, ["pooling, digits", f"{part}, %", *probes], rows)
 

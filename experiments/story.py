@@ -118,10 +118,10 @@ def _bars(container: ErrorbarContainer) -> dict[int, np.ndarray]:
     """Return the ends, `(points, 2)`, of the bars along each axis, 0 or 1, that has some."""
     found = {}
     for bars in container.lines[2]:
-        ends = np.array(bars.get_segments())
-        if len(ends):
-            axis = int(np.ptp(ends, axis=1)[:, 0].max() == 0)  # all stand upright
-            found[axis] = ends[..., axis]
+        segments = bars.get_segments()  # empty where a value is not finite
+        if any(map(len, segments)):
+            axis = int(all(s[0, 0] == s[1, 0] for s in segments if len(s)))  # all stand upright
+            found[axis] = np.array([s[:, axis] if len(s) else (np.nan,) * 2 for s in segments])
     return found
 
 

@@ -21,8 +21,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
-
 from cnn.errors import InputError, unknown_name
 from experiments import outcomes, trainings
 from experiments.outcomes import Measure, Name, Outcome, differences, paired
@@ -153,9 +151,7 @@ def main(
 
 def _few(data: Dataset, count: int = 200) -> Dataset:
     """Return the data set with its first examples only."""
-    rows = np.arange(count)
-    train, test = (s.take(rows[: len(s)]) for s in (data.train, data.test))
-    return replace(data, train=train, test=test)
+    return replace(data, train=data.train.first(count), test=data.test.first(count))
 
 
 def _accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:

@@ -431,6 +431,8 @@ def test_a_set_beyond_the_budget_stays_in_its_files(
         np.testing.assert_array_equal(other.y, part.y)
         np.testing.assert_array_equal(other.x[rows % len(part)], part.x[rows % len(part)])
     assert (there.mean, there.std) == (here.mean, here.std)  # of all, there are so few
+    np.testing.assert_array_equal(there.train.first(2).x[np.arange(2)], here.train.x[:2])
+    assert len(there.train.first(99)) == len(here.train)
     some = there.train.take(np.array([2, 0]))
     np.testing.assert_array_equal(some.x[np.array([1])], here.train.x[:1])
     order = data.permutation(20, seed=0)

@@ -26,6 +26,10 @@ class Split:
         taken = self.x.take(rows) if isinstance(self.x, Stored) else self.x[rows]
         return Split(taken, self.y[rows])
 
+    def first(self, count: int) -> Split:
+        """Return the first `count` examples, or all where there are no more."""
+        return self.take(np.arange(min(count, len(self))))
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

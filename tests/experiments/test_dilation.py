@@ -1,13 +1,20 @@
 """Rates of dilation, as a study."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from cnn.data import Dataset, Split, names
 from cnn.errors import InputError
 from cnn.geometry import describe
+from cnn.layers import AvgPool, Chain
+from cnn.train.records import read
 from experiments import dilation
-from experiments.dilation import SPREAD, STACKS, Study
+from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Study
 from tests.experiments.made import check_pictures, outcomes, untrained
 
 
@@ -20,13 +27,29 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert dilation.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("shape", [SHAPE, IMAGES], ids=str)
 @pytest.mark.parametrize("stack", STACKS)
-def test_the_span_is_that_of_the_geometry_and_all_maps_are_of_one_size(stack: str) -> None:
-    layers = describe(dilation.network(stack), (dilation.SIZE, 1)).layers
+def test_the_span_is_that_of_the_geometry_and_all_maps_are_of_one_size(
+    stack: str, shape: tuple[int, ...]
+) -> None:
+    *sizes, _ = shape
+    layers = describe(dilation.network(stack, len(sizes)), shape).layers
     span, seen, _ = dilation.field(stack)
-    assert [layer.field.size for layer in layers if layer.field][-1] == (span,)
-    assert {layer.shape[0] for layer in layers if layer.field} == {dilation.SIZE}
+    assert [layer.field.size for layer in layers if layer.field][-1] == (span,) * len(sizes)
+    assert {layer.shape[:-1] for layer in layers if layer.field} == {tuple(sizes)}
     assert seen <= span
+
+
+def test_the_narrow_network_has_about_as_many_weights_by_hand() -> None:
+    """Windows of 3, 5, 9 and 17 with 9 channels, of their squares with 4, and a head for each."""
+    line = (3 * 9 + 9) + (31 * 81 + 3 * 9) + (9 * 10 + 10)
+    square = (9 * 4 + 4) + ((25 + 81 + 289) * 16 + 3 * 4) + (4 * 10 + 10)
+    for shape, weights in ((SHAPE, line), (IMAGES, square)):
+        narrow, plain = (
+            describe(dilation.network(stack, len(shape) - 1), shape).params
+            for stack in (NARROW, "1, 1, 1, 1")
+        )
+        assert narrow == weights == pytest.approx(plain, rel=0.15)
 
 
 def test_holes_by_hand() -> None:
@@ -42,6 +65,28 @@ def test_the_field_of_an_untrained_network_spreads_with_the_rates() -> None:
     )
     assert 1 < narrow < 4  # the field has 4 samples on either side
     assert spread == pytest.approx(4 * narrow, rel=0.1)  # same weights, four times as far apart
+
+
+def test_the_spread_of_a_square_mean_by_hand() -> None:
+    """Three equal taps per axis, at −1, 0 and 1: variance 2 / 3 along each."""
+    config = next(iter(dilation.points(Study(stacks=("1, 1, 1, 1",))).values()))
+    images = Split(np.ones((2, 5, 5, 1), np.float32), np.zeros(2, np.int32))
+    data = Dataset("ones", images, images, ("a",), (0.0,), (1.0,))
+    result: Any = SimpleNamespace(states=[SimpleNamespace(variables={})])
+    blur = Chain((*[AvgPool((1, 1))] * 7, AvgPool((3, 3), 1, padding=1)))
+    found = dilation.measure(replace(config, model=blur, data=data), result)
+    assert found[SPREAD] == pytest.approx([(2 / 3) ** 0.5])
+
+
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
+    if "fashion_mnist" not in names(data_dir):
+        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+    stacks = ("1, 1, 1, 1", "1, 2, 4, 8")
+    dilation.main(Study(full=True, smoke=True, stacks=stacks, data_dir=data_dir, out=tmp_path))
+    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    narrow, doubling = ([r[SPREAD] for r in rows if r["stack"] == stack] for stack in stacks)
+    assert 0 < max(narrow) < 4 < min(doubling)
 
 
 def test_the_story() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnn.data import names
+from cnn.train.records import read
 from experiments import filters
 
 
@@ -43,3 +45,15 @@ def test_a_kernel_is_learned_back_as_gradient_descent_does() -> None:
         w = w - 2 / (values[0] + values[-1]) * moments @ (w - kernel.ravel())
         errors.append(np.linalg.norm(w - kernel.ravel()) / np.linalg.norm(kernel))
     np.testing.assert_allclose(filters.learned_back(images, kernel, 5), errors)
+
+
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
+    if "fashion_mnist" not in names(data_dir):
+        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+    filters.main(filters.Study(full=True, smoke=True, data_dir=data_dir, out=tmp_path))
+    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    assert len(rows) == 2 * 2
+    for row in rows:
+        assert row["variance 1"] < row["variance 8"] < row["variance 16"] == pytest.approx(1)
+        assert row["accuracy 16"] == pytest.approx(row["test_accuracy"], abs=1e-3)

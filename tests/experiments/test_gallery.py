@@ -41,6 +41,13 @@ def test_marks_are_where_the_picture_has_them() -> None:
     assert second[:2] == pytest.approx((0.5, 0.5), abs=0.01)
 
 
+def test_a_value_that_is_not_finite_has_no_mark() -> None:
+    made = Figure()
+    axes = made.add_subplot(xticks=[], yticks=[])
+    axes.errorbar([1, float("nan"), 3], [1, 2, 3], xerr=[0.5, 1, 0], label="dense", fmt="o")
+    assert [m.text for m in story.marks(made)] == ["dense: 1 (0.5 to 1.5); 1", "dense: 3; 3"]
+
+
 def test_cells_and_named_ticks_say_what_they_are() -> None:
     made = Figure()
     axes = made.add_subplot(title="error", xlabel="period")

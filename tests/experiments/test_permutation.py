@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnn.data import names
+from cnn.train.records import read
 from experiments import permutation
 from experiments.permutation import Study
+from tests.experiments.made import check_pictures, outcomes
 
 
 @pytest.mark.slow
@@ -23,10 +26,10 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("seed", range(5))
 def test_all_blocks_are_parted_and_none_is_broken(seed: int) -> None:
     """Two blocks can only swap; of 39 pairs of neighbours, as many are broken as blocks meet."""
-    swapped = permutation.parted(40, 20, seed)
+    swapped = permutation.parted([40], 20, seed)
     np.testing.assert_array_equal(swapped, [*range(20, 40), *range(20)])
     for block, broken in ((40, 0), (10, 3), (5, 7), (1, 39)):
-        order = permutation.parted(40, block, seed)
+        order = permutation.parted([40], block, seed)
         assert (np.diff(order) != 1).sum() == broken
         assert sorted(order) == list(range(40))
 
@@ -39,3 +42,38 @@ def test_a_seed_has_one_permutation_for_all_rungs() -> None:
     np.testing.assert_array_equal(
         points["conv", "40", "0"].data.test.x, points["conv", "40", "1"].data.test.x
     )
+
+
+def test_neighbours_that_stay_together_by_hand() -> None:
+    """Of 2×2: the columns swapped keep both vertical pairs, a turn by half keeps none."""
+    kept = [permutation.kept(np.array(order), (2, 2)) for order in ((0, 1, 2, 3), (1, 0, 3, 2))]
+    assert kept == [4, 2]
+    assert permutation.kept(np.array([3, 2, 1, 0]), (2, 2)) == 0
+    assert permutation.kept(np.array([1, 2, 0, 3]), (2, 2)) == 0  # 1, 2 are in two rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_square_blocks_are_parted(seed: int) -> None:
+    """Within blocks of side 2, of 6×6 pixels, half of the pairs, 9 · 4 of 60, are all that stay."""
+    order = permutation.parted((6, 6), 2, seed)
+    assert permutation.kept(order, (6, 6)) == 9 * 4
+    assert sorted(order) == list(range(36))
+    assert permutation.kept(permutation.parted((6, 6), 1, seed), (6, 6)) == 0
+
+
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
+    if "fashion_mnist" not in names(data_dir):
+        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+    settings = Study(full=True, smoke=True, blocks=(14, 1), data_dir=data_dir, out=tmp_path)
+    permutation.main(settings)
+    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    assert len(rows) == 3 * 2 * 2
+    assert {row["block"] for row in rows} == {"14", "1"}
+
+
+def test_the_story() -> None:
+    settings = Study(seeds=2)
+    story = permutation.tell(settings, outcomes(permutation.points(settings)))
+    assert story.tables[0].heads == ["rung", "40", "20", "10", "8", "5", "4", "2", "1"]
+    check_pictures(story)

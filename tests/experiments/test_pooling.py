@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.data import load
+from cnn.data import load, names
 from cnn.errors import InputError
 from cnn.geometry import describe
+from cnn.train.records import read
 from experiments import pooling
 from experiments.pooling import KINDS, Study
 from experiments.translation import canvas
@@ -43,14 +44,24 @@ def test_poses() -> None:
         digits, train=digits.train.take(np.arange(9)), test=digits.train.take(np.arange(9))
     )
     moved, turned = (pooling.posed(digits, pose) for pose in ("moved", "turned"))
-    count = len(digits.test)
-    assert (len(moved.test), len(turned.test)) == (9 * count, 7 * count)
-    for many, middle in ((moved, 4), (turned, 3)):
-        same = many.test.x[middle * count : (middle + 1) * count]
-        np.testing.assert_allclose(same, digits.test.x, atol=1e-5)
-        np.testing.assert_array_equal(many.test.y[:count], digits.test.y)
+    for many, ways in ((moved, 9), (turned, 7)):
+        np.testing.assert_allclose(pooling.upright(many).x, digits.test.x, atol=1e-5)
+        np.testing.assert_array_equal(many.test.y.reshape(ways, 9), [digits.test.y] * ways)
     first = digits.test.x[0]
     np.testing.assert_allclose(moved.test.x[0], np.roll(first, (-1, -1), (0, 1)), atol=1e-5)
+
+
+def test_no_place_of_a_held_out_image_is_trained_on() -> None:
+    """The pixels of an image, sorted, are the same wherever it is."""
+    settings = Study(kinds=("max",), poses=("moved",), validate=True)
+    (config,) = pooling.points(settings).values()
+    assert not config.validate
+    trained, held = (
+        {np.sort(x, axis=None).tobytes() for x in np.asarray(split.x)}
+        for split in (config.data.train, config.data.test)
+    )
+    assert not trained & held
+    assert len(trained) + len(held) == len(load("digits").train)
 
 
 def test_spatial_pooling_steadies_an_untrained_map() -> None:
@@ -60,14 +71,27 @@ def test_spatial_pooling_steadies_an_untrained_map() -> None:
     assert found["turn above"][0] < found["turn below"][0]
 
 
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
+    if "mnist" not in names(data_dir):
+        pytest.skip(f"mnist is not prepared in {data_dir}")
+    settings = Study(full=True, smoke=True, kinds=("subsampled", "max"), poses=("moved", "turned"))
+    pooling.main(replace(settings, data_dir=data_dir, out=tmp_path))
+    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    assert len(rows) == 2 * 2 * 2
+    assert all(0 < row[probe] < 2 for row in rows for probe in PROBES)
+
+
 def test_the_story() -> None:
-    names = [(kind, pose) for kind in KINDS for pose in pooling.POSES]
-    story = pooling.tell(Study(), outcomes(names, *PROBES))
+    points = [(kind, pose) for kind in KINDS for pose in pooling.WAYS]
+    story = pooling.tell(Study(), outcomes(points, *PROBES))
     assert story.findings[0].startswith("Moved by a shift, below to above pooling, as they are")
     assert story.tables[0].rows[1][:2] == ["none, moved", "2.00 ± 1.41"]
     check_pictures(story)
 
 
-def test_an_unknown_pooling() -> None:
+def test_an_unknown_pooling_or_pose() -> None:
     with pytest.raises(InputError, match="unknown pooling 'maxx'"):
         pooling.points(Study(kinds=("maxx",), poses=("as they are",)))
+    with pytest.raises(InputError, match="unknown pose 'turnd'"):
+        pooling.points(Study(poses=("turnd",)))
