@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.networks import Network, by_name, in_flax, in_torch
 from cnn.errors import unknown_name
-from experiments.process import keep_freed_memory
+from experiments.process import give_back_after_compiling, keep_freed_memory
 
 CONTENDERS = {
     "ours": "here",
@@ -105,13 +105,20 @@ def jax_step(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> tup
 def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> Callable:
     import jax
 
+    from cnn.train.ahead import Ahead
+
+    if not plain:  # as programs here do
+        give_back_after_compiling()
     step, state = jax_step(network, x, y, plain)
     x, y = jax.device_put((x, y))
+    ahead = Ahead()
 
     def run(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
             state = step(state, x, y)
+            if not plain:
+                ahead.called(state)
         jax.block_until_ready(state)
 
     return run

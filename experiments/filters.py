@@ -34,6 +34,11 @@ variance of its inputs: as much as 8 of 16 directions drawn blindly, where 8 com
 So variance kept does not tell accuracy kept; but that the 1×1 ends above PCA without training on is
 not beyond error, by 0.8 points (−0.7 to 2.3), nor is what halving costs: the 1×1 −0.1 (−1.2 to
 0.9), PCA −0.9 (−1.9 to 0.1).
+
+Photographs of clothes say the same (`--full --lr 5e-3`, 5 seeds, 332 s): 44.1 ± 4.4 % of the first
+layer is in the span; all four are learned back, in 251 to 724 steps, as neighbouring pixels are
+more alike; the 1×1 has 88.2 ± 0.5 % accuracy with 47.8 ± 5.8 % of the variance, 8 components
+87.8 ± 0.7 with 96.7 ± 0.5, all 16 channels 88.1 ± 0.7.
 """
 
 from __future__ import annotations
@@ -80,7 +85,7 @@ class Study(study.Full):
     full: bool = False
     """Fashion-MNIST, into the folder full inside of out; take --lr 5e-3.
 
-    5 minutes on two cores, 6 GB of memory.
+    6 minutes on two cores, 6 GB of memory.
     """
     out: Path = Path("results/filters")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""

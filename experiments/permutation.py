@@ -29,6 +29,11 @@ bias, by 7.9 points (95 % interval 4.2 to 11.6), and than local by 10.3 (3.7 to 
 half as much: it has no sharing to lose. The control holds: the fully connected network stays
 between 32.5 and 34.7. Training error is below 0.1 % but for the convolution's, which is 1.4 % at
 most.
+
+Fashion-MNIST hardly minds (`--full --seeds 1`, 309 s): with all pixels permuted the convolution
+errs in 15.8 % in place of 13.0, local in 12.9 in place of 11.1, and the fully connected network in
+13.7 in place of 13.6. There the convolution has no lead that it could lose: local, with 15 times
+its weights, is ahead in order, too.
 """
 
 from __future__ import annotations
@@ -204,7 +209,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
         axes.set_ylabel(f"{test} error (%); dashed: training")
         axes.grid(axis="y", lw=0.4, alpha=0.5)
         title = f"mean ± s.d. of {settings.seeds} seeds"
-        axes.legend(frameon=False, title=title, loc="lower right", bbox_to_anchor=(1.0, 0.1))
+        figure.legend(frameon=False, title=title, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -43,6 +43,13 @@ times the positions; the mean has the steadiest map and, turned, the lowest accu
 turned digits training accuracy is 94 to 98 %, 99.8 without pooling: longer training would move the
 accuracies. The learning rate was chosen on the validation part with one seed, by "max", "none" and
 "across, max" on turned digits.
+
+On MNIST (`--full --seeds 1`, 1,380 s) one seed agrees on what pooling steadies: the largest takes
+0.20 to 0.24 off the change under a shift and 0.17 to 0.20 off that under a turn, the mean 0.22 to
+0.24 and 0.18 to 0.21, channels 0.04 at most. Accuracy orders otherwise: with or without motion the
+largest and the mean are best (97.6 and 97.5 % as they are, 95.0 and 94.9 turned), no pooling is
+behind by 0.6 to 1.7 points, and networks that pool across maps train slowest (turned, "across, max"
+has 81.9 % in training, too).
 """
 
 from __future__ import annotations
@@ -111,7 +118,7 @@ class Study(study.Full):
     full: bool = False
     """MNIST, 10,000 of its training images, into the folder full inside of out.
 
-    COST
+    23 minutes for one seed of two shared cores, 6 GB of memory.
     """
     out: Path = Path("results/pooling")
     """Folder for results.jsonl, figures (PNG and SVG) and report.html."""

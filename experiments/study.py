@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cnn.errors import InputError, unknown_name
-from experiments import outcomes, trainings
+from experiments import outcomes, process, trainings
 from experiments.outcomes import Measure, Name, Outcome, differences, paired
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ def run(
         with lock, path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
 
+    process.give_back_after_compiling()
     with show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
         trainings.train(missing, on_step, keep)
     return {

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnn.errors import InputError, RunError
 from cnn.recipe import Recipe, identity
-from experiments import cli
+from experiments import cli, process
 from experiments.launch.together import Processes, together
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _train(flags: Flags, speaks: bool) -> None:
 
     models.by_name(flags.model)  # before the data, which may take its time
     run = config(flags, load(flags.data, flags.data_dir))
+    process.give_back_after_compiling()
     try:
         with (
             stop_on_signals() as stop,

@@ -7,6 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnn.layers.initial import normal
+from cnn.ops import dense
 
 
 class Dense(nn.Module):
@@ -20,7 +21,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
         c_in = x.shape[-1]
         kernel = self.param("kernel", normal(self.gain, c_in), (c_in, self.features))
-        y = x @ kernel
+        y = dense(x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y = y + jnp.broadcast_to(bias, y.shape)

@@ -4,6 +4,7 @@ from cnn.ops import filters
 from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
+from cnn.ops.dense import dense, dense_spatial
 from cnn.ops.matrix import conv_matrix, outer, within
 from cnn.ops.normalization import batch_norm, normalize
 from cnn.ops.pool import (
@@ -16,7 +17,7 @@ from cnn.ops.pool import (
 )
 from cnn.ops.sizes import input_size, output_size
 from cnn.ops.transpose import conv_transpose
-from cnn.ops.unshared import conv_local, conv_tiled, dense_spatial, patches
+from cnn.ops.unshared import conv_local, conv_tiled, patches
 from cnn.ops.window import (
     Padding,
     Pairs,
@@ -44,6 +45,7 @@ __all__ = [
     "conv_tiled",
     "conv_transpose",
     "convolve",
+    "dense",
     "dense_spatial",
     "depthwise_conv",
     "filters",

@@ -178,25 +178,3 @@ def conv_local(
     on_cpu = lowering.conv_local_on_cpu(padded, kernel, at, groups)
     y = lowering.compute(definition, on_cpu, padded, kernel)
     return y if bias is None else y + spread_bias(bias, y.shape[1:])[None]
-
-
-def dense_spatial(
-    x: Float[Array, "batch *spatial c_in"],
-    kernel: Float[Array, "*in_and_out c_out"],
-    bias: Float[Array, "*out_or_none c_out"] | None = None,
-) -> Float[Array, "batch *out c_out"]:
-    """Let every output position see every input position: y_p = bias_p + Σ_i x_i · kernel[i, p].
-
-    Kernel `(*in_spatial, c_in, *out_spatial, c_out)`, bias `(c_out,)` or `(*out_spatial, c_out)`.
-    Raises `InputError` if the kernel does not begin as an image of `x`.
-    """
-    x, kernel = floats(x=x, kernel=kernel)
-    check_map(x.shape)
-    image = x.shape[1:]
-    if kernel.ndim != 2 * len(image) or kernel.shape[: len(image)] != image:
-        raise InputError(
-            f"kernel has shape {kernel.shape} but x {x.shape} needs {2 * len(image)} axes, "
-            "(*in_spatial, c_in, *out_spatial, c_out)"
-        )
-    y = jnp.tensordot(x, kernel, len(image))
-    return y if bias is None else y + spread_bias(bias, y.shape[1:])[None]

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnn.data import Split
 from cnn.train import batches, records
+from cnn.train.ahead import Ahead
 from cnn.train.config import Config, is_due
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
 from cnn.train.divergence import Diverged, finite, report
@@ -19,8 +20,8 @@ from cnn.train.population import States
 from cnn.train.programs import Programs
 from cnn.train.step import Metrics
 
-BLOCK_EVERY = 20
-"""Calls after which the host waits: fake CPU devices deadlock when too many run ahead."""
+LOOK_EVERY = 20
+"""Calls after which the metrics are looked at: a run that diverged ends soon."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,18 @@ def train(
     chunk = program.chunk if is_resident(split) else 1
     every = (config.log_every, config.checkpoint_every)
     history = []
+    ahead = Ahead()
     at = start
     while at < until:
         length = min(chunk, until - at, *(n - at % n for n in every))
         trained = program.run(states, data, share(at, length))
         states, metrics = zip(*trained, strict=True)
+        ahead.called(metrics)
         at += length
         history.append(program.devices.one(metrics))
         log, pauses = is_due(at, config.log_every, config) or at == until, pause(at)
         window = None
-        if log or pauses or len(history) % BLOCK_EVERY == 0:
+        if log or pauses or len(history) % LOOK_EVERY == 0:
             window = _gather(history)
             if config.on_nan == "stop" and not finite(window).all():
                 first = at - len(window["loss"])
@@ -115,12 +118,12 @@ def evaluate(
     parts = list(batches.in_order(len(split.y), config.batch_size))
     how, every = BY_EXAMPLE, range(len(parts))
     data, share = feed(split, program.devices, how, every, lambda at, _: parts[at][0])
-    totals = []
+    totals: list[Sequence[Metrics]] = []
+    ahead = Ahead()
     for at, (_, weights) in enumerate(parts):
         given = (share(at, 1), program.devices.split(weights, how))
         totals.append(program.devices.one(program.evaluate(states, data, given)))
-        if len(totals) % BLOCK_EVERY == 0:
-            jax.block_until_ready(totals[-1])
+        ahead.called(totals[-1])
     seeds = list(zip(*jax.device_get(totals), strict=True))
     return {
         name: np.array([sum(float(sums[name]) for sums in seed) / len(split.y) for seed in seeds])

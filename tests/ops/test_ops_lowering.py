@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
@@ -20,6 +21,7 @@ from cnn.ops.lowering.by_taps import by_taps
 from cnn.ops.lowering.depthwise import depthwise
 from cnn.ops.lowering.pointwise import pointwise
 from cnn.ops.lowering.pool import max_pool
+from cnn.ops.lowering.product import product
 from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
 from cnn.ops.lowering.winograd import winograd
 from cnn.ops.window import Pairs
@@ -179,6 +181,45 @@ def test_kernel_gradients_by_taps(case: Case) -> None:
     agree(lowered, definition(case, 1), case.x(), case.kernel())
 
 
+@few
+@given(sizes=st.lists(st.integers(1, 4), min_size=3, max_size=5), seed=st.integers(0, 2**16))
+def test_product(sizes: list[int], seed: int) -> None:
+    rng, (*batch, c_in, c_out) = np.random.default_rng(seed), sizes
+    agree(product, jnp.matmul, numbers(rng, (*batch, c_in)), numbers(rng, (c_in, c_out)))
+
+
+@pytest.mark.parametrize(("of_x", "of_w"), [(1, 0), (0, 1), (1, 1)])
+def test_forward_mode_of_a_product(of_x: int, of_w: int) -> None:
+    """By the product rule; what has no tangent is left out."""
+    rng = np.random.default_rng(0)
+    x, dx, w, dw = (jnp.asarray(numbers(rng, (3, 3))) for _ in range(4))
+
+    def moved(t: jax.Array) -> jax.Array:
+        return product(x + t * dx if of_x else x, w + t * dw if of_w else w)
+
+    _, found = jax.jvp(moved, (jnp.float32(0),), (jnp.float32(1),))
+    assert_array_equal(found, of_x * (dx @ w) + of_w * (x @ dw))
+
+
+def test_a_product_lets_weights_be_replaced_in_place() -> None:
+    """Gradients one by one need a copy of weights that an optimizer is given to write over."""
+
+    def copies(multiply: Op) -> int:
+        def step(weights: list[jax.Array], x: jax.Array) -> list[jax.Array]:
+            def loss(weights: list[jax.Array]) -> jax.Array:
+                return jnp.square(multiply(jnp.tanh(multiply(x, weights[0])), weights[1])).sum()
+
+            return jax.tree.map(lambda w, g: w - g, weights, jax.grad(loss)(weights))
+
+        compiled = jax.jit(step, donate_argnums=0).lower(
+            [jnp.ones((64, 64))] * 2, jnp.ones((8, 64))
+        )
+        return compiled.compile().as_text().count(" copy(")
+
+    assert copies(product) == 0
+    assert copies(jnp.matmul) > 0
+
+
 def choice(x: tuple[int, ...], kernel: tuple[int, ...], strides: int = 1, groups: int = 1) -> str:
     at = ops.place(x[1:-1], kernel[:-2], strides, "SAME")
     chosen = lowering.conv_on_cpu(jnp.dot, jnp.zeros(x), jnp.zeros(kernel), at, groups)
@@ -198,6 +239,8 @@ def test_what_is_lowered_to_what() -> None:
     at, kernel = ops.place((9, 9), 1), jnp.ones((1, 1, 4, 4))
     low = jnp.ones((1, 9, 9, 4), jnp.bfloat16)
     assert lowering.conv_on_cpu(jnp.dot, low, kernel, at, 1) is None
+    assert lowering.dense_on_cpu(jnp.ones((1, 256)), jnp.ones((256, 256))) is product
+    assert lowering.dense_on_cpu(jnp.ones((1, 255)), jnp.ones((255, 256))) is None
     x = jnp.ones((1, 9, 9, 1))
     assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 17)), at, 1) is None
     assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 2) is None

@@ -12,7 +12,8 @@ On a CPU, by shape, in float32 and float64:
   group: `winograd`, unless there are too few positions to be worth transforming the kernel;
 - any other convolution in one group with at most 32 taps: the definition, but `by_taps` for the
   kernel's gradient;
-- max-pooling with at most 16 taps: `max_pool`, shifted maxima.
+- max-pooling with at most 16 taps: `max_pool`, shifted maxima;
+- a dense layer of 65,536 weights or more: `product`, its two gradients together.
 
 All else, and everything on a GPU or TPU, is the definition. `with use("reference"):` makes it so
 everywhere, or `CNN_LOWERING=reference` in the environment before the program starts.
@@ -37,6 +38,7 @@ from cnn.ops.lowering.by_taps import by_taps
 from cnn.ops.lowering.depthwise import depthwise
 from cnn.ops.lowering.pointwise import pointwise
 from cnn.ops.lowering.pool import max_pool
+from cnn.ops.lowering.product import product
 from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
 from cnn.ops.lowering.winograd import winograd
 from cnn.ops.window import Placement
@@ -81,6 +83,11 @@ def _moves_by_one(at: Placement) -> bool:
 def max_pool_on_cpu(dtype: jnp.dtype, at: Placement) -> Op | None:
     """Return the lowering of max-pooling, None for the definition."""
     return partial(max_pool, at=at) if _native(dtype) and math.prod(at.window) <= 16 else None
+
+
+def dense_on_cpu(x: Array, kernel: Array) -> Op | None:
+    """Return the lowering of a dense layer, None for the definition."""
+    return product if kernel.size >= 2**16 and x.dtype == kernel.dtype else None
 
 
 def _native(dtype: jnp.dtype) -> bool:

@@ -8,21 +8,24 @@ apart. A call that may not be inlined does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array
 
+Arrays = TypeVar("Arrays", Array, tuple[Array, Array])
 
-def apart(f: Callable[..., Array]) -> Callable[..., Array]:
-    """Return `f`, computed from arrays in memory into an array in memory.
+
+def apart(f: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """Return `f`, computed from arrays in memory into one or two in memory.
 
     A gradient keeps these arrays, and nothing that `f` makes of them on the way. Every jitted
     function inside is computed so, too, many of those of `jax.numpy` among them: `f` uses `lax`.
     """
     called = jax.jit(jax.checkpoint(f, prevent_cse=False))
 
-    def call(*arrays: Array) -> Array:
+    def call(*arrays: Array) -> Arrays:
         with set_xla_metadata(inlineable="false"):
             return called(*arrays)
 

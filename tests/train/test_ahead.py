@@ -1,0 +1,38 @@
+"""How far the host calls ahead."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnn.train import ahead
+from cnn.train.ahead import Ahead
+
+
+@pytest.mark.parametrize(
+    ("seconds", "waits"),
+    [
+        (1.0, [1, 2, 3, 4, 5, 6, 7, 8]),  # every call is more than is called ahead of time
+        (ahead.MOST_SECONDS / 3.5, [1, 2, 6, 10]),  # at four calls it is enough
+        (0.0, [1, 2, 22]),
+    ],
+)
+def test_waits_by_hand(seconds: float, waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call compiles, the second is the first one that is measured."""
+    now = 100.0
+    waited = []
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(jax, "block_until_ready", waited.append)
+    host = Ahead()
+    for call in range(1, 30 if seconds == 0 else waits[-1] + 1):
+        now += seconds + 5 * (call == 1)
+        host.called(call)
+    assert waited == waits
+
+
+def test_it_waits_for_what_was_called() -> None:
+    result: Any = jax.jit(lambda x: x @ x)(jnp.ones((500, 500)))
+    Ahead().called({"y": result})
+    assert result.is_ready()
