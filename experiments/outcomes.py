@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn.errors import InputError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -46,7 +48,7 @@ def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[N
     from cnn.recipe import Recipe
 
     prints = {id(c.data): _fingerprint(c.data) for c in points.values()}
-    measured = measure and inspect.getsource(measure)
+    measured = measure and _source(measure)
     hashes = {}
     for name, config in points.items():
         what = {**_description(config), "data": prints[id(config.data)], "measured": measured}
@@ -55,6 +57,18 @@ def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[N
             text = json.dumps({**what, "seed": seed}, sort_keys=True)
             hashes[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return hashes
+
+
+def _source(measure: Measure) -> str:
+    """Return the text of a function. Raises `InputError` where it was typed at a prompt."""
+    try:
+        return inspect.getsource(measure)
+    except OSError:
+        name = getattr(measure, "__name__", measure)
+        raise InputError(
+            f"measure {name!r} has no file, and its results need one to be told from others': "
+            "write it into one"
+        ) from None
 
 
 def _fingerprint(data: Dataset) -> str:

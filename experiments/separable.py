@@ -138,9 +138,15 @@ def shape_of(settings: Study) -> tuple[int, ...]:
 
 
 def networks(settings: Study) -> dict[Name, nn.Module]:
-    """Return the networks by what stands in the two places, and by what they have in common."""
-    from cnn.ablations import match
+    """Return the networks by what stands in the two places, and by what they have in common.
 
+    Raises `InputError` for a width that is no multiple of 16, or an unknown kind.
+    """
+    from cnn.ablations import match
+    from cnn.errors import InputError
+
+    if settings.channels < 16 or settings.channels % 16:
+        raise InputError(f"channels {settings.channels} cannot be divided: give a multiple of 16")
     shape = shape_of(settings)
     rank = len(shape) - 1
     whole = standard(settings.channels, rank)

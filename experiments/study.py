@@ -185,9 +185,9 @@ def run(
     points = {name: points[name] for name in _chosen(settings.only, points)}
     for config in points.values():
         config.check()
+    keys = outcomes.keys(points, measure)
     make_folder(settings.out)
     path = settings.out / "results.jsonl"
-    keys = outcomes.keys(points, measure)
     lock = FileLock(settings.out / ".results.lock")  # several processes may share the points
     with lock:
         found = outcomes.found(path)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,6 +145,14 @@ def test_another_measure_is_measured_anew(tmp_path: Path, trained: list) -> None
     assert len(trained) == 2
     assert "new" in run(settings(tmp_path), measure=second)["wide", "waves"].values
     assert len(trained) == 4
+
+
+def test_a_measure_typed_at_a_prompt_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    typed: dict[str, Any] = {}
+    exec("def mine(config, result): return {}", typed)
+    with pytest.raises(InputError, match=r"measure 'mine' has no file.* write it into one"):
+        run(settings(tmp_path / "new"), measure=typed["mine"])
+    assert not (tmp_path / "new").exists()
 
 
 def test_one_point_alone_and_an_unknown_one(tmp_path: Path) -> None:
