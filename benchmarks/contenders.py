@@ -77,6 +77,8 @@ def jax_step(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> tup
     import jax
     import optax
 
+    from cnn.train.devices import COMPILED_ON_CPU
+
     model = network.build()
     if plain:
         model = in_flax(model)
@@ -99,7 +101,11 @@ def jax_step(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> tup
         params = optax.apply_updates(variables["params"], updates)
         return {**variables, **updated, "params": params}, momentum
 
-    return jax.jit(step, donate_argnums=0).lower(state, x, y).compile(), state
+    options = None if plain else COMPILED_ON_CPU
+    compiled = (
+        jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, x, y).compile()
+    )
+    return compiled, state
 
 
 def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> Callable:

@@ -56,7 +56,7 @@ def winograd(
     """Convolve with stride 1 and no dilation, in one group."""
 
     def convolve(x: Array, w: Array, pairs: Pairs) -> Array:
-        weights = apart(_weights)(w)
+        weights = _weights(w)
         out = tuple(n + lo + hi - 2 for n, (lo, hi) in zip(x.shape[1:-1], pairs, strict=True))
 
         def some(x: Array) -> Array:
@@ -66,7 +66,7 @@ def winograd(
                 (((2,), (1,)), ((0,), (0,))),
             )
             tiles = products.reshape(6, 6, len(x), *map(_tiles, out), -1)
-            y = apart(_outputs)(tiles)
+            y = _outputs(tiles)
             return y[:, : out[0], : out[1]]
 
         return _by_turns(some, x, channels=max(w.shape[2:]), most=MOST_BYTES)
@@ -77,7 +77,7 @@ def winograd(
 
     def grad_w(x: Array, g: Array) -> Array:
         def some(x: Array, g: Array) -> Array:
-            spread = apart(_spread)(pad_with(0.0, g, tuple((0, -n % 4) for n in at.out)))
+            spread = _spread(pad_with(0.0, g, tuple((0, -n % 4) for n in at.out)))
             seen = _flat(_seen(x, at.pairs, at.out))
             return lax.dot_general(seen, _flat(spread), (((1,), (1,)), ((0,), (0,))))[None]
 
@@ -118,21 +118,33 @@ def _seen(x: Array, pairs: Pairs, out: tuple[int, ...]) -> Float[Array, "6 6 bat
     """Return Bᵀ d B for every tile."""
     missing = [-n % 4 for n in out]
     pairs = tuple((lo, hi + m) for (lo, hi), m in zip(pairs, missing, strict=True))
-    rows = apart(lambda x: _combine(B.T, _every_fourth(x, 1, 6)))(pad_with(0.0, x, pairs))
-    return apart(lambda rows: _combine(B.T, _every_fourth(rows, 3, 6)))(rows)
+    return _seen_columns(_seen_rows(pad_with(0.0, x, pairs)))
 
 
+@apart
+def _seen_rows(x: Float[Array, "batch *cells c"]) -> Float[Array, "6 batch rows width c"]:
+    return _combine(B.T, _every_fourth(x, 1, 6))
+
+
+@apart
+def _seen_columns(rows: Array) -> Float[Array, "6 6 batch rows columns c"]:
+    return _combine(B.T, _every_fourth(rows, 3, 6))
+
+
+@apart
 def _weights(w: Float[Array, "3 3 c_in c_out"]) -> Float[Array, "6 6 c_in c_out"]:
     """Return G w Gᵀ, columns first."""
     return _combine(G, list(_combine(G, list(w)).swapaxes(0, 1)))
 
 
+@apart
 def _spread(g: Array) -> Float[Array, "6 6 batch rows columns c"]:
     """Return A ȳ Aᵀ for every tile."""
     rows = _combine(A, _every_fourth(g, 1, 4))
     return _combine(A, _every_fourth(rows, 3, 4))
 
 
+@apart
 def _outputs(tiles: Float[Array, "6 6 batch rows columns c"]) -> Float[Array, "batch *out c"]:
     """Return Aᵀ m A for every tile m, each in its place."""
     rows = _combine(A.T, [tiles[:, i] for i in range(6)])
