@@ -83,7 +83,9 @@ def jax_step(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> tup
     if plain:
         model = in_flax(model)
     tx = optax.sgd(1e-3, momentum=0.9)
-    variables = jax.jit(lambda key: model.init(key, x, train=True))(jax.random.key(0))
+    options = None if plain else COMPILED_ON_CPU
+    init = jax.jit(lambda key: model.init(key, x, train=True), compiler_options=options)
+    variables = init(jax.random.key(0))
     state = (variables, tx.init(variables["params"]))
 
     def step(state, x, y):  # type: ignore[no-untyped-def]
@@ -101,7 +103,6 @@ def jax_step(network: Network, x: np.ndarray, y: np.ndarray, plain: bool) -> tup
         params = optax.apply_updates(variables["params"], updates)
         return {**variables, **updated, "params": params}, momentum
 
-    options = None if plain else COMPILED_ON_CPU
     compiled = (
         jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, x, y).compile()
     )
