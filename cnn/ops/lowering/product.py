@@ -21,9 +21,9 @@ Matrix = Float[Array, "rows columns"]
 
 
 def _gradients(x: Matrix, w: Matrix, g: Matrix) -> tuple[Matrix, Matrix]:
-    return lax.dot_general(g, w, (((1,), (1,)), ((), ()))), lax.dot_general(
-        x, g, (((0,), (0,)), ((), ()))
-    )
+    of_x = lax.dot_general(g, w, (((1,), (1,)), ((), ())))
+    of_w = lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+    return of_x, of_w
 
 
 _together = apart(_gradients)
