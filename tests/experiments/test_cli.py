@@ -1,13 +1,9 @@
 """What all entry points share: flags in, one line and exit code 2 for bad input."""
 
-import ctypes
 import subprocess
 import sys
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
 
-import jax
 import pytest
 
 from cnn.errors import InputError
@@ -90,38 +86,6 @@ def test_only_a_program_of_its_own_prepares_its_process(monkeypatch: pytest.Monk
     main.__module__ = "__main__"
     cli.run(main, Flags)
     assert prepared == [True]
-
-
-def test_what_compiling_took_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After what took long, and after nothing else that JAX tells."""
-    trimmed: list[int] = []
-    listeners: list[Any] = []
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
-    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", listeners.append)
-    process.give_back_after_compiling.cache_clear()
-    process.give_back_after_compiling()
-    process.give_back_after_compiling()
-    (compiled,) = listeners
-    jax_said = "/jax/core/compile/backend_compile_duration"
-    compiled(jax_said, 0.5, fun_name="init")
-    compiled("/jax/core/compile/jaxpr_trace_duration", 5.0)
-    assert not trimmed
-    compiled(jax_said, 5.0, fun_name="step")
-    assert trimmed == [0]
-
-
-def test_jax_tells_how_long_it_compiled() -> None:
-    told: list[str] = []
-
-    def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        told.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.jit(lambda x: x * 12345.0)(1.0).block_until_ready()
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    assert any(event.endswith("backend_compile_duration") for event in told)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
-"""What is kept for the next start, and for the next step."""
+"""What is kept for the next start and for the next step, and what is given back."""
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import jax
 import pytest
 
 from experiments import process
@@ -94,3 +98,35 @@ def test_a_process_starts_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
         process.keep_freed_memory()
     assert started == [[sys.executable, *sys.orig_argv[1:]]]
     assert "glibc.malloc.mmap_max=0:" in around["GLIBC_TUNABLES"]
+
+
+def test_what_compiling_took_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After what took long, and after nothing else that JAX tells."""
+    trimmed: list[int] = []
+    listeners: list[Any] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
+    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", listeners.append)
+    process.give_back_after_compiling.cache_clear()
+    process.give_back_after_compiling()
+    process.give_back_after_compiling()
+    (compiled,) = listeners
+    jax_said = "/jax/core/compile/backend_compile_duration"
+    compiled(jax_said, 0.5, fun_name="init")
+    compiled("/jax/core/compile/jaxpr_trace_duration", 5.0)
+    assert not trimmed
+    compiled(jax_said, 5.0, fun_name="step")
+    assert trimmed == [0]
+
+
+def test_jax_tells_how_long_it_compiled() -> None:
+    told: list[str] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        told.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.jit(lambda x: x * 12345.0)(1.0).block_until_ready()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert any(event.endswith("backend_compile_duration") for event in told)
