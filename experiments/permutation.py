@@ -41,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from math import gcd, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,23 +91,25 @@ def kept(order: np.ndarray, sizes: Sequence[int]) -> int:
     )
 
 
+def inside(sizes: Sequence[int], block: int) -> int:
+    """Return how many pairs of neighbours lie within one block, whose side divides the sizes."""
+    return sum(prod(sizes) // n * (n - n // block) for n in sizes)
+
+
 def parted(sizes: Sequence[int], block: int, seed: int) -> np.ndarray:
     """Return the first permutation from `seed` on that leaves no two blocks together.
 
-    Drawn blindly, two blocks would stay as they are every second time.
+    Drawn blindly, two blocks would stay as they are every second time. Raises `InputError` where
+    the block does not divide every size.
     """
     from cnn.data import permutation
 
-    counts = [n // block for n in sizes]
-    # A seed moves blocks as it would move as many single positions.
-    found = next(s for s in count(seed, 1000) if not kept(permutation(counts, s), counts))
-    return permutation(sizes, found, block)
+    orders = (permutation(sizes, s, block) for s in count(seed, 1000))
+    return next(order for order in orders if kept(order, sizes) == inside(sizes, block))
 
 
 def points(settings: Study) -> dict[Name, Config]:
     """Return every rung at every length of block and permutation, a seed each."""
-    from math import gcd
-
     from cnn.data import permute
     from cnn.train import Config
     from experiments.ladder import rungs

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.data import names
+from cnn.errors import InputError
 from cnn.train.records import read
 from experiments import permutation
 from experiments.permutation import Study
+from tests.conftest import Prepared
 from tests.experiments.made import check_pictures, outcomes
 
 
@@ -62,14 +63,20 @@ def test_square_blocks_are_parted(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "fashion_mnist" not in names(data_dir):
-        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
-    settings = Study(full=True, smoke=True, blocks=(14, 1), data_dir=data_dir, out=tmp_path)
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
+    settings = Study(
+        full=True, smoke=True, blocks=(14, 1), data_dir=prepared("fashion_mnist"), out=tmp_path
+    )
     permutation.main(settings)
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 3 * 2 * 2
     assert {row["block"] for row in rows} == {"14", "1"}
+
+
+@pytest.mark.parametrize("block", [-2, 0, 3, 50])
+def test_a_block_that_does_not_fit(block: int) -> None:
+    with pytest.raises(InputError, match=f"block {block} does not divide"):
+        permutation.points(Study(blocks=(block,)))
 
 
 def test_the_story() -> None:
