@@ -1,4 +1,4 @@
-"""What the programs here ask of their process before JAX starts."""
+"""What the programs here ask of their process: what it keeps, and what it gives back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MALLOC = {
 
 
 def prepare() -> None:
-    """Keep what is freed and what is compiled."""
+    """Keep what is freed and what is compiled; to be called before JAX is imported."""
     keep_freed_memory()
     keep_compiled()
 

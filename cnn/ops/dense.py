@@ -15,7 +15,16 @@ from cnn.ops.checks import check_map, floats, spread_bias
 def dense(
     x: Float[Array, "*batch c_in"], kernel: Float[Array, "c_in c_out"]
 ) -> Float[Array, "*batch c_out"]:
-    """Multiply by the weights: y_o = Σ_c x_c · kernel[c, o]."""
+    """Multiply by the weights: y_o = Σ_c x_c · kernel[c, o].
+
+    Raises `InputError` if they do not fit.
+    """
+    x, kernel = floats(x=x, kernel=kernel)
+    if x.ndim == 0 or kernel.ndim != 2 or kernel.shape[0] != x.shape[-1]:
+        raise InputError(
+            f"kernel has shape {kernel.shape} but x {x.shape} needs (c_in, c_out), c_in the last "
+            "axis of x"
+        )
     return lowering.compute(jnp.matmul, lowering.dense_on_cpu(x, kernel), x, kernel)
 
 

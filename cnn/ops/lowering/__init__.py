@@ -87,7 +87,7 @@ def max_pool_on_cpu(dtype: jnp.dtype, at: Placement) -> Op | None:
 
 def dense_on_cpu(x: Array, kernel: Array) -> Op | None:
     """Return the lowering of a dense layer, None for the definition."""
-    return product if kernel.size >= 2**16 and x.dtype == kernel.dtype else None
+    return product if kernel.size >= 2**16 and _native(x.dtype) else None
 
 
 def _native(dtype: jnp.dtype) -> bool:

@@ -7,6 +7,7 @@ apart. A call that may not be inlined does.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ def apart(f: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """
     called = jax.jit(jax.checkpoint(f, prevent_cse=False))
 
+    @functools.wraps(f)
     def call(*arrays: Array) -> Arrays:
         with set_xla_metadata(inlineable="false"):
             return called(*arrays)

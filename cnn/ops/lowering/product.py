@@ -20,13 +20,11 @@ from cnn.ops.lowering.apart import apart
 Matrix = Float[Array, "rows columns"]
 
 
+@apart
 def _gradients(x: Matrix, w: Matrix, g: Matrix) -> tuple[Matrix, Matrix]:
     of_x = lax.dot_general(g, w, (((1,), (1,)), ((), ())))
     of_w = lax.dot_general(x, g, (((0,), (0,)), ((), ())))
     return of_x, of_w
-
-
-_together = apart(_gradients)
 
 
 @jax.custom_jvp
@@ -43,7 +41,7 @@ def _rule(
         return y, _product(x, of_w)
     if isinstance(of_w, SymbolicZero):
         return y, _product(of_x, w)
-    return y, jax.linear_transpose(lambda g: _together(x, w, g), y)((of_x, of_w))[0]
+    return y, jax.linear_transpose(lambda g: _gradients(x, w, g), y)((of_x, of_w))[0]
 
 
 _product.defjvp(_rule, symbolic_zeros=True)
