@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,7 +29,10 @@ import hypothesis
 import jax
 import pytest
 
+from cnn.data import names
 from tests.reliability import pytest_terminal_summary, tally  # noqa: F401  found here by pytest
+
+Prepared = Callable[[str], Path]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -46,3 +50,15 @@ def data_dir() -> Path:
     if not beside.is_dir():
         pytest.skip(f"no prepared data sets: set CNN_DATA_DIR, or put them in {beside}")
     return beside
+
+
+@pytest.fixture
+def prepared(data_dir: Path) -> Prepared:
+    """Return where the named data set is prepared, or skip the test."""
+
+    def folder(name: str) -> Path:
+        if name not in names(data_dir):
+            pytest.skip(f"{name} is not prepared in {data_dir}")
+        return data_dir
+
+    return folder

@@ -21,6 +21,7 @@ from cnn.data import builtin, cache, prepared, stored
 from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
 from cnn.data.lookup import data_root
 from cnn.errors import InputError
+from tests.conftest import Prepared
 from tests.reliability import Tally
 
 
@@ -637,16 +638,14 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, tally: Tally) 
     ],
 )
 def test_known_sets(
-    data_dir: Path,
+    prepared: Prepared,
     name: str,
     shape: tuple[int, ...],
     train: int,
     mean: list[float],
     std: list[float],
 ) -> None:
-    if name not in data.names(data_dir):
-        pytest.skip(f"{name} is not prepared in {data_dir}")
-    made = data.load(name, data_dir)
+    made = data.load(name, prepared(name))
     assert made.train.x.shape == (train, *shape)
     assert made.test.x.shape == (10_000, *shape)
     assert np.bincount(made.test.y).tolist() == pytest.approx([1000] * 10, abs=150)

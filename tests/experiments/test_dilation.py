@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn.data import Dataset, Split, names
+from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.layers import AvgPool, Chain
 from cnn.train.records import read
 from experiments import dilation
 from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Study
+from tests.conftest import Prepared
 from tests.experiments.made import check_pictures, outcomes, untrained
 
 
@@ -79,11 +80,13 @@ def test_the_spread_of_a_square_mean_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "fashion_mnist" not in names(data_dir):
-        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     stacks = ("1, 1, 1, 1", "1, 2, 4, 8")
-    dilation.main(Study(full=True, smoke=True, stacks=stacks, data_dir=data_dir, out=tmp_path))
+    dilation.main(
+        Study(
+            full=True, smoke=True, stacks=stacks, data_dir=prepared("fashion_mnist"), out=tmp_path
+        )
+    )
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     narrow, doubling = ([r[SPREAD] for r in rows if r["stack"] == stack] for stack in stacks)
     assert 0 < max(narrow) < 4 < min(doubling)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn.data import names
 from cnn.layers import Chain, Conv
 from cnn.train.records import read
 from experiments import expressivity
 from experiments.expressivity import Study
+from tests.conftest import Prepared
 
 
 @pytest.mark.slow
@@ -43,11 +43,9 @@ def test_parameters_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "fashion_mnist" not in names(data_dir):
-        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     point = ("two 3×3, ReLU, wider",)
-    settings = Study(full=True, smoke=True, data_dir=data_dir, out=tmp_path)
+    settings = Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
     expressivity.main(replace(settings, only=point))
     (row, _) = read(tmp_path / "full" / "smoke" / "results.jsonl")
     costs = expressivity.costs(settings)

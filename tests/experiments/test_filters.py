@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.data import names
 from cnn.train.records import read
 from experiments import filters
+from tests.conftest import Prepared
 
 
 @pytest.mark.slow
@@ -48,12 +48,18 @@ def test_a_kernel_is_learned_back_as_gradient_descent_does() -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "fashion_mnist" not in names(data_dir):
-        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
-    filters.main(filters.Study(full=True, smoke=True, data_dir=data_dir, out=tmp_path))
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
+    filters.main(
+        filters.Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
+    )
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2
     for row in rows:
         assert row["variance 1"] < row["variance 8"] < row["variance 16"] == pytest.approx(1)
         assert row["accuracy 16"] == pytest.approx(row["test_accuracy"], abs=1e-3)
+
+
+def test_when_a_kernel_is_back_by_hand() -> None:
+    assert filters.first_near(np.array([0.5, 0.01, 0.009, 0.001])) == 3
+    assert filters.first_near(np.array([0.001])) == 1
+    assert filters.first_near(np.array([0.5, 0.01])) is None

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cnn.data import names
 from cnn.errors import InputError
 from cnn.train.records import read
 from experiments import padding
 from experiments.padding import PROBES, Study
+from tests.conftest import Prepared
 from tests.experiments.made import check_pictures, outcomes, untrained
 
 
@@ -34,11 +34,13 @@ def test_what_the_border_tells_an_untrained_network() -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "fashion_mnist" not in names(data_dir):
-        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     borders = ("zeros", "circular")
-    padding.main(Study(full=True, smoke=True, borders=borders, data_dir=data_dir, out=tmp_path))
+    padding.main(
+        Study(
+            full=True, smoke=True, borders=borders, data_dir=prepared("fashion_mnist"), out=tmp_path
+        )
+    )
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     circular = [row["shift error"] for row in rows if row["border"] == "circular"]
     assert circular == pytest.approx([0] * 4, abs=1e-4)

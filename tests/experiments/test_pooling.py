@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.data import load, names
+from cnn.data import load
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.train.records import read
 from experiments import pooling
 from experiments.pooling import KINDS, Study
 from experiments.translation import canvas
+from tests.conftest import Prepared
 from tests.experiments.made import check_pictures, outcomes, untrained
 
 PROBES = ("shift below", "shift above", "turn below", "turn above")
@@ -72,11 +73,9 @@ def test_spatial_pooling_steadies_an_untrained_map() -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "mnist" not in names(data_dir):
-        pytest.skip(f"mnist is not prepared in {data_dir}")
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     settings = Study(full=True, smoke=True, kinds=("subsampled", "max"), poses=("moved", "turned"))
-    pooling.main(replace(settings, data_dir=data_dir, out=tmp_path))
+    pooling.main(replace(settings, data_dir=prepared("mnist"), out=tmp_path))
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2 * 2
     assert all(0 < row[probe] < 2 for row in rows for probe in PROBES)

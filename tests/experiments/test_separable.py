@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from cnn.data import names
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.models import cnn1d
 from cnn.train.records import read
 from experiments import separable
 from experiments.separable import IMAGES, SHAPE, Study
+from tests.conftest import Prepared
 from tests.experiments.made import check_pictures, outcomes
 
 
@@ -69,10 +69,8 @@ def test_parameters_on_images_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_on_real_images(tmp_path: Path, data_dir: Path) -> None:
-    if "fashion_mnist" not in names(data_dir):
-        pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
-    separable.main(Study(full=True, smoke=True, data_dir=data_dir, out=tmp_path))
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
+    separable.main(Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path))
     assert len(read(tmp_path / "full" / "smoke" / "results.jsonl")) == 2 * 10
 
 
