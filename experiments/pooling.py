@@ -162,7 +162,10 @@ def posed(data: Dataset, pose: str) -> Dataset:
 
 
 def upright(data: Dataset) -> Split:
-    """Return the test images of a posed set as they were, `PROBED` of them at most."""
+    """Return the test images of a posed set as they were, `PROBED` of them at most.
+
+    Of a set that a smoke run has cut short, others: there the probes only run.
+    """
     import numpy as np
 
     ways = len(WAYS[data.name.rpartition(", ")[2]])

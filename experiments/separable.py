@@ -146,7 +146,7 @@ def networks(settings: Study) -> dict[Name, nn.Module]:
     from cnn.errors import InputError
 
     if settings.channels < 16 or settings.channels % 16:
-        raise InputError(f"channels {settings.channels} cannot be divided: give a multiple of 16")
+        raise InputError(f"channels {settings.channels} cannot be: give 16 or a multiple of it")
     shape = shape_of(settings)
     rank = len(shape) - 1
     whole = standard(settings.channels, rank)

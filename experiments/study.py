@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from cnn.errors import InputError, unknown_name
+from cnn.errors import InputError, listed, unknown_name
 from experiments import outcomes, process, trainings
 from experiments.outcomes import Measure, Name, Outcome, differences, paired
 
@@ -225,7 +225,7 @@ def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
             raise (
                 unknown_name("point", name, by_name)
                 if len(by_name) > 30
-                else InputError(f"unknown point {name!r}: the study has {', '.join(by_name)}")
+                else InputError(f"unknown point {name!r}: the study has {listed(by_name)}")
             )
     return [by_name[name] for name in only or by_name]
 
