@@ -201,6 +201,21 @@ def test_forward_mode_of_a_product(of_x: int, of_w: int) -> None:
     assert_array_equal(found, of_x * (dx @ w) + of_w * (x @ dw))
 
 
+def test_kernels_are_not_all_transformed_at_once() -> None:
+    """Transformed, one of 64×64 takes 36 · 64² floats; a step through six needs few at a time."""
+    at = ops.place((8, 8), 3, padding="SAME")
+
+    def loss(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
+        for w in kernels:
+            x = jnp.tanh(winograd(x, w, at))
+        return jnp.square(x).sum()
+
+    step = jax.jit(jax.grad(loss)).lower([jnp.ones((3, 3, 64, 64))] * 6, jnp.ones((1, 8, 8, 64)))
+    analysis = step.compile().memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes < 4 * 36 * 64**2 * 4
+
+
 def test_a_product_lets_weights_be_replaced_in_place() -> None:
     """Gradients one by one need a copy of weights that an optimizer is given to write over."""
 

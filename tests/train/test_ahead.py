@@ -10,21 +10,29 @@ from cnn.train.ahead import Ahead
 
 
 @pytest.mark.parametrize(
-    ("seconds", "waits"),
+    ("seconds", "waits", "moments"),
     [
-        (1.0, [1, 2, 3, 4, 5, 6, 7, 8]),  # every call is more than is called ahead of time
-        (ahead.MOST_SECONDS / 3.5, [1, 2, 6, 10]),  # at four calls it is enough
-        (0.0, [1, 2, 22]),
+        (1.0, [1, 2, 3, 4, 5, 6, 7, 8], 8),  # every call is more than is called ahead of time
+        (ahead.MOST_SECONDS / 3.5, [1, 2, 6, 10], 2),  # at four calls it is enough
+        (0.0, [1, 2, 22], 2),
     ],
 )
-def test_waits_by_hand(seconds: float, waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first call compiles, the second is the first one that is measured."""
+def test_waits_by_hand(
+    seconds: float, waits: list[int], moments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call compiles, the second is the first one that is measured.
+
+    After one call alone there is a moment in which its memory is taken back.
+    """
     now = 100.0
-    waited = []
+    waited: list[int] = []
+    slept: list[float] = []
     monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(jax, "block_until_ready", waited.append)
     host = Ahead()
     for call in range(1, 30 if seconds == 0 else waits[-1] + 1):
         now += seconds + 5 * (call == 1)
         host.called(call)
     assert waited == waits
+    assert slept == [ahead.MOMENT] * moments

@@ -12,8 +12,9 @@ is some ten times that of the definition.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -55,25 +56,19 @@ def winograd(
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group."""
 
-    def convolve(x: Array, w: Array, pairs: Pairs) -> Array:
-        weights = _weights(w)
+    def convolve(x: Array, w: Array, products: Callable[..., Array], pairs: Pairs) -> Array:
         out = tuple(n + lo + hi - 2 for n, (lo, hi) in zip(x.shape[1:-1], pairs, strict=True))
 
         def some(x: Array) -> Array:
-            products = lax.dot_general(
-                _flat(_seen(x, pairs, out)),
-                weights.reshape(36, *w.shape[2:]),
-                (((2,), (1,)), ((0,), (0,))),
-            )
-            tiles = products.reshape(6, 6, len(x), *map(_tiles, out), -1)
-            y = _outputs(tiles)
+            tiles = products(_flat(_seen(x, pairs, out)), w)
+            y = _outputs(tiles.reshape(6, 6, len(x), *map(_tiles, out), -1))
             return y[:, : out[0], : out[1]]
 
-        return _by_turns(some, x, channels=max(w.shape[2:]), most=MOST_BYTES)
+        return _by_turns(some, x, channels=max(kernel.shape[2:]), most=MOST_BYTES)
 
     def grad_x(g: Array, w: Array) -> Array:
         pairs = tuple((2 - lo, 2 - hi) for lo, hi in at.pairs)
-        return convolve(g, jnp.flip(w, (0, 1)).swapaxes(2, 3), pairs)
+        return convolve(g, w, _products_turned, pairs)
 
     def grad_w(x: Array, g: Array) -> Array:
         def some(x: Array, g: Array) -> Array:
@@ -85,7 +80,8 @@ def winograd(
         sums = sums.reshape(6, 6, *kernel.shape[2:])
         return _combine(G.T, list(_combine(G.T, list(sums)).swapaxes(0, 1)))
 
-    return bilinear(lambda x, w: convolve(x, w, at.pairs), grad_x, grad_w)(x, kernel)
+    forward = functools.partial(convolve, products=_products, pairs=at.pairs)
+    return bilinear(forward, grad_x, grad_w)(x, kernel)
 
 
 def _by_turns(f: Callable[..., Array], *arrays: Array, channels: int, most: int) -> Array:
@@ -98,12 +94,15 @@ def _by_turns(f: Callable[..., Array], *arrays: Array, channels: int, most: int)
     parts = [a.reshape(count // turn, -1, *a.shape[2:]) for a in arrays]
     like = jax.eval_shape(f, *(a[:turn] for a in arrays)).shape
 
-    @jax.checkpoint
-    def some(parts: list[Array]) -> Array:
+    def some(parts: Sequence[Array]) -> Array:
         given = (p.reshape(turn, *a.shape[1:]) for p, a in zip(parts, arrays, strict=True))
         return f(*given).reshape(-1, *like[2:])
 
-    return lax.map(some, parts).reshape(-1, *like[1:])
+    @apart
+    def in_turn(*parts: Array) -> Array:
+        return lax.map(some, parts)
+
+    return in_turn(*parts).reshape(-1, *like[1:])
 
 
 def _tiles(out: int) -> int:
@@ -132,9 +131,28 @@ def _seen_columns(rows: Array) -> Float[Array, "6 6 batch rows columns c"]:
 
 
 @apart
-def _weights(w: Float[Array, "3 3 c_in c_out"]) -> Float[Array, "6 6 c_in c_out"]:
-    """Return G w Gᵀ, columns first."""
-    return _combine(G, list(_combine(G, list(w)).swapaxes(0, 1)))
+def _products(
+    tiles: Float[Array, "36 tiles c_in"], w: Float[Array, "3 3 c_in c_out"]
+) -> Float[Array, "36 tiles c_out"]:
+    """Return Σ_c (G w_c Gᵀ) ⊙ tiles_c.
+
+    The kernel, transformed, is four times as large: in one call with the tiles it is so no sooner
+    than they are there. By itself XLA would transform those of all layers at the start of the step.
+    """
+    return lax.dot_general(tiles, _weights(G, w), (((2,), (1,)), ((0,), (0,))))
+
+
+@apart
+def _products_turned(
+    tiles: Float[Array, "36 tiles c_out"], w: Float[Array, "3 3 c_in c_out"]
+) -> Float[Array, "36 tiles c_in"]:
+    """Return the same for the kernel turned by half a circle, from its outputs to its inputs."""
+    return lax.dot_general(tiles, _weights(G[:, ::-1], w), (((2,), (2,)), ((0,), (0,))))
+
+
+def _weights(g: np.ndarray, w: Float[Array, "3 3 c_in c_out"]) -> Float[Array, "36 c_in c_out"]:
+    """Return g w gᵀ, columns first."""
+    return _combine(g, list(_combine(g, list(w)).swapaxes(0, 1))).reshape(36, *w.shape[2:])
 
 
 @apart
