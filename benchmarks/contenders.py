@@ -1,9 +1,9 @@
 """One contender in a process of its own: builds its training step, then times it when told to.
 
-Run as `python -m benchmarks.contenders NETWORK CONTENDER [one-core]`. It says `ready SECONDS`, or
-why not; then it reads a number of steps per line and answers with the seconds they took, or
-`memory` and answers with the most megabytes it has held. With `one-core` it keeps to one core, and
-the seconds are those that the processor worked for it.
+    python -m benchmarks.contenders --network lenet5 --contender ours
+
+It says `ready SECONDS`, or why not; then it reads a number of steps per line and answers with the
+seconds they took, or `memory` and answers with the most megabytes it has held.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.networks import Network, by_name, in_flax, in_torch
-from cnn.errors import unknown_name
+from cnn.errors import InputError, unknown_name
+from experiments import cli
 from experiments.process import give_back_after_compiling, keep_freed_memory
 
 CONTENDERS = {
@@ -32,6 +34,18 @@ CONTENDERS = {
 }
 """Each contender, and what tables call it; a step of "gemm" is one product of two matrices."""
 GEMM_SIDE = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is built, and what is timed."""
+
+    network: str
+    """Network by name."""
+    contender: str
+    """Contender by name (ours, reference, flax, torch, ...), or gemm."""
+    one_core: bool = False
+    """Keep to one core, and count the seconds that the processor works, not the clock's."""
 
 
 def check(names: Iterable[str]) -> None:
@@ -154,17 +168,19 @@ def _torch_steps(network: Network, x: np.ndarray, y: np.ndarray, contender: str)
     return run
 
 
-def main() -> None:
+def main(flags: Flags) -> None:
     """Build, then answer every line."""
-    if sys.argv[2] in ("ours", "reference", "torch_kept"):
+    network = by_name(flags.network)
+    check({flags.contender} - {"gemm"})
+    if flags.contender in ("ours", "reference", "torch_kept"):
         keep_freed_memory()
     clock = time.perf_counter
-    if sys.argv[3:] == ["one-core"]:
+    if flags.one_core:
         clock, os.environ["NPROC"] = time.process_time, "1"
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     start = clock()
     try:
-        run = build(by_name(sys.argv[1]), sys.argv[2])
+        run = build(network, flags.contender)
         run(2)
     except (ImportError, RuntimeError) as error:
         print("not", str(error).splitlines()[0], flush=True)
@@ -180,4 +196,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:  # not by `cli.run`, which keeps memory for whomever it runs
+        main(cli.parse(Flags, doc=__doc__))
+    except InputError as error:
+        cli.fail(str(error))

@@ -5,7 +5,8 @@
 
 A step is that of `benchmarks.train_step`. The trace, for TensorBoard's profiler, is written into
 `results/profile/NETWORK`; the table adds up the same events. An operation is what XLA made of
-several; what it is called after stands beside it, with the layer, forward or backward.
+several; what it is called after stands beside it, with the layer, forward or backward. Below the
+table: the memory that XLA plans for what a step makes and does not return.
 """
 
 from __future__ import annotations
@@ -92,6 +93,9 @@ def main(flags: Flags) -> None:
         for name, ns in total.most_common(flags.rows)
     ]
     print(markdown(["operation", "ms per step", "share", "result", "from"], rows))
+    planned = step.memory_analysis()
+    if planned is not None:  # not every platform says
+        print(f"temporaries: {planned.temp_size_in_bytes / 1e6:,.1f} MB")
     print(f"trace written to {folder}")
 
 

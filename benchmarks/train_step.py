@@ -55,7 +55,7 @@ def compare(network: str, contenders: list[str], flags: Flags) -> Times:
     workers = {}
     for name in [*contenders, "gemm"]:
         try:
-            workers[name] = Worker(network, name, *(["one-core"] if flags.one_core else []))
+            workers[name] = Worker(network, name, *(["--one-core"] if flags.one_core else []))
         except Unavailable as why:
             print(why, file=sys.stderr)
     times = take_turns(

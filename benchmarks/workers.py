@@ -19,10 +19,11 @@ class Worker:
     """The process of one contender (see `benchmarks.contenders`). Raises `Unavailable`."""
 
     def __init__(self, network: str, contender: str, *options: str, **environment: str) -> None:
+        names = ["--network", network, "--contender", contender]
         # Memory kept, as in this process, is for each contender to ask for.
         around = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", network, contender, *options],
+            [sys.executable, "-m", "benchmarks.contenders", *names, *options],
             env={**around, "JAX_PLATFORMS": "cpu", **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import ops, page, profile, scaling, seeds, train_step
+from benchmarks import contenders, ops, page, profile, scaling, seeds, train_step
 from cnn.errors import InputError
+from experiments import cli
 
 
 @pytest.mark.slow
@@ -35,6 +37,18 @@ def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
     ops.main(flags)
     measured = json.loads((tmp_path / "ops.json").read_text())
     assert set(measured["max_pool gradients"]) == {"reference", "fastest"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--network", "lenet", "--contender", "ours"], "unknown network 'lenet': did you mean"),
+        (["--network", "mlp", "--contender", "our"], "unknown contender 'our': did you mean"),
+    ],
+)
+def test_what_no_contender_can_be(flags: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        contenders.main(cli.parse(contenders.Flags, flags))
 
 
 def test_a_table_is_written_anew_between_its_markers() -> None:
@@ -86,4 +100,5 @@ def test_a_profile_names_the_layers(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "f32[784,512]" in said
     assert "transpose(jvp(Chain))/layers_1" in said
+    assert re.search(r"^temporaries: \d+\.\d MB$", said, re.MULTILINE)
     assert len(list((tmp_path / "mlp").rglob("*.xplane.pb"))) == 1

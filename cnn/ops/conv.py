@@ -19,6 +19,7 @@ from cnn.errors import InputError
 from cnn.ops import lowering
 from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import add_bias, check_kernel, check_map, floats
+from cnn.ops.dense import dense
 from cnn.ops.window import Padding, Size, place
 
 
@@ -127,14 +128,8 @@ def pointwise_conv(
     bias: Float[Array, " c_out"] | None = None,
 ) -> Float[Array, "batch *spatial c_out"]:
     """Mix the channels of every position alike: the 1×1 convolution, a matrix product."""
-    x, kernel = floats(x=x, kernel=kernel)
     check_map(x.shape)
-    if kernel.ndim != 2 or kernel.shape[0] != x.shape[-1]:
-        raise InputError(
-            f"kernel has shape {kernel.shape} but x {x.shape} needs (c_in, c_out) with "
-            f"c_in {x.shape[-1]}"
-        )
-    return add_bias(jnp.tensordot(x, kernel, 1), bias)
+    return add_bias(dense(x, kernel), bias)
 
 
 def separable_conv(

@@ -82,11 +82,8 @@ def test_the_spread_of_a_square_mean_by_hand() -> None:
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     stacks = ("1, 1, 1, 1", "1, 2, 4, 8")
-    dilation.main(
-        Study(
-            full=True, smoke=True, stacks=stacks, data_dir=prepared("fashion_mnist"), out=tmp_path
-        )
-    )
+    folder = prepared("fashion_mnist")
+    dilation.main(Study(full=True, smoke=True, stacks=stacks, data_dir=folder, out=tmp_path))
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     narrow, doubling = ([r[SPREAD] for r in rows if r["stack"] == stack] for stack in stacks)
     assert 0 < max(narrow) < 4 < min(doubling)

@@ -49,9 +49,8 @@ def test_a_kernel_is_learned_back_as_gradient_descent_does() -> None:
 
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
-    filters.main(
-        filters.Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
-    )
+    folder = prepared("fashion_mnist")
+    filters.main(filters.Study(full=True, smoke=True, data_dir=folder, out=tmp_path))
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2
     for row in rows:

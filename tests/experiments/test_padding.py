@@ -36,11 +36,8 @@ def test_what_the_border_tells_an_untrained_network() -> None:
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     borders = ("zeros", "circular")
-    padding.main(
-        Study(
-            full=True, smoke=True, borders=borders, data_dir=prepared("fashion_mnist"), out=tmp_path
-        )
-    )
+    folder = prepared("fashion_mnist")
+    padding.main(Study(full=True, smoke=True, borders=borders, data_dir=folder, out=tmp_path))
     rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
     circular = [row["shift error"] for row in rows if row["border"] == "circular"]
     assert circular == pytest.approx([0] * 4, abs=1e-4)

@@ -59,7 +59,7 @@ def kernel(*shape: int) -> jnp.ndarray:
         (lambda: ops.max_pool(X.astype(int), 2), "x has type int32 but floats are needed"),
         (lambda: ops.blur_pool(X.astype(int)), "x has type int32 but floats are needed"),
         (lambda: ops.depthwise_conv(X, K), "a depthwise one is (*window, 1, c_in * m)"),
-        (lambda: ops.pointwise_conv(X, K), "needs (c_in, c_out) with c_in 4"),
+        (lambda: ops.pointwise_conv(X, K), "needs (c_in, c_out), c_in the last axis"),
         (lambda: ops.dense(X, K), "kernel has shape (3, 3, 4, 2) but x (1, 4, 6, 4) needs (c_in,"),
         (lambda: ops.dense(X, kernel(5, 2)), "needs (c_in, c_out), c_in the last axis of x"),
         (lambda: ops.dense(X[0, 0, 0, 0], kernel(1, 2)), "x () needs (c_in, c_out)"),

@@ -201,19 +201,32 @@ def test_forward_mode_of_a_product(of_x: int, of_w: int) -> None:
     assert_array_equal(found, of_x * (dx @ w) + of_w * (x @ dw))
 
 
-def test_kernels_are_not_all_transformed_at_once() -> None:
-    """Transformed, one of 64×64 takes 36 · 64² floats; a step through six needs few at a time."""
-    at = ops.place((8, 8), 3, padding="SAME")
+def planned(kernels: list[jax.Array], x: jax.Array, at: ops.Placement) -> int:
+    """Return the bytes that XLA plans for the gradient of one Winograd layer after another."""
 
     def loss(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
         for w in kernels:
             x = jnp.tanh(winograd(x, w, at))
         return jnp.square(x).sum()
 
-    step = jax.jit(jax.grad(loss)).lower([jnp.ones((3, 3, 64, 64))] * 6, jnp.ones((1, 8, 8, 64)))
-    analysis = step.compile().memory_analysis()
+    analysis = jax.jit(jax.grad(loss)).lower(kernels, x).compile().memory_analysis()
     assert analysis is not None
-    assert analysis.temp_size_in_bytes < 4 * 36 * 64**2 * 4
+    return analysis.temp_size_in_bytes
+
+
+def test_kernels_are_not_all_transformed_at_once() -> None:
+    """Transformed, one of 64×64 takes 36 · 64² floats; a step through six needs few at a time."""
+    at = ops.place((8, 8), 3, padding="SAME")
+    kernels, x = [jnp.ones((3, 3, 64, 64))] * 6, jnp.ones((1, 8, 8, 64))
+    assert planned(kernels, x, at) < 4 * 36 * 64**2 * 4
+
+
+def test_turns_take_memory_when_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set aside at the start of a step, the maps of eight layers, both ways, are some 9 MB."""
+    for name in ("MOST_BYTES", "MOST_KEPT"):
+        monkeypatch.setattr(sys.modules[winograd.__module__], name, 1)
+    at = ops.place((16, 16), 3, padding="SAME")
+    assert planned([jnp.ones((3, 3, 32, 32))] * 8, jnp.ones((4, 16, 16, 32)), at) < 4e6
 
 
 def test_a_product_lets_weights_be_replaced_in_place() -> None:

@@ -98,7 +98,7 @@ def _by_turns(f: Callable[..., Array], *arrays: Array, channels: int, most: int)
         given = (p.reshape(turn, *a.shape[1:]) for p, a in zip(parts, arrays, strict=True))
         return f(*given).reshape(-1, *like[2:])
 
-    @apart
+    @apart  # or XLA sets the results of every layer aside when the step begins
     def in_turn(*parts: Array) -> Array:
         return lax.map(some, parts)
 
