@@ -38,9 +38,9 @@ def _tangent(at: Placement, primals: tuple[Array], tangents: tuple[Array]) -> tu
 
 
 def _first_winner(x: Array, y: Array, at: Placement) -> Int[Array, "batch *out c"]:
-    winner = jnp.zeros(y.shape, jnp.int8)
     seen = taps(pad_with(-jnp.inf, x, at.pairs), at)
-    for a, value in reversed(list(enumerate(seen))):
+    winner = jnp.full(y.shape, len(seen) - 1, jnp.int8)
+    for a, value in reversed(list(enumerate(seen[:-1]))):
         wins = (value == y) | (value != value)
         winner = lax.select(wins, jnp.full_like(winner, a), winner)
     return winner

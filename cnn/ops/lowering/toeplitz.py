@@ -27,7 +27,7 @@ def toeplitz(
     at: Placement,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group."""
-    t = _divisor(at.out[-1], 4 if kernel.shape[-1] <= 8 else 2 if kernel.shape[-1] <= 32 else 1)
+    t = _divisor(at.out[-1], 4 if kernel.shape[-1] <= 16 else 2)
     rows = pad_with(0.0, x, at.pairs)
     seen = _blocks(rows.reshape(*rows.shape[:-2], -1), at, t, x.shape[-1], first_axis=1)
     matrix = _band([kernel] * t).reshape(seen.shape[-1], -1)
@@ -80,5 +80,6 @@ def _band(kernels: list[Array]) -> Float[Array, "*positions_and_window v c_in t 
 
 
 def _divisor(out: int, best: int) -> int:
-    """Return how many outputs to compute at once: the divisor of `out` nearest to `best`."""
-    return min((t for t in range(1, out + 1) if out % t == 0), key=lambda t: abs(t - best))
+    """Return how many outputs to compute at once: the divisor of `out` nearest in ratio."""
+    divisors = [t for t in range(1, out + 1) if out % t == 0]
+    return min(divisors, key=lambda t: max(t / best, best / t))
