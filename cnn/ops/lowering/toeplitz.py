@@ -80,6 +80,10 @@ def _band(kernels: list[Array]) -> Float[Array, "*positions_and_window v c_in t 
 
 
 def _divisor(out: int, best: int) -> int:
-    """Return how many outputs to compute at once: the divisor of `out` nearest in ratio."""
+    """Return how many outputs to compute at once: the divisor of `out` nearest in ratio.
+
+    >>> [_divisor(out, best=4) for out in (10, 14, 28)]
+    [5, 7, 4]
+    """
     divisors = [t for t in range(1, out + 1) if out % t == 0]
     return min(divisors, key=lambda t: max(t / best, best / t))
