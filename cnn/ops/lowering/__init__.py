@@ -5,13 +5,13 @@ On a CPU, by shape, in float32 and float64:
 - convolution with one tap, in one group: `pointwise`, one matrix product;
 - convolution with as many groups as channels, in and out, and at most 32 taps: `depthwise`,
   shifted products;
-- convolution with at most 16 channels, in and out, or 32 in and more than 9 taps, along two or
-  three axes, and with at most 4 in and 64 out along any, stride and dilation 1, in one group:
-  `toeplitz`, blocks of neighbouring outputs; with a kernel for every position, `local_toeplitz`;
+- convolution with at most 16 channels, in and out (or 4 and 64), or with at most 32 in and more
+  than 9 taps along two or three axes, stride and dilation 1, in one group: `toeplitz`, blocks of
+  neighbouring outputs; with a kernel for every position, `local_toeplitz`;
 - convolution with a 3×3 window, at least 32 channels, in and out, stride and dilation 1, in one
   group: `winograd`, unless there are too few positions to be worth transforming the kernel;
-- any other convolution in one group with at most 32 taps, along two or three axes: the definition,
-  but `by_taps` for the kernel's gradient;
+- any other convolution in one group with at most 32 taps: the definition, but `by_taps` for the
+  kernel's gradient;
 - max-pooling with at most 16 taps: `max_pool`, shifted maxima;
 - a dense layer of 65,536 weights or more: `product`, its two gradients together.
 
@@ -66,8 +66,7 @@ def conv_on_cpu(definition: Op, x: Array, kernel: Array, at: Placement, groups: 
     wide = min(c_in, c_out) >= 32 and max(c_in, c_out) <= 4 * tiles
     if _moves_by_one(at) and at.window == (3, 3) and wide:
         return partial(winograd, at=at)
-    one_axis = len(at.window) == 1
-    return None if one_axis or taps > 32 else partial(by_taps, at=at, definition=definition)
+    return partial(by_taps, at=at, definition=definition) if taps <= 32 else None
 
 
 def conv_local_on_cpu(x: Array, kernel: Array, at: Placement, groups: int) -> Op | None:
@@ -78,11 +77,11 @@ def conv_local_on_cpu(x: Array, kernel: Array, at: Placement, groups: int) -> Op
 
 def _is_narrow(x: Array, kernel: Array) -> bool:
     *window, c_in, c_out = kernel.shape
-    if c_in <= 4 or len(window) == 1:
-        return c_in <= 4 and c_out <= 64
+    if c_in <= 16 and c_out <= (64 if c_in <= 4 else 16):
+        return True
     taps = math.prod(window)
     copied = x.size * taps * x.dtype.itemsize  # at most, for what every tap sees
-    return max(c_in, c_out) <= 16 or (c_in <= 32 and taps > 9 and copied <= MOST_COPIED)
+    return len(window) > 1 and c_in <= 32 and taps > 9 and copied <= MOST_COPIED
 
 
 def _moves_by_one(at: Placement) -> bool:
