@@ -17,24 +17,24 @@ encode?") read position out of VGG and ResNet, and hardly any without zero paddi
 Gemert (2020) find the same of all borders that cut windows off, "valid" among them
 (`experiments.position_leak`).
 
-Measured: mean ± standard deviation of 3 seeds, 1,000 steps (234 s on two cores shared with much
+Measured: mean ± standard deviation of 3 seeds, 1,000 steps (369 s on two cores shared with much
 else, jax 0.10.2), accuracy in percent:
 
                  mean: accuracy   position   shift error   dense: accuracy   position   shift error
-    zeros            94.5 ± 0.8       .065           .19        92.8 ± 1.5       .046           .25
-    reflect          94.6 ± 1.7       .010           .24        93.9 ± 1.4       .008           .31
-    replicate        94.6 ± 1.8       .028           .25        93.7 ± 0.8       .017           .29
-    circular         90.5 ± 1.1      −.001           .00        93.6 ± 0.9       .000           .00
-    valid            94.2 ± 1.5      −.001           .19        93.9 ± 1.8       .000           .21
-    full             91.1 ± 1.5       .145           .20        94.1 ± 2.5       .105           .24
+    zeros            94.5 ± 0.9       .065           .19        92.8 ± 1.6       .046           .25
+    reflect          94.6 ± 1.7       .010           .24        93.5 ± 1.4       .008           .31
+    replicate        94.5 ± 1.9       .027           .25        93.9 ± 0.7       .017           .29
+    circular         91.0 ± 0.7      −.001           .00        93.6 ± 1.0       .000           .00
+    valid            94.3 ± 1.5      −.001           .19        93.9 ± 1.7       .000           .21
+    full             91.2 ± 1.4       .135           .20        94.1 ± 2.4       .107           .24
 
 The hypothesis holds in part. Full convolution tells position most, not zeros, as a larger share of
 its outputs see the border. Valid convolution tells nothing here, since each of its outputs sees
 noise alone; that it cuts off what stands near the border, which an image with objects shows, this
-probe does not see. Nor is accuracy the same under the mean over positions: circular − zeros is −4.1
-points (95 % interval −6.3 to −1.8), full − zeros −3.5 (−5.6 to −1.3). Position is no explanation:
+probe does not see. Nor is accuracy the same under the mean over positions: circular − zeros is −3.5
+points (95 % interval −4.7 to −2.4), full − zeros −3.3 (−5.3 to −1.3). Position is no explanation:
 circular tells least of it and full most. Under the dense head no border costs anything; reflect −
-zeros is +1.1 (0.7 to 1.5), the only one of ten differences besides those two that excludes zero.
+zeros is +0.7 (0.2 to 1.2), the only one of ten differences besides those two that excludes zero.
 """
 
 from __future__ import annotations
