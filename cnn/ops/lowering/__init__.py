@@ -46,7 +46,7 @@ from cnn.ops.window import Placement
 Op = Callable[..., Array]
 
 MOST_COPIED = 2**28
-"""Bytes that a convolution with many taps may take for speed."""
+"""Bytes that `toeplitz` may copy where channels are more than 16."""
 
 
 def conv_on_cpu(definition: Op, x: Array, kernel: Array, at: Placement, groups: int) -> Op | None:
@@ -61,7 +61,7 @@ def conv_on_cpu(definition: Op, x: Array, kernel: Array, at: Placement, groups: 
         return None
     if taps == 1:
         return partial(pointwise, at=at)
-    if _moves_by_one(at) and _is_narrow(x, kernel):
+    if _moves_by_one(at) and _pays_in_blocks(x, kernel):
         return partial(toeplitz, at=at)
     wide = min(c_in, c_out) >= 32 and max(c_in, c_out) <= 4 * tiles
     if _moves_by_one(at) and at.window == (3, 3) and wide:
@@ -75,7 +75,8 @@ def conv_local_on_cpu(x: Array, kernel: Array, at: Placement, groups: int) -> Op
     return partial(local_toeplitz, at=at) if groups == 1 and fits and _native(x.dtype) else None
 
 
-def _is_narrow(x: Array, kernel: Array) -> bool:
+def _pays_in_blocks(x: Array, kernel: Array) -> bool:
+    """Whether `toeplitz` was measured to be faster, and copies no more than it may."""
     *window, c_in, c_out = kernel.shape
     if c_in <= 16 and c_out <= (64 if c_in <= 4 else 16):
         return True

@@ -39,7 +39,7 @@ def _tangent(at: Placement, primals: tuple[Array], tangents: tuple[Array]) -> tu
 
 def _first_winner(x: Array, y: Array, at: Placement) -> Int[Array, "batch *out c"]:
     seen = taps(pad_with(-jnp.inf, x, at.pairs), at)
-    winner = jnp.full(y.shape, len(seen) - 1, jnp.int8)
+    winner = jnp.full(y.shape, len(seen) - 1, jnp.int8)  # the last one, if no other is
     for a, value in reversed(list(enumerate(seen[:-1]))):
         wins = (value == y) | (value != value)
         winner = lax.select(wins, jnp.full_like(winner, a), winner)
