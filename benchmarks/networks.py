@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 
 
 class Network(NamedTuple):
-    """A model, the shape of one example, how many make a batch, and the speed aimed at."""
+    """A model, the shape of one example, how many make a batch, and the speeds aimed at."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     batch: int
     goal: float
-    """Relative to the best of PyTorch."""
+    """On a CPU, relative to the best of PyTorch."""
+    goal_on_gpu: float = 1.0
+    """On a GPU, likewise."""
 
 
 NETWORKS = {
-    "lenet5": Network(models.lenet5, (28, 28, 1), 128, 1.5),
-    "mlp": Network(lambda: models.mlp(features=(512, 512)), (28, 28, 1), 128, 1.0),
+    "lenet5": Network(models.lenet5, (28, 28, 1), 128, 1.5, 1.5),
+    "mlp": Network(lambda: models.mlp(features=(512, 512)), (28, 28, 1), 128, 1.0, 1.5),
     "small_vgg": Network(models.small_vgg, (32, 32, 3), 64, 1.2),
     "vgg16": Network(lambda: models.vgg16(dropout=0.0), (224, 224, 3), 8, 1.5),
     "separable_net": Network(models.separable_net, (32, 32, 3), 64, 1.0),
     "small_inception": Network(models.small_inception, (32, 32, 3), 64, 1.0),
     "alexnet": Network(lambda: models.alexnet(dropout=0.0), (224, 224, 3), 8, 1.0),
-    "local_lenet5": Network(lambda: unshare(models.lenet5()), (28, 28, 1), 128, 2.0),
+    "local_lenet5": Network(lambda: unshare(models.lenet5()), (28, 28, 1), 128, 2.0, 1.5),
 }
 
 

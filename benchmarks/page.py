@@ -36,10 +36,12 @@ def spread(numbers: Sequence[float], scale: float = 1e3) -> str:
 
 
 def machine() -> str:
-    """Say on what it was measured."""
+    """Say on what it was measured, which is what JAX computes on in this process."""
     import jax
 
-    return f"{os.cpu_count()} cores ({platform.machine()}), jax {jax.__version__}"
+    device = jax.devices()[0]
+    cores = f"{os.cpu_count()} cores ({platform.machine()})"
+    return f"{cores if device.platform == 'cpu' else device.device_kind}, jax {jax.__version__}"
 
 
 def publish(

@@ -16,11 +16,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.workers import Where
 from experiments import cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(Where):
     """What is traced, and how much of it is shown."""
 
     network: str = "lenet5"
@@ -69,16 +70,17 @@ def main(flags: Flags) -> None:
     """Trace, and print the table."""
     import jax
 
-    from benchmarks.contenders import jax_step, random_batch
     from benchmarks.networks import by_name
     from benchmarks.page import markdown
+    from benchmarks.steps import jax_step, random_batch
     from cnn.errors import InputError
 
     if flags.steps < 1:
         raise InputError(f"steps {flags.steps} cannot be: trace one or more")
     network = by_name(flags.network)
+    flags.claim()
     x, y = random_batch(network)
-    step, state = jax_step(network, x, y, flags.plain)
+    step, state = jax_step(network, x, y, flags.plain, flags)
     x, y = jax.device_put((x, y))
     state = jax.block_until_ready(step(state, x, y))
     folder = flags.out / flags.network

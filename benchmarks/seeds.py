@@ -2,11 +2,12 @@
 
     python -m benchmarks.seeds
     python -m benchmarks.seeds --network cnn1d --counts 1 8 64
+    python -m benchmarks.seeds --platform gpu --precision bfloat16 --counts 1 32
 
 The training program of `cnn.train` with SGD, on data in memory: seeds "in turn" are a call for
 each, "side by side" stand in one program, "stacked" are mapped (`vmap`) and scanned over steps,
-which is what `cnn.train` does on an accelerator; on a CPU it puts them side by side. Writes
-`results/seeds.json` and a table in `docs/performance.md`.
+which is what `cnn.train` does on an accelerator, where those in turn are scanned, too; on a CPU it
+puts them side by side. Writes `results/seeds.json` and a table in `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmarks.page import PAGE
+from benchmarks.workers import Where
 from experiments import cli
 
 if TYPE_CHECKING:
@@ -25,13 +27,11 @@ if TYPE_CHECKING:
 
     from benchmarks.workers import Timed
 
-WAYS = {"in turn": ("cpu", True), "side by side": ("cpu", False), "stacked": ("gpu", False)}
-"""How each way is composed (`cnn.train.population.compose`), and whether seeds are alone."""
 BATCH, EXAMPLES = 128, 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(Where):
     """What is trained, and how many together."""
 
     network: Literal["lenet5", "cnn1d"] = "lenet5"
@@ -48,7 +48,14 @@ class Flags:
     """The Markdown file whose table is written anew."""
 
 
-def timed(model: nn.Module, shape: tuple[int, ...], seeds: int, way: str) -> Timed:
+def ways(platform: str) -> dict[str, tuple[str, bool]]:
+    """Return how each way is composed (`cnn.train.population.compose`), and if seeds are alone."""
+    return {"in turn": (platform, True), "side by side": ("cpu", False), "stacked": ("gpu", False)}
+
+
+def timed(
+    model: nn.Module, shape: tuple[int, ...], seeds: int, how: str, alone: bool, where: Where
+) -> Timed:
     """Compile a way to train `seeds`; return the clock of so many of their calls."""
     import jax
     import jax.numpy as jnp
@@ -59,11 +66,10 @@ def timed(model: nn.Module, shape: tuple[int, ...], seeds: int, way: str) -> Tim
     from cnn.train.programs import programs
     from cnn.train.step import Batch, optimizer, train_step
 
-    recipe = Recipe(optimizer="sgd", lr=1e-3)
-    platform, alone = WAYS[way]
+    recipe = Recipe(optimizer="sgd", lr=1e-3, precision=where.precision)
     made, tx = programs(model, recipe, shape), optimizer(recipe)
     run = made.devices.compile(
-        compose(lambda s, b: train_step(model, tx, recipe, s, b), platform),
+        compose(lambda s, b: train_step(model, tx, recipe, s, b), how),
         BY_EXAMPLE_AND_SEED,
         True,
     )
@@ -71,7 +77,7 @@ def timed(model: nn.Module, shape: tuple[int, ...], seeds: int, way: str) -> Tim
     data = Batch(x, jnp.arange(EXAMPLES, dtype=jnp.int32) % 10)
     states = [made.init(seed, recipe.lr) for seed in range(seeds)]
     groups = [(s,) for s in states] if alone else [tuple(states)]
-    steps = chunk_length(platform)
+    steps = chunk_length(how)
     rows = jax.random.randint(jax.random.key(1), (BATCH, steps, len(groups[0])), 0, EXAMPLES)
 
     def clock(calls: int) -> float:
@@ -96,26 +102,28 @@ def main(flags: Flags) -> None:
 
     if min(flags.counts) < 1:
         raise InputError(f"counts {min(flags.counts)} cannot be: train one seed or more")
+    flags.claim()
+    composed = ways(flags.platform)
     model, shape = getattr(models, flags.network)(), (28, 28, 1)
     if flags.network == "cnn1d":
         shape = (40, 1)
     found, rows = {}, []
     for count in flags.counts:
-        clocks = {way: timed(model, shape, count, way) for way in WAYS}
+        clocks = {way: timed(model, shape, count, *how, flags) for way, how in composed.items()}
         calls = take_turns(clocks, flags.seconds, flags.rounds)
-        steps = {way: count * chunk_length(platform) for way, (platform, _) in WAYS.items()}
-        times = found[str(count)] = {w: [t / steps[w] for t in calls[w]] for w in WAYS}
+        steps = {way: count * chunk_length(how) for way, (how, _) in composed.items()}
+        times = found[str(count)] = {w: [t / steps[w] for t in calls[w]] for w in composed}
         alone = statistics.median(times["in turn"])
-        faster = [f"{alone / statistics.median(times[way]):.2f}" for way in list(WAYS)[1:]]
+        faster = [f"{alone / statistics.median(times[way]):.2f}" for way in list(composed)[1:]]
         rows.append([str(count), *map(spread, times.values()), *faster])
-    head = ["seeds", *WAYS, *(f"{way}, faster by" for way in list(WAYS)[1:])]
+    head = ["seeds", *composed, *(f"{way}, faster by" for way in list(composed)[1:])]
     table = markdown(head, rows)
     about = (
-        f"Milliseconds for a step of one seed, {flags.network}, batch {BATCH}, median "
-        f"[least – most] of {flags.rounds} turns, {machine()}."
+        f"Milliseconds for a step of one seed, {flags.network}, batch {BATCH}, {flags.precision}, "
+        f"median [least – most] of {flags.rounds} turns, {machine()}."
     )
     print(table)
-    publish("seeds", flags.page, flags.out, found, f"{about}\n\n{table}")
+    publish(flags.called("seeds"), flags.page, flags.out, found, f"{about}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
     python -m benchmarks.train_step
     python -m benchmarks.train_step --networks lenet5 separable_net --seconds 2
+    python -m benchmarks.train_step --platform gpu --precision bfloat16
 
-A step is forward, backward and SGD with momentum, in float32 on the CPU. Every contender has its
-own process; they take turns, and so does the product of two large matrices, which says how much of
-the machine there was to have. Writes `results/train_step.json`, a table in `docs/performance.md`
-and a figure beside it, after every network; rows of networks that are not named stay.
+A step is forward, backward and SGD with momentum. Every contender has its own process; they take
+turns, and so does the product of two large matrices, which says how much of the machine there was
+to have. On a GPU networks here make many steps in one program, as they train, PyTorch compares
+algorithms first, and compiles with CUDA graphs. Writes `results/train_step.json`, a table in
+`docs/performance.md` and a figure beside it, after every network; rows of networks that are not
+named stay. What is not float32 on the CPU has a file, a table and a figure of its own.
 """
 
 from __future__ import annotations
@@ -14,22 +17,26 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.page import PAGE
+from benchmarks.workers import Where
 from experiments import cli
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from benchmarks.networks import Network
 
 Times = dict[str, list[float]]
 """Seconds per step of each contender, one number per round."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(Where):
     """What is compared, and how long."""
 
     networks: tuple[str, ...] = ()
@@ -48,14 +55,15 @@ class Flags:
     """The Markdown file whose table is written anew; it is made if it is not there."""
 
 
-def compare(network: str, contenders: list[str], flags: Flags) -> Times:
+def compare(network: str, contenders: Sequence[str], flags: Flags) -> Times:
     """Time `contenders` on `network`, and "gemm"; one that cannot run is told on stderr."""
     from benchmarks.workers import Unavailable, Worker, take_turns
 
+    options = ["--one-core"] if flags.one_core else []
     workers = {}
     for name in [*contenders, "gemm"]:
         try:
-            workers[name] = Worker(network, name, *(["--one-core"] if flags.one_core else []))
+            workers[name] = Worker(network, name, flags, *options)
         except Unavailable as why:
             print(why, file=sys.stderr)
     times = take_turns(
@@ -77,11 +85,17 @@ def medians(times: Times) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def table(measured: dict[str, Times]) -> str:
+def goal(network: Network, where: Where) -> float:
+    """Return the speed aimed at, relative to the best of PyTorch."""
+    return network.goal if where.platform == "cpu" else network.goal_on_gpu
+
+
+def table(measured: dict[str, Times], where: Where) -> str:
     """Return a row per network: times, speed beside the best of PyTorch, use of the machine."""
-    from benchmarks.contenders import CONTENDERS, GEMM_SIDE
+    from benchmarks.contenders import CONTENDERS
     from benchmarks.networks import by_name
     from benchmarks.page import markdown, spread
+    from benchmarks.steps import GEMM_SIDE
     from cnn.geometry import describe
 
     named = [name for name in CONTENDERS if any(name in times for times in measured.values())]
@@ -89,7 +103,7 @@ def table(measured: dict[str, Times]) -> str:
     for name, times in measured.items():
         network, median = by_name(name), medians(times)
         flops = 3 * 2 * network.batch * describe(network.build(), network.shape).macs
-        limit = 2 * GEMM_SIDE**3 / median["gemm"]
+        limit = 2 * GEMM_SIDE[where.platform] ** 3 / median["gemm"]
         ratios = beside_torch(median)
         both = {"ours", "torch_kept"} <= median.keys()
         rows.append(
@@ -97,7 +111,7 @@ def table(measured: dict[str, Times]) -> str:
                 f"{name}, {network.batch}",
                 *(spread(times[n]) if n in times else "–" for n in named),
                 f"**{ratios['ours']:.2f}**" if "ours" in ratios else "–",
-                f"{network.goal:.1f}",
+                f"{goal(network, where):.1f}",
                 f"{median['torch_kept'] / median['ours']:.2f}" if both else "–",
                 f"{flops / median['ours'] / limit:.0%}" if "ours" in median else "–",
                 f"{limit / 1e9:.0f}",
@@ -109,7 +123,7 @@ def table(measured: dict[str, Times]) -> str:
     )
 
 
-def draw(measured: dict[str, Times]) -> Figure:
+def draw(measured: dict[str, Times], where: Where) -> Figure:
     """Draw the speed of every contender relative to the best of PyTorch, whiskers least to most."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
@@ -141,7 +155,7 @@ def draw(measured: dict[str, Times]) -> Figure:
             label=label,
             zorder=3 if name == "ours" else 2,
         )
-    goals = [by_name(name).goal for name in measured]
+    goals = [goal(by_name(name), where) for name in measured]
     axes.scatter(goals, range(len(goals)), marker="|", s=500, color="black")
     axes.plot([], [], "|", color="black", markersize=9, label="goal")
     axes.set_xscale("log")
@@ -157,28 +171,33 @@ def draw(measured: dict[str, Times]) -> Figure:
 
 def main(flags: Flags) -> None:
     """Measure, print, and write the times, the table and the figure."""
-    from benchmarks.contenders import CONTENDERS, check
+    from benchmarks.contenders import all_of, check
     from benchmarks.networks import NETWORKS, by_name
     from benchmarks.page import machine, publish
+    from cnn.errors import InputError
 
     names = flags.networks or tuple(NETWORKS)
     for name in names:
         by_name(name)
-    check(flags.contenders)
-    contenders = list(flags.contenders or CONTENDERS)
-    kept = flags.out / "train_step.json"
+    check(flags.contenders, flags)
+    if flags.one_core and flags.platform != "cpu":
+        raise InputError("one_core is for the CPU: leave it out")
+    flags.claim()
+    called = flags.called("train_step")
+    kept = flags.out / f"{called}.json"
     measured = json.loads(kept.read_text()) if kept.exists() else {}
     for name in names:
-        measured[name] = compare(name, contenders, flags)
-        print(table({name: measured[name]}), flush=True)
+        measured[name] = compare(name, flags.contenders or all_of(flags), flags)
+        print(table({name: measured[name]}, flags), flush=True)
         found = {name: measured[name] for name in NETWORKS if name in measured}
-        where = f"one core, {machine()}, processor's time" if flags.one_core else machine()
-        text = f"{ABOUT.format(where)}\n\n{table(found)}\n\n![Relative speed](train_step.png)"
-        publish("train_step", flags.page, flags.out, found, text, draw(found))
+        on = f"one core, {machine()}, processor's time" if flags.one_core else machine()
+        about = ABOUT.format(flags.precision, on)
+        text = f"{about}\n\n{table(found, flags)}\n\n![Relative speed]({called}.png)"
+        publish(called, flags.page, flags.out, found, text, draw(found, flags))
 
 
 ABOUT = (
-    "Milliseconds per training step, median [least – most] over turns, float32, on {}. Relative "
+    "Milliseconds per training step, median [least – most] over turns, {}, on {}. Relative "
     "speed: the best of PyTorch as it comes by ours; beside it the same for PyTorch with memory "
     "kept. The limit is what a product of two matrices reached in the same turns; of it, a step "
     "uses three times the multiply-accumulates of its forward pass."

@@ -6,9 +6,48 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cnn.errors import InputError
 
 Timed = Callable[[int], float]
 """Makes so many steps, and returns the seconds that they took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What is computed on, and what in."""
+
+    platform: Literal["cpu", "gpu"] = "cpu"
+    """The CPU, or an NVIDIA GPU."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What networks compute in; their weights are float32."""
+
+    def claim(self) -> None:
+        """Have JAX use this platform in this process; to be called before JAX is used.
+
+        Raises `InputError` where there is none.
+        """
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # contenders share a GPU's memory
+        import jax
+
+        if self.platform == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        elif jax.default_backend() != "gpu":
+            raise InputError(
+                "platform 'gpu' cannot be: JAX finds none, or is not built for one "
+                "(make install EXTRA=cuda)"
+            )
+
+    def options(self) -> list[str]:
+        """Return the flags that ask another process for the same."""
+        return ["--platform", self.platform, "--precision", self.precision]
+
+    def called(self, benchmark: str) -> str:
+        """Return what the results are called: the benchmark alone for a CPU in float32."""
+        usual = (self.platform, self.precision) == ("cpu", "float32")
+        return benchmark if usual else f"{benchmark}_{self.platform}_{self.precision}"
 
 
 class Unavailable(Exception):
@@ -18,13 +57,15 @@ class Unavailable(Exception):
 class Worker:
     """The process of one contender (see `benchmarks.contenders`). Raises `Unavailable`."""
 
-    def __init__(self, network: str, contender: str, *options: str, **environment: str) -> None:
-        names = ["--network", network, "--contender", contender]
+    def __init__(
+        self, network: str, contender: str, where: Where, *options: str, **environment: str
+    ) -> None:
+        names = ["--network", network, "--contender", contender, *where.options()]
         # Memory kept, as in this process, is for each contender to ask for.
         around = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contenders", *names, *options],
-            env={**around, "JAX_PLATFORMS": "cpu", **environment},
+            env={**around, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -35,13 +35,13 @@ doubling rates (−0.2 points, 95 % interval −1.5 to 1.0) or by large windows 
 the classes of MNIST-1D can be told by short pieces and how often they occur. Holes cost: 1.3 points
 (0.7 to 1.9) at a rate of 2 and 17.1 (15.9 to 18.4) at 4, though the mean over positions, and the
 units beside, see every sample. Dilation does buy the width: doubling rates are as good as windows
-without holes of 3.2 times the weights (−0.1, −1.0 to 0.8), and no worse than those of as many (+1.0,
-−0.4 to 2.4). The order of the rates matters as much as the holes: downwards, with the same field
-and the same inputs, costs 5.1 points (4.1 to 6.0) against upwards, and fits the training set less
-well, as does 4, 4, 4, 4. In both, the first layer compares samples that are not neighbours; that it can
-no longer take noise and slopes apart is a guess, not measured. Learned fields are about as wide as
-those of equal taps: training neither uses nor avoids the margin. The learning rate was chosen on
-the validation part, of 1e-2 and 2e-2, with a seed of three of the networks.
+without holes of 3.2 times the weights (−0.1, −1.0 to 0.8), and no worse than those of as many
+(+1.0, −0.4 to 2.4). The order of the rates matters as much as the holes: downwards, with the same
+field and the same inputs, costs 5.1 points (4.1 to 6.0) against upwards, and fits the training set
+less well, as does 4, 4, 4, 4. In both, the first layer compares samples that are not neighbours;
+that it can no longer take noise and slopes apart is a guess, not measured. Learned fields are about
+as wide as those of equal taps: training neither uses nor avoids the margin. The learning rate was
+chosen on the validation part, of 1e-2 and 2e-2, with a seed of three of the networks.
 """
 
 from __future__ import annotations

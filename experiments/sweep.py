@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 OF_ONE_RUN = (
     *("log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"),
-    *("resume", "overwrite", "tensorboard", "wandb"),
+    *("resume", "overwrite", "tensorboard", "wandb", "profile"),
 )
 """What a point does not have: it is finished or it is not there."""
 

@@ -45,6 +45,8 @@ class Named(Recipe):
     """Write TensorBoard's event files into the run folder, too."""
     wandb: str | None = None
     """Log to this project of Weights & Biases, too."""
+    profile: bool = False
+    """Trace ten calls of the compiled program into the run folder, for XProf or Perfetto."""
 
 
 def again() -> str:
@@ -109,17 +111,22 @@ def _train(flags: Flags, speaks: bool) -> None:
     from cnn.train.feed import way
     from experiments.progress import show_steps
     from experiments.report import percent
+    from experiments.trace import tracing
 
     models.by_name(flags.model)  # before the data, which may take its time
     run = config(flags, load(flags.data, flags.data_dir))
+    if flags.profile and flags.out is None:
+        raise InputError("profile writes into a run folder: give out")
+    traces = flags.out / "profile" if flags.out and flags.profile and speaks else None
     process.give_back_after_compiling()
     try:
         with (
             stop_on_signals() as stop,
             show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance,
             sent_on(flags, speaks) as follow,
+            tracing(traces) as called,
         ):
-            result = fit(run, lambda n: (advance(n), follow())[0], stop)
+            result = fit(run, lambda n: (called(), advance(n), follow())[0], stop)
     except Stopped as stopped:
         if flags.out is None:
             raise RunError(f"{stopped}: nothing is kept without --out") from None

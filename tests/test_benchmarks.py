@@ -5,10 +5,27 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any, Literal
 
+import jax
+import numpy as np
 import pytest
 
-from benchmarks import contenders, ops, page, profile, scaling, seeds, train_step
+from benchmarks import (
+    compile,
+    contenders,
+    memory,
+    ops,
+    page,
+    profile,
+    scaling,
+    seeds,
+    steps,
+    train_step,
+)
+from benchmarks.networks import Network
+from benchmarks.workers import Where
+from cnn import models
 from cnn.errors import InputError
 from experiments import cli
 
@@ -51,6 +68,61 @@ def test_what_no_contender_can_be(flags: list[str], line: str) -> None:
         contenders.main(cli.parse(contenders.Flags, flags))
 
 
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--contenders", "ours"], "platform 'gpu' cannot be: JAX finds none"),
+        (["--contenders", "torch_kept"], "contender 'torch_kept' is for the CPU: a GPU's memory"),
+        (["--one-core"], "one_core is for the CPU"),
+    ],
+)
+def test_what_cannot_be_on_a_gpu(flags: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        train_step.main(cli.parse(train_step.Flags, ["--platform", "gpu", *flags]))
+
+
+def test_a_gpu_has_no_contenders_of_the_cpu() -> None:
+    assert set(contenders.all_of(Where())) == set(contenders.CONTENDERS)
+    on_gpu = set(contenders.all_of(Where(platform="gpu")))
+    assert on_gpu == {"ours", "flax", "torch", "torch_channels_last", "torch_compiled"}
+
+
+def test_results_of_another_kind_are_called_otherwise() -> None:
+    assert Where().called("memory") == "memory"
+    assert Where(precision="bfloat16").called("memory") == "memory_cpu_bfloat16"
+
+
+TINY = Network(lambda: models.mlp(features=(8,)), (4, 4, 1), 16, 1.0)
+
+
+def weights(state: tuple) -> list[np.ndarray]:
+    """The trained arrays of a contender's state."""
+    return [np.asarray(w) for w in jax.tree.leaves(state[0]["params"])]
+
+
+def test_steps_in_one_program_are_steps_in_turn() -> None:
+    x, y = steps.random_batch(TINY)
+    one, state = steps.jax_step(TINY, x, y, False, Where())
+    for _ in range(3):
+        state = one(state, x, y)
+    three, first = steps.jax_step(TINY, x, y, False, Where(), chunk=3)
+    for a, b in zip(weights(state), weights(three(first, x, y)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_low_precision_rounds_the_step_and_not_the_weights() -> None:
+    def momentum(where: Where) -> np.ndarray:
+        x, y = steps.random_batch(TINY)
+        one, state = steps.jax_step(TINY, x, y, False, where)
+        _, after = one(state, x, y)
+        return np.concatenate([np.ravel(m) for m in jax.tree.leaves(after)])
+
+    exact, rounded = momentum(Where()), momentum(Where(precision="bfloat16"))
+    assert rounded.dtype == np.float32
+    error = np.abs(rounded - exact).max() / np.abs(exact).max()
+    assert 1e-4 < error < 2e-2  # bfloat16 has 8 bits: 2^-9 per rounding
+
+
 def test_a_table_is_written_anew_between_its_markers() -> None:
     once = page.between("# Speed\n\nWords.\n", "ops", "first")
     both = page.between(once, "memory", "other")
@@ -71,6 +143,42 @@ def test_the_exponent_of_a_power(tmp_path: Path) -> None:
     assert scaling.exponent({v: [99.0, 3 * v**1.5, 0.0] for v in (1, 2, 4)}) == pytest.approx(1.5)
     with pytest.raises(InputError, match="unknown quantity 'chanels'"):
         scaling.main(scaling.Flags(over=("chanels",), out=tmp_path, page=tmp_path / "page.md"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pytorch_computes_in_the_precision(
+    precision: Literal["float32", "bfloat16"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason="the contender is PyTorch")
+    seen, loss = [], torch.nn.functional.cross_entropy
+
+    def spied(logits: Any, targets: Any) -> Any:
+        seen.append(logits.dtype)
+        return loss(logits, targets)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", spied)
+    assert steps.build(TINY, "torch", Where(precision=precision))(2) == 2
+    assert seen == [getattr(torch, precision)] * 2
+
+
+@pytest.mark.slow
+def test_memory_in_another_precision_has_a_table_of_its_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    flags = memory.Flags(
+        networks=("mlp",), contenders=("ours",), precision="bfloat16", out=tmp_path, page=page
+    )
+    memory.main(flags)
+    assert json.loads((tmp_path / "memory_cpu_bfloat16.json").read_text())["mlp"]["ours"] > 50
+    assert "<!-- memory_cpu_bfloat16: begin -->" in page.read_text()
+    assert "MB, bfloat16, " in page.read_text()
+
+
+@pytest.mark.slow
+def test_starts_are_timed_cold_and_warm(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    compile.main(compile.Flags(networks=("mlp",), contenders=("ours",), out=tmp_path, page=page))
+    cold, warm = json.loads((tmp_path / "compile.json").read_text())["mlp"]["ours"]
+    assert 0 < warm < cold
 
 
 @pytest.mark.slow

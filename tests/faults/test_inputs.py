@@ -80,6 +80,7 @@ WRONG = [
     ("train", f"{CNN} --resume --overwrite", "exclude each other"),
     ("train", "--model cnn1d --data mnist1d --resume", "need a run folder: give out"),
     ("train", f"{CNN} --keep-best 1", "keep_best 1 needs validate"),
+    ("train", "--model cnn1d --data mnist1d --profile", "profile writes into a run folder"),
     ("train", "--model lenet5 --data mnist1d --out run", "window (5, 5)"),
     ("train", "--model lecture_cnn --data digits --out run", "exceeds padded size"),
     ("train", "--model cnn1d --data mnist1d --out file/run", "out 'file/run' cannot be written"),
