@@ -23,9 +23,9 @@ Measured: test error in percent, mean ± standard deviation of 3 seeds and draws
 (geometric mean):
 
     examples          32         128         512       2,048       8,192    d = 8   16   32     64
-    conv      25.2 ± 7.5  11.6 ± 1.8   7.8 ± 0.4   7.0 ± 0.7   6.9 ± 0.6       32   32   32     40
+    conv      25.2 ± 7.5  11.6 ± 1.8   7.8 ± 0.4   7.0 ± 0.7   6.9 ± 0.6       32   32   32     39
     local     48.2 ± 1.5  42.6 ± 1.3  30.0 ± 1.8  19.5 ± 0.6  17.0 ± 0.2       60  128  334    974
-    dense     49.8 ± 0.5  49.4 ± 0.3  43.5 ± 1.4  32.0 ± 1.4  22.2 ± 0.6       73  250  960  5,502
+    dense     49.8 ± 0.5  49.4 ± 0.3  43.5 ± 1.4  32.0 ± 1.4  22.2 ± 0.6       73  250  962  5,502
 
 The hypothesis holds: dense needs examples like d to the 2.07 ± 0.03 (95 % interval), local like d
 to the 1.35 ± 0.16, conv like d to the 0.09 ± 0.31, and 32, the fewest that were measured, are

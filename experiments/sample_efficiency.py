@@ -13,18 +13,18 @@ Measured: test accuracy in percent, mean ± standard deviation of 5 seeds and su
 (about 6 minutes on two shared cores, jax 0.10.2):
 
     examples         125         250         500       1,000       2,000       4,000
-    conv      26.1 ± 1.5  30.5 ± 2.1  44.0 ± 3.2  65.4 ± 2.3  84.5 ± 2.7  91.3 ± 3.1
-    tiled-2   25.2 ± 1.6  30.3 ± 2.7  42.0 ± 1.2  60.5 ± 1.9  79.8 ± 1.1  89.1 ± 2.2
-    local     25.3 ± 1.5  30.0 ± 1.4  41.5 ± 1.7  56.1 ± 1.6  74.8 ± 1.8  85.6 ± 1.4
-    dense     23.3 ± 1.9  26.9 ± 1.9  37.4 ± 2.3  47.8 ± 2.0  58.7 ± 1.3  66.4 ± 1.1
-    mlp       24.3 ± 2.6  26.3 ± 0.9  34.0 ± 0.9  44.1 ± 1.7  55.2 ± 1.6  65.6 ± 1.4
+    conv      26.1 ± 1.5  30.4 ± 2.3  43.8 ± 3.0  65.0 ± 2.3  84.4 ± 3.0  91.2 ± 3.0
+    tiled-2   25.2 ± 1.6  30.3 ± 2.7  41.8 ± 1.1  60.9 ± 2.0  79.6 ± 1.7  89.3 ± 1.2
+    local     25.3 ± 1.5  30.0 ± 1.4  40.8 ± 0.9  56.8 ± 1.4  75.4 ± 1.5  86.3 ± 1.7
+    dense     23.3 ± 1.9  27.5 ± 2.6  37.1 ± 1.1  49.3 ± 1.9  59.4 ± 1.4  66.7 ± 0.8
+    mlp       24.3 ± 2.6  26.5 ± 1.0  34.0 ± 0.9  44.4 ± 1.1  55.1 ± 1.5  66.0 ± 0.8
 
 The hypothesis does not hold in this range: conv − dense grows with the data, from 2.8 points (95 %
-interval 0.7 to 4.9) at 125 over 17.6 (14.3 to 20.9) at 1,000 to 25.8 (22.2 to 29.4) at 2,000 and
-24.9 (20.7 to 29.1) at 4,000. At 125 all rungs are within 3 points of each other, far above the 10 %
+interval 0.7 to 4.8) at 125 over 15.7 (13.2 to 18.2) at 1,000 to 25.0 (21.3 to 28.7) at 2,000 and
+24.5 (20.4 to 28.6) at 4,000. At 125 all rungs are within 3 points of each other, far above the 10 %
 of chance; sharing alone (conv − local) begins to pay between 500 and 1,000. No two curves cross,
-and 4,000 examples are too few to see them meet: conv reaches with about 1,040 what dense does with
-4,000, and with about 2,230 what local does.
+and 4,000 examples are too few to see them meet: conv reaches with about 1,060 what dense does with
+4,000, and with about 2,440 what local does.
 """
 
 from __future__ import annotations
