@@ -31,7 +31,7 @@ def spread(numbers: Sequence[float], scale: float = 1e3) -> str:
     '1.50 [1.20 – 2.10]'
     """
     middle, least, most = (scale * f(numbers) for f in (statistics.median, min, max))
-    digits = 2 if middle < 10 else 1 if middle < 100 else 0
+    digits = sum(middle < most for most in (1, 10, 100))
     return f"{middle:.{digits}f} [{least:.{digits}f} – {most:.{digits}f}]"
 
 

@@ -110,6 +110,13 @@ def test_steps_in_one_program_are_steps_in_turn() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
+def test_a_gpu_is_asked_for_many_steps_at_a_time() -> None:
+    """On the fake GPU that a CPU is here: fifty in a program, as `cnn.train` composes them."""
+    gpu = Where(platform="gpu")
+    assert [steps.build(TINY, "ours", gpu)(n) for n in (3, 51)] == [50, 100]
+    assert steps.build(TINY, "flax", gpu)(3) == 3
+
+
 def test_low_precision_rounds_the_step_and_not_the_weights() -> None:
     def momentum(where: Where) -> np.ndarray:
         x, y = steps.random_batch(TINY)
@@ -130,6 +137,7 @@ def test_a_table_is_written_anew_between_its_markers() -> None:
     assert again == both.replace("first", "second")
     assert again.startswith("# Speed\n\nWords.\n")
     assert page.spread([0.0012, 0.0021, 0.0015]) == "1.50 [1.20 – 2.10]"
+    assert page.spread([0.000036, 0.000035, 0.25]) == "0.036 [0.035 – 250.000]"
 
 
 def test_relative_speed_by_hand() -> None:
