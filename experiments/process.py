@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 MALLOC = {
-    "mmap_max": 0,  # all memory comes from the heap,
-    "trim_threshold": 2**40,  # which never shrinks,
-    "arena_max": 1,  # and is the only one;
-    "tcache_count": 0,  # no thread keeps splinters, without which two blocks cannot become one
-    "hugetlb": 1,  # pages of 2 MB where the system leaves that to programs
+    "mmap_max": 0,  # all memory comes from heaps,
+    "trim_threshold": 2**40,  # which do not shrink,
+    "hugetlb": 1,  # in pages of 2 MB where the system leaves that to programs
 }
-"""Settings of the GNU C library's malloc that keep the memory of one step for the next."""
+"""Settings of the GNU C library's malloc that keep the memory of one step for the next.
+
+Heaps, for each thread has its own: with one for all, the compiler's threads wait for each other.
+"""
 
 
 def prepare() -> None:

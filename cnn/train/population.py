@@ -47,11 +47,13 @@ def pick(data: Batch, rows: Int[Array, " batch"] | Batch) -> Batch:
 
 
 def _side_by_side(step: Step) -> Chunk:
+    one = jax.jit(step)  # traced once for all seeds
+
     def chunk(states: States, data: Batch, rows: Rows) -> Trained:
         history: list[list[Metrics]] = [[] for _ in states]
         for k in range(jax.tree.leaves(rows)[0].shape[1]):
             now = [jax.tree.map(lambda a, at=(k, i): a[:, *at], rows) for i in range(len(states))]
-            pairs = [step(s, pick(data, r)) for s, r in zip(states, now, strict=True)]
+            pairs = [one(s, pick(data, r)) for s, r in zip(states, now, strict=True)]
             states = tuple(state for state, _ in pairs)
             for i, (_, metrics) in enumerate(pairs):
                 history[i].append(metrics)

@@ -69,10 +69,12 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
     if recipe.on_nan == "skip":
         step = skip_unless_finite(step)
 
+    measure = jax.jit(partial(evaluate_batch, model, recipe))  # traced once for all seeds
+
     def sums(states: States, data: Batch, share: Weighted) -> list[Metrics]:
         rows, weights = share
         batch = pick(data, rows)
-        return [evaluate_batch(model, recipe, state, batch, weights) for state in states]
+        return [measure(state, batch, weights) for state in states]
 
     return Programs(
         # It runs once per seed, and random bits take far longer to optimise than to draw.

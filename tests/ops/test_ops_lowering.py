@@ -229,6 +229,20 @@ def test_turns_take_memory_when_they_come(monkeypatch: pytest.MonkeyPatch) -> No
     assert planned([jnp.ones((3, 3, 32, 32))] * 8, jnp.ones((4, 16, 16, 32)), at) < 4e6
 
 
+def test_a_turn_makes_its_own_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of all sixteen turns together, for the kernel's gradient, take 4.7 MB."""
+    monkeypatch.setattr(sys.modules[winograd.__module__], "MOST_KEPT", 1)
+    at = ops.place((32, 32), 3, padding="SAME")
+    x, w = jnp.ones((16, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
+
+    def gradient(x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
+        return jax.vjp(lambda w: winograd(x, w, at), w)[1](g)[0]
+
+    analysis = jax.jit(gradient).lower(x, w, x).compile().memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes < 36 * 16 * 64 * 32 * 4
+
+
 def test_a_product_lets_weights_be_replaced_in_place() -> None:
     """Gradients one by one need a copy of weights that an optimizer is given to write over."""
 

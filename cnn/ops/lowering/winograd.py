@@ -44,7 +44,7 @@ A = np.array(
 
 MOST_BYTES = 2**28
 """Of transformed tiles at a time; examples beyond that wait for the next turn."""
-MOST_KEPT = 2**25
+MOST_KEPT = 5 * 2**23
 """Of transformed tiles that are kept for the kernel's gradient; beyond that it takes turns, in
 which they are made anew."""
 
@@ -100,7 +100,8 @@ def _by_turns(f: Callable[..., Array], *arrays: Array, channels: int, most: int)
 
     @apart  # or XLA sets the results of every layer aside when the step begins
     def in_turn(*parts: Array) -> Array:
-        return lax.map(some, parts)
+        # Without the checkpoint a gradient would make the tiles of all turns before the first one.
+        return lax.map(jax.checkpoint(some, prevent_cse=False), parts)
 
     return in_turn(*parts).reshape(-1, *like[1:])
 
