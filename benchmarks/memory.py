@@ -18,6 +18,7 @@ from benchmarks.workers import Where
 from experiments import cli
 
 USUAL = ("ours", "reference", "flax", "torch", "torch_channels_last")
+"""Contenders that are measured unless others are named, as far as the platform has them."""
 
 
 @dataclass(frozen=True, kw_only=True)

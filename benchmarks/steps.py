@@ -23,13 +23,14 @@ GEMM_SIDE = {"cpu": 2048, "gpu": 8192}
 """Rows and columns of the product that says how much of the machine there was to have."""
 
 Run = Callable[[int], int]
-"""Makes so many training steps on one batch, or a few more, waits for them, and returns how many.
-
-Raises `RuntimeError` where there is no such device."""
+"""Makes so many training steps on one batch or a few more, waits for them, returns how many."""
 
 
 def build(network: Network, contender: str, where: Where) -> Run:
-    """Return the contender on this network; "gemm" is a product of two matrices for each step."""
+    """Return the contender on this network; "gemm" is a product of two matrices for each step.
+
+    Raises `RuntimeError` where PyTorch finds no GPU, `ImportError` where there is no PyTorch.
+    """
     if contender == "gemm":
         return _products(where)
     x, y = random_batch(network)

@@ -50,3 +50,19 @@ def test_a_chunk_is_its_steps_one_by_one(platform: str) -> None:
         assert_close(state.params, other.params, 1e-5)
         assert int(state.step) == 3
     assert_same(jax.random.key_data(states[0].key), jax.random.key_data(expected[0].key))
+
+
+def test_a_step_is_traced_once_for_all_seeds() -> None:
+    data, net, tx = waves(), model(), optimizer(Recipe(lr=1e-2))
+    traced: list[bool] = []
+
+    def step(state, batch):
+        traced.append(True)
+        return train_step(net, tx, Recipe(), state, batch)
+
+    batch = Batch(jnp.asarray(data.train.x), jnp.asarray(data.train.y))
+    rows = chunk_rows(len(data.train.y), 8, (0, 1, 2), start=0, steps=1)
+    states = tuple(init_state(net, tx, data.input_shape, seed) for seed in (0, 1, 2))
+    devices = device_map("shard_map", 1)
+    devices.compile(compose(step, "cpu"), BY_EXAMPLE_AND_SEED, False)(states, batch, rows)
+    assert len(traced) == 1
