@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,16 +26,21 @@ os.environ["XLA_FLAGS"] = (
 if version("jaxlib").startswith("0.10."):  # they compile a third slower; unknown in later ones
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
+os.environ["FLAX_PROFILE"] = "0"  # nobody looks up a layer's name in what is compiled here
+
 import hypothesis
 import jax
 import pytest
 
 from cnn.data import names
+from cnn.train import devices
 from tests.reliability import pytest_terminal_summary, tally  # noqa: F401  found here by pytest
 
 Prepared = Callable[[str], Path]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+devices.COMPILED_ON_CPU["xla_backend_optimization_level"] = 1  # as in XLA_FLAGS
+gc.set_threshold(100_000, 50, 100)  # traces are many small objects that live on: a twentieth
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=16)
 hypothesis.settings.register_profile("slow", derandomize=True, deadline=None, max_examples=500)

@@ -163,7 +163,7 @@ def drawn_layers(draw: st.DrawFn) -> tuple[Conv, tuple[int, ...]]:
 
 
 @hypothesis.given(drawn_layers())
-@hypothesis.settings(max_examples=4)
+@hypothesis.settings(max_examples=2)
 def test_random_layers(drawn: tuple[Conv, tuple[int, ...]]) -> None:
     layer, shape = drawn
     check_ladder(layer, shape, [ablations.unshare(layer), ablations.densify(layer)])

@@ -1,6 +1,7 @@
-"""Train by shard_map and by pmap on 1, 2 and 4 devices and compare, compiled as users compile.
+"""Train by shard_map and by pmap on one and on more devices and compare, compiled as users compile.
 
-python -m tests.train.maps [norm]
+python -m tests.train.maps norm 4
+python -m tests.train.maps plain 2 4
 """
 
 import sys
@@ -9,17 +10,18 @@ from cnn.train import fit
 from tests.small import assert_close, assert_same, config, model
 
 
-def main(norm: bool) -> None:
+def main(norm: bool, counts: list[int]) -> None:
     def states(kind: str, devices: int):
         return fit(config(model=model(norm), map_devices=kind, devices=devices)).states
 
     one = states("shard_map", 1)
-    for devices in (1, 2, 4):
-        sharded, mapped = (states(kind, devices) for kind in ("shard_map", "pmap"))
+    for devices in (1, *counts):
+        sharded = one if devices == 1 else states("shard_map", devices)
+        mapped = states("pmap", devices)
         for a, b, alone in zip(sharded, mapped, one, strict=True):
             assert_same((a.params, a.batch_stats), (b.params, b.batch_stats))
             assert_close((a.params, a.batch_stats), (alone.params, alone.batch_stats), 1e-5)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] == ["norm"])
+    main(sys.argv[1] == "norm", [int(count) for count in sys.argv[2:]])

@@ -62,6 +62,6 @@ def test_resume_is_bit_exact(tmp_path: Path, kind: str) -> None:
 def test_a_run_goes_on_with_other_devices(tmp_path: Path) -> None:
     """Data order and model are those of one device; sums over devices round in another order."""
     straight = fit(config(steps=20))
-    for devices, steps in ((4, 5), (2, 10), (1, 15), (4, 20)):
+    for devices, steps in ((4, 5), (1, 10), (4, 20)):
         run = fit(config(tmp_path / "run", steps=steps, devices=devices, resume=True))
     assert_close(run.states[0].params, straight.states[0].params, 1e-5)

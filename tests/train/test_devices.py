@@ -15,7 +15,13 @@ from tests.small import assert_close, config, model
 
 
 @pytest.mark.parametrize(
-    "args", [pytest.param([], marks=pytest.mark.slow), ["norm"]], ids=["plain", "batch-norm"]
+    "args",
+    [
+        pytest.param(["plain", "2", "4"], marks=pytest.mark.slow),
+        pytest.param(["norm", "2"], marks=pytest.mark.slow),
+        ["norm", "4"],
+    ],
+    ids=" ".join,
 )
 def test_maps_agree_bit_for_bit_and_device_counts_to_1e_5(args: list[str]) -> None:
     """In a process of its own: as these tests compile (conftest.py), the last bit may differ."""
