@@ -280,6 +280,8 @@ def test_what_is_lowered_to_what() -> None:
     assert choice((1, 9, 1), (5, 1, 16)) == "toeplitz"
     assert choice((1, 9, 32), (15, 32, 32)) == "by_taps"
     assert choice((9, 9, 9, 32), (3, 3, 32, 64)) == "winograd"
+    assert choice((9, 9, 9, 24), (3, 3, 24, 64)) == "winograd"
+    assert choice((9, 9, 9, 23), (3, 3, 23, 64)) == "by_taps"
     assert choice((1, 9, 9, 32), (3, 3, 32, 64)) == "by_taps"  # 5 tiles
     assert choice((9, 9, 9, 32), (3, 3, 32, 64), strides=2) == "by_taps"
     assert choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "definition"

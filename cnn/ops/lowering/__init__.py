@@ -8,7 +8,7 @@ On a CPU, by shape, in float32 and float64:
 - convolution with at most 16 channels, in and out (or 4 and 64), or with at most 32 in and more
   than 9 taps along two or three axes, stride and dilation 1, in one group: `toeplitz`, blocks of
   neighbouring outputs; with a kernel for every position, `local_toeplitz`;
-- convolution with a 3×3 window, at least 32 channels, in and out, stride and dilation 1, in one
+- convolution with a 3×3 window, at least 24 channels, in and out, stride and dilation 1, in one
   group: `winograd`, unless there are too few positions to be worth transforming the kernel;
 - any other convolution in one group with at most 32 taps: the definition, but `by_taps` for the
   kernel's gradient;
@@ -63,7 +63,7 @@ def conv_on_cpu(definition: Op, x: Array, kernel: Array, at: Placement, groups: 
         return partial(pointwise, at=at)
     if _moves_by_one(at) and _pays_in_blocks(x, kernel):
         return partial(toeplitz, at=at)
-    wide = min(c_in, c_out) >= 32 and max(c_in, c_out) <= 4 * tiles
+    wide = min(c_in, c_out) >= 24 and max(c_in, c_out) <= 4 * tiles
     if _moves_by_one(at) and at.window == (3, 3) and wide:
         return partial(winograd, at=at)
     return partial(by_taps, at=at, definition=definition) if taps <= 32 else None
