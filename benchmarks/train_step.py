@@ -123,6 +123,10 @@ def table(measured: dict[str, Times], where: Where) -> str:
     )
 
 
+COLORS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "black", "#cc79a7")
+"""Of the contenders in turn: Okabe & Ito's, which colour-blind people tell apart."""
+
+
 def draw(measured: dict[str, Times], where: Where) -> Figure:
     """Draw the speed of every contender relative to the best of PyTorch, whiskers least to most."""
     from matplotlib.figure import Figure
@@ -135,6 +139,7 @@ def draw(measured: dict[str, Times], where: Where) -> Figure:
     axes = figure.subplots()
     axes.axvline(1, color="0.6", linewidth=1, zorder=0)
     markers = dict(zip(CONTENDERS, "oDs^v><", strict=True))
+    colors = dict(zip(CONTENDERS, COLORS, strict=True))
     for i, (name, label) in enumerate(CONTENDERS.items()):
         places, middle, least, most = [], [], [], []
         for row, times in enumerate(measured.values()):
@@ -150,6 +155,7 @@ def draw(measured: dict[str, Times], where: Where) -> Figure:
             *(middle, places),
             xerr=[least, most],
             fmt=markers[name],
+            color=colors[name],
             markersize=7 if name == "ours" else 4,
             linewidth=1,
             label=label,

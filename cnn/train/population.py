@@ -1,8 +1,8 @@
 """Several seeds of one model, several steps, one program: how they compose on each platform.
 
 On accelerators dispatch is what costs: seeds are stacked (`vmap`) and steps scanned. On a CPU the
-seeds stand side by side in the program of a single step, and share the cores: that is 1.0 to 1.25
-times as fast as one after another for LeNet-5, as stacked seeds are there; but these reach 0.44 for
+seeds stand side by side in the program of a single step, and share the cores: that is 1.02 to 1.08
+times as fast as one after another for LeNet-5, where stacked seeds reach 0.92 to 1.05; but 0.44 for
 the ladder's network (eight, one core; with the definitions in `lax` 0.28; `benchmarks.seeds`).
 """
 
