@@ -30,9 +30,13 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
     check_names(flags, given)
     if not {"-h", "--help"} & set(given):
         check_values(flags, given)
+    return tyro.cli(flags, prog=program(), args=given, description=doc)
+
+
+def program() -> str | None:
+    """Return how the running program is called, None if it is no module."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {module.name}" if module else None
-    return tyro.cli(flags, prog=program, args=given, description=doc)
+    return f"python -m {module.name}" if module else None
 
 
 def check_values(flags: type[Flags], args: Sequence[str]) -> None:

@@ -25,6 +25,8 @@ from experiments import cli, process
 from experiments.launch.together import Processes, together
 
 if TYPE_CHECKING:
+    from flax import linen as nn
+
     from cnn.data import Dataset
     from cnn.train import Config
 
@@ -52,7 +54,8 @@ class Named(Recipe):
 def again() -> str:
     """Return the command that goes on with this run."""
     given = [arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")]
-    return shlex.join(["python", "-m", "experiments.train", *given, "--resume"])
+    program = cli.program() or "python -m experiments.train"
+    return shlex.join([*program.split(), *given, "--resume"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +63,25 @@ class Flags(Processes, Named):
     """One run, and the processes it takes."""
 
 
-def config(flags: Named, data: Dataset) -> Config:
-    """Return the run that `flags` ask for on `data`."""
+Network = Callable[["Dataset"], "nn.Module"]
+"""A network for a data set."""
+
+
+def named(name: str) -> Network:
+    """Return the network of `cnn.models` with this name. Raises `InputError` if there is none."""
     from cnn import models
+
+    build = models.by_name(name)
+    return lambda data: build(num_classes=data.num_classes)
+
+
+def config(flags: Named, data: Dataset, network: Network | None = None) -> Config:
+    """Return the run that `flags` ask for on `data`, of `network` or the one that they name."""
     from cnn.ablations import densify, unshare
     from cnn.train import Config
 
     recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
-    model = models.by_name(flags.model)(num_classes=data.num_classes)
+    model = (network or named(flags.model))(data)
     relax = {"local": unshare, "dense": densify}[flags.relax_to]
     relax_to = None if flags.relax_at is None else relax(model)
     return Config(model=model, data=data, relax_to=relax_to, **recipe)
@@ -97,15 +111,17 @@ def sent_on(flags: Flags, speaks: bool) -> Iterator[Callable[[], None]]:
         yield follow
 
 
-def main(flags: Flags) -> None:
-    """Train as `flags` say, print the result, write the run folder."""
+def main(flags: Flags, network: Network | None = None) -> None:
+    """Train as `flags` say, print the result, write the run folder.
+
+    With `network`, that one is trained and not one of `cnn.models`.
+    """
     flags.check()
     with together(flags) as speaks:
-        _train(flags, speaks)
+        _train(flags, network, speaks)
 
 
-def _train(flags: Flags, speaks: bool) -> None:
-    from cnn import models
+def _train(flags: Flags, network: Network | None, speaks: bool) -> None:
     from cnn.data import load
     from cnn.train import Stopped, fit, stop_on_signals
     from cnn.train.feed import way
@@ -113,8 +129,8 @@ def _train(flags: Flags, speaks: bool) -> None:
     from experiments.report import percent
     from experiments.trace import tracing
 
-    models.by_name(flags.model)  # before the data, which may take its time
-    run = config(flags, load(flags.data, flags.data_dir))
+    network = network or named(flags.model)  # before the data, which may take its time
+    run = config(flags, load(flags.data, flags.data_dir), network)
     if flags.profile and flags.out is None:
         raise InputError("profile writes into a run folder: give out")
     traces = flags.out / "profile" if flags.out and flags.profile and speaks else None
