@@ -7,8 +7,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cnn import ops
+from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.layers import Flatten
 from cnn.models.airbench import FastShift, Mirrored, Whiten, airbench, whitening
@@ -41,6 +43,12 @@ def test_epsilon_keeps_what_hardly_varies_small() -> None:
     y = np.asarray(ops.conv(x, whitening(x, epsilon=0.1).astype(np.float32))).reshape(-1, 24)
     assert (np.square(y[:, :12]).mean(0) < 1).all()
     assert np.abs(whitening(x, epsilon=0.1)).max() <= 0.1**-0.5
+
+
+@pytest.mark.parametrize("shape", [(4, 40, 1), (4, 5, 1, 3)])
+def test_what_has_no_windows_is_one_line(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"x has shape .* needs images"):
+        whitening(np.ones(shape))
 
 
 def test_parameters_and_costs_by_hand() -> None:

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnn import ops
+from cnn.errors import InputError
 from cnn.layers import GELU, BatchNorm, Chain, Conv, Dense, GlobalMaxPool, MaxPool, call
 
 Nested = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
@@ -53,8 +54,14 @@ def whitening(
     """Return filters that make what windows of `x` see uncorrelated and of mean square 1.
 
     The eigenvectors v of E[p pᵀ], p the values in a window, each over √(λ + ε), and their
-    negatives: 2 size² c filters (Jordan 2024, section 3.2).
+    negatives: 2 size² c filters (Jordan 2024, section 3.2). Raises `InputError` where `x` is not
+    images, or smaller than a window.
     """
+    if x.ndim != 4 or min(x.shape[1:3]) < size:
+        raise InputError(
+            f"x has shape {x.shape} but whitening windows of {size}×{size} needs images "
+            f"(n, height, width, c) of {size} positions or more"
+        )
     windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))
     p = np.moveaxis(windows, 3, -1).reshape(-1, size * size * x.shape[-1])
     values, vectors = np.linalg.eigh(p.T @ p / len(p))
