@@ -12,7 +12,7 @@ import pytest
 from cnn import data
 from cnn.data import Dataset, Split
 from cnn.models.airbench import Mirrored, Whiten, airbench, whitening
-from experiments import cifar10, cli
+from experiments import cifar10, cli, train
 
 
 def noise(*_: object) -> Dataset:
@@ -47,6 +47,24 @@ def test_two_steps_leave_a_run(
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["recipe"]["optimizer"] == "sgd"
     assert described["recipe"]["augment"] == ["crop", "flip"]
+
+
+def test_any_other_network_is_trained_by_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--steps", "1", "--batch-size", "8", "--devices", "1"]
+    invoke(["--model", "logistic", *small], monkeypatch)
+    said = capsys.readouterr().out
+    assert "logistic on cifar10" in said
+    assert f"({16 * 16 * 3 * 3 + 3:,} parameters" in said
+
+
+def test_a_stopped_run_goes_on_with_the_program_that_began_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cifar10", "--out", "my runs", "--overwrite"])
+    monkeypatch.setattr(cli, "program", lambda: "python -m experiments.cifar10")
+    assert train.again() == "python -m experiments.cifar10 --out 'my runs' --resume"
 
 
 def test_the_whitening_is_that_of_the_training_images() -> None:
