@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.page import PAGE
 from benchmarks.workers import Where
-from experiments import cli
+from experiments.harness import cli
 
 USUAL = ("ours", "reference", "flax", "torch_compiled")
 """Contenders that are measured unless others are named, as far as the platform has them."""

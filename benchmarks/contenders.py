@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from benchmarks.workers import Where
 from cnn.errors import InputError, unknown_name
-from experiments import cli
-from experiments.process import keep_freed_memory
+from experiments.harness import cli
+from experiments.harness.runtime import keep_freed_memory
 
 CONTENDERS = {
     "ours": "here",

@@ -81,7 +81,7 @@ def _(layer: layers.Chain) -> Sequential:
 
 
 @in_flax.register
-def _(layer: layers.Branches) -> SideBySide:
+def _(layer: layers.Concat) -> SideBySide:
     return SideBySide(tuple(map(in_flax, layer.branches)))
 
 
@@ -143,7 +143,7 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
             return y.permute(1, 2, 0).reshape(len(x), -1, *self.out)
 
     class Joined(tnn.Module):
-        """Branches joined in the channels."""
+        """Concat joined in the channels."""
 
         def __init__(self, branches: list[tnn.Module]) -> None:
             super().__init__()
@@ -166,7 +166,7 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
                     seen = parts[-1](torch.zeros(2, c_in, *size))
                 c_in, size = seen.shape[1], tuple(seen.shape[2:])
             return tnn.Sequential(*parts)
-        case layers.Branches():
+        case layers.Concat():
             return Joined([in_torch(branch, size, c_in) for branch in layer.branches])
         case layers.Conv():
             padding = half(layer.padding, layer.window)

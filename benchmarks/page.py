@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn.train.records import make_folder, write_whole
+from cnn.train.run_dir import make_folder, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

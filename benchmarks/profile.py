@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.workers import Where
-from experiments import cli
+from experiments.harness import cli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.page import PAGE
-from experiments import cli
+from experiments.harness import cli
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def step(channels: int, size: int, kernel: int, seeds: int) -> Timed:
 
 def images_per_second(processes: int, steps: int) -> float:
     """Train in so many processes, and return the rate after the first half of the steps."""
-    from cnn.train.records import METRICS, read
+    from cnn.train.run_dir import METRICS, read
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"

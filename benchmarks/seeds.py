@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmarks.page import PAGE
 from benchmarks.workers import Where
-from experiments import cli
+from experiments.harness import cli
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -49,7 +49,7 @@ class Flags(Where):
 
 
 def ways(platform: str) -> dict[str, tuple[str, bool]]:
-    """Return how each way is composed (`cnn.train.population.compose`), and if seeds are alone."""
+    """Return how each way is composed (`cnn.train.ensemble.compose`), and if seeds are alone."""
     return {"in turn": (platform, True), "side by side": ("cpu", False), "stacked": ("gpu", False)}
 
 
@@ -60,10 +60,10 @@ def timed(
     import jax
     import jax.numpy as jnp
 
-    from cnn.recipe import Recipe
+    from cnn.train.compile import programs
     from cnn.train.devices import BY_EXAMPLE_AND_SEED
-    from cnn.train.population import chunk_length, compose
-    from cnn.train.programs import programs
+    from cnn.train.ensemble import chunk_length, compose
+    from cnn.train.recipe import Recipe
     from cnn.train.step import Batch, optimizer, train_step
 
     recipe = Recipe(optimizer="sgd", lr=1e-3, precision=where.precision)
@@ -98,7 +98,7 @@ def main(flags: Flags) -> None:
     from benchmarks.workers import take_turns
     from cnn import models
     from cnn.errors import InputError
-    from cnn.train.population import chunk_length
+    from cnn.train.ensemble import chunk_length
 
     if min(flags.counts) < 1:
         raise InputError(f"counts {min(flags.counts)} cannot be: train one seed or more")

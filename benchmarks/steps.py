@@ -14,10 +14,10 @@ import optax
 
 from benchmarks.networks import Network, in_flax, in_torch
 from benchmarks.workers import Where
-from cnn.train.ahead import Ahead
 from cnn.train.devices import COMPILED_ON_CPU
-from cnn.train.population import chunk_length
-from experiments.process import give_back_after_compiling
+from cnn.train.dispatch import Dispatch
+from cnn.train.ensemble import chunk_length
+from experiments.harness.runtime import give_back_after_compiling
 
 GEMM_SIDE = {"cpu": 2048, "gpu": 8192}
 """Rows and columns of the product that says how much of the machine there was to have."""
@@ -113,7 +113,7 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool, wher
         give_back_after_compiling()
     step, state = jax_step(network, x, y, plain, where, chunk)
     x, y = jax.device_put((x, y))
-    ahead = Ahead()
+    ahead = Dispatch()
 
     def run(steps: int) -> int:
         nonlocal state

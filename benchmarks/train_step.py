@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.page import PAGE
 from benchmarks.workers import Where
-from experiments import cli
+from experiments.harness import cli
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

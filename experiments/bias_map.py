@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from cnn.data import Dataset
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What is locality worth with and without sharing, and sharing with and without locality?"
 HYPOTHESIS = (
@@ -62,14 +62,14 @@ def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Modu
     """Return the network at one point of the plane."""
     from cnn.ablations import localize, rewindow, share, tile
     from cnn.geometry import trace
-    from cnn.layers import Windowed
+    from cnn.layers import ConvBase
     from cnn.layers.tree import leaves
 
     if period == ALL:
         return localize(model, None if radius == FULL else int(radius))
     seen = trace(model, data.input_shape)
     for name, layer in leaves(model).items():
-        if isinstance(layer, Windowed):
+        if isinstance(layer, ConvBase):
             size = seen[name].input[:-1]
             window = [2 * (n - 1 if radius == FULL else int(radius)) + 1 for n in size]
             model = rewindow(model, tuple(window), where=name)
@@ -113,7 +113,7 @@ def grid(results: Mapping[Name, Outcome], value: str) -> np.ndarray:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return test accuracy in percent, a row per radius, a column per period."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     radii, periods = (list(dict.fromkeys(name[i] for name in results)) for i in (0, 1))
     rows = [[r, *(percent(results[r, p]["test_accuracy"]) for p in periods)] for r in radii]
@@ -130,7 +130,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, STYLE
+    from experiments.harness.report import COLUMN_WIDTH, STYLE
 
     part = "validation" if settings.validate else "test"
     with mpl.rc_context(STYLE):

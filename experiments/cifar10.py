@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cnn.errors import unknown_name
-from experiments import cli, train
+from experiments import train
+from experiments.harness import cli
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -45,7 +46,7 @@ class Flags(train.Flags):
     """Optimizer steps: ten passes over 50,000 images."""
     batch_size: int = 512
     """Examples per step, over all devices together."""
-    optimizer: Literal["adam", "sgd", "adadelta", "beta-lasso"] = "sgd"
+    optimizer: Literal["adamw", "sgd", "adadelta", "beta-lasso"] = "sgd"
     """Adam, SGD with Nesterov momentum 0.9, Adadelta, or β-LASSO."""
     lr: float = 0.5
     """Learning rate, the largest one of the schedule."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli
+from experiments.harness import cli
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,8 +60,8 @@ def main(flags: Flags) -> None:
     if flags.out is None:
         return
 
-    from cnn.train.records import make_folder, write_whole
-    from experiments.report import save_figure
+    from cnn.train.run_dir import make_folder, write_whole
+    from experiments.harness.report import save_figure
 
     make_folder(flags.out)
     for name, geometry in found.items():
@@ -93,7 +93,7 @@ def draw_growth(found: dict[str, Geometry]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE
+    from experiments.harness.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_WIDTH, 2.2))
@@ -139,7 +139,7 @@ def draw_map(found: dict[str, Geometry], densities: dict[str, np.ndarray]) -> Fi
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, STYLE
+    from experiments.harness.report import COLUMN_WIDTH, STYLE
 
     with mpl.rc_context(STYLE):
         height = 3.4 if len(found) == 1 else 2.4
@@ -159,7 +159,7 @@ def _draw_plane(axes: Axes, geometry: Geometry, density: np.ndarray) -> None:
     from matplotlib.patches import Ellipse, Rectangle
 
     from cnn.geometry import spread
-    from experiments.report import BLUE, GREY, ORANGE
+    from experiments.harness.report import BLUE, GREY, ORANGE
 
     weight = density.sum(tuple(range(density.ndim - 2)))
     height, width = weight.shape
@@ -188,7 +188,7 @@ def _draw_line(axes: Axes, geometry: Geometry, density: np.ndarray) -> None:
     import numpy as np
 
     from cnn.geometry import spread
-    from experiments.report import BLUE, GREY, ORANGE
+    from experiments.harness.report import BLUE, GREY, ORANGE
 
     ((left, right),), (deviation,) = seen(geometry), spread(density)
     mean = float(density @ np.arange(len(density)))
@@ -221,7 +221,7 @@ def draw_costs(found: dict[str, Geometry]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE
+    from experiments.harness.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_WIDTH, 2.8), layout="constrained")

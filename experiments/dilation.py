@@ -51,15 +51,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from flax import linen as nn
     from matplotlib.figure import Figure
 
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Is it worth seeing far, or seeing all?"
 HYPOTHESIS = (
@@ -118,7 +118,7 @@ def network(stack: str, rank: int = 1) -> nn.Module:
         for k, r in zip(*STACKS[stack], strict=True)
         for part in (Conv(channels, (k,) * rank, padding=r * (k // 2), dilation=r), ReLU())
     ]
-    return Chain((*layers, GlobalAvgPool(), Dense(10, gain=1.0)))
+    return Chain((*layers, GlobalAvgPool(), Dense(10, scale=1.0)))
 
 
 def field(stack: str) -> tuple[int, int, float]:
@@ -184,7 +184,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return costs, fields and accuracies, a row per stack."""
     from cnn.geometry import describe
-    from experiments.report import Table, number, percent
+    from experiments.harness.report import Table, number, percent
 
     shape, rows = IMAGES if settings.full else SHAPE, []
     for (name,), outcome in results.items():
@@ -215,7 +215,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, STYLE, spread
+    from experiments.harness.report import BLUE, COLUMN_WIDTH, GREY, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     names = [name for (name,) in results]

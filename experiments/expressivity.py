@@ -46,7 +46,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Are two windows of 3 worth one of 5?"
 HYPOTHESIS = (
@@ -89,7 +89,7 @@ def networks(shape: tuple[int, ...]) -> dict[str, nn.Module]:
 
     body = [p for _ in range(2) for p in (Conv(8, (5, 5), padding=2), ReLU(), MaxPool((2, 2)))]
     stem = (Conv(8, (3, 3), padding=1), ReLU())
-    five = Chain((*stem, *body, Flatten(), Dense(10, gain=1.0)))
+    five = Chain((*stem, *body, Flatten(), Dense(10, scale=1.0)))
     stack = factorize(five, ReLU())
     return {
         "one 5×5": five,
@@ -174,7 +174,7 @@ def costs(settings: Study) -> dict[str, tuple[int, int]]:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return costs, and accuracies in percent, a row per network."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     rows = [
         [
@@ -202,7 +202,7 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, STYLE, spread
+    from experiments.harness.report import BLUE, COLUMN_WIDTH, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.5), layout="constrained")
@@ -230,7 +230,7 @@ def draw(
 
 def shares(axes: Axes, reach: Mapping[tuple[int, int], int]) -> None:
     """Draw the reached share of dimensions against channels between the two windows."""
-    from experiments.report import BLUE, GREY
+    from experiments.harness.report import BLUE, GREY
 
     looks = (
         (1, GREY, "s--", "two of 3, in one of 5"),

@@ -48,7 +48,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Which filters does a network learn, and how many of its channels does it need?"
 HYPOTHESIS = (
@@ -96,7 +96,7 @@ def networks() -> dict[str, nn.Module]:
     from cnn.layers import Chain, Conv, Dense, Flatten, MaxPool, ReLU
 
     first = (Conv(CHANNELS, (3, 3), padding=1), ReLU(), MaxPool((2, 2)))
-    rest = (Conv(CHANNELS, (3, 3), padding=1), ReLU(), Flatten(), Dense(10, gain=1.0))
+    rest = (Conv(CHANNELS, (3, 3), padding=1), ReLU(), Flatten(), Dense(10, scale=1.0))
     halve = Conv(HALF, (1, 1), use_bias=False)
     return {WHOLE: Chain((*first, *rest)), HALVED: Chain((*first, halve, *rest))}
 
@@ -209,7 +209,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
     """Return what the study shows."""
     import numpy as np
 
-    from experiments.report import percent
+    from experiments.harness.report import percent
 
     images = np.asarray(settings.data("digits").train.first(MOST).x)[..., 0]
     back = {name: learned_back(images, k, STEPS_BACK) for name, k in designed().items()}
@@ -233,7 +233,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, whole: Outcome) -> Table:
     """Return what principal components keep, a row per number of them."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     rows = [
         [str(k), percent(whole[f"variance {k}"]), percent(whole[f"accuracy {k}"])] for k in KEPT
@@ -253,7 +253,16 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, BLUE, COLUMN_WIDTH, GREY, SKY, STYLE, spread
+    from experiments.harness.report import (
+        AMBER,
+        BLACK,
+        BLUE,
+        COLUMN_WIDTH,
+        GREY,
+        SKY,
+        STYLE,
+        spread,
+    )
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.4), layout="constrained")

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from experiments import cli
+from experiments.harness import cli
 
 if TYPE_CHECKING:
-    from experiments.story import Mark
+    from experiments.harness.summary import Mark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Gallery:
 
 def main(settings: Gallery) -> None:
     """Write the page."""
-    from cnn.train.records import make_folder, write_whole
+    from cnn.train.run_dir import make_folder, write_whole
 
     shown: list[tuple[str, str]] = []
     others: list[tuple[str, str]] = []
@@ -59,9 +59,9 @@ def folders(results: Path) -> list[Path]:
     Raises `InputError` where there are none.
     """
     from cnn.errors import InputError
-    from experiments import story
+    from experiments.harness import summary
 
-    files = [p for name in (story.FILE, "results.jsonl") for p in results.rglob(name)]
+    files = [p for name in (summary.FILE, "results.jsonl") for p in results.rglob(name)]
     found = sorted({p.parent for p in files if "smoke" not in p.relative_to(results).parts})
     if not found:
         raise InputError(f"results {str(results)!r} holds no study: run one, or name the folder")
@@ -70,10 +70,10 @@ def folders(results: Path) -> list[Path]:
 
 def exhibit(folder: Path, name: str, settings: Gallery) -> str:
     """Return the article about a study, or a line about why there is none."""
-    from experiments import story
+    from experiments.harness import summary
 
     try:
-        told = story.read(folder)
+        told = summary.read(folder)
         pictures = [picture(folder / f"{n}.svg", marks) for n, marks in told.figures.items()]
     except FileNotFoundError as error:
         rows = folder / "results.jsonl"

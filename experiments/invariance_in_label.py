@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from cnn.data import Dataset
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What does a label that treats all positions alike cost without weight sharing?"
 HYPOTHESIS = (
@@ -80,7 +80,7 @@ class Study(study.Settings):
     """Optimizer steps of every run."""
     batch_size: int = 32
     """Examples per step."""
-    optimizer: Literal["adam", "sgd"] = "sgd"
+    optimizer: Literal["adamw", "sgd"] = "sgd"
     """SGD has momentum 0.9."""
     lr: float = 0.1
     """Largest learning rate."""
@@ -110,7 +110,7 @@ def rungs() -> dict[str, nn.Module]:
     from cnn.ablations import densify, unshare
     from cnn.layers import Chain, Conv, Dense, GlobalAvgPool, ReLU
 
-    conv = Chain((Conv(16, (3,), padding=1), ReLU(), GlobalAvgPool(), Dense(2, gain=1.0)))
+    conv = Chain((Conv(16, (3,), padding=1), ReLU(), GlobalAvgPool(), Dense(2, scale=1.0)))
     return {"conv": conv, "local": unshare(conv), "dense": densify(conv)}
 
 
@@ -208,7 +208,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, curves: Mapping[tuple[str, int], np.ndarray]) -> list[Table]:
     """Return test errors in percent: a table per d, a row per rung, a column per number."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     return [
         Table(
@@ -230,7 +230,7 @@ def draw(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE
+    from experiments.harness.report import COLUMN_WIDTH, RUNGS, STYLE
 
     sides = [2 * n for n in settings.lengths]
     with mpl.rc_context(STYLE):
@@ -264,7 +264,7 @@ def needs(
     """Draw the examples needed against d, every seed's range a bar, and d² beside."""
     import numpy as np
 
-    from experiments.report import GREY, RUNGS
+    from experiments.harness.report import GREY, RUNGS
 
     for rung, found in counts.items():
         kept = np.isfinite(found).all(0)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from cnn.data import Dataset
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What are locality and weight sharing worth?"
 HYPOTHESIS = (
@@ -74,7 +74,7 @@ def base(data: Dataset) -> nn.Module:
     if len(data.input_shape) == 2:
         return cnn1d(data.num_classes)
     convs = [part for _ in range(2) for part in (Conv(16, (3, 3), 2, padding=1), ReLU())]
-    return Chain((*convs, Flatten(), Dense(data.num_classes, gain=1.0)))
+    return Chain((*convs, Flatten(), Dense(data.num_classes, scale=1.0)))
 
 
 def rungs(data: Dataset) -> dict[str, nn.Module]:
@@ -116,7 +116,7 @@ def points(settings: Study) -> dict[Name, Config]:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return test accuracy in percent, mean ± standard deviation over seeds, by rung and order."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     shown = list(dict.fromkeys(order for _, order in results))
     heads = ["rung", "parameters"]
@@ -159,7 +159,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE, spread
+    from experiments.harness.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE, spread
 
     looks = {"ordered": (BLUE, -0.22, "o"), "permuted": (ORANGE, 0.16, "s")}
     names = list(dict.fromkeys(rung for rung, _ in results))

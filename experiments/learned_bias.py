@@ -10,7 +10,7 @@ to 85.19 % in 4,000 epochs, and what is left of its first layer is local.
 
 Here the same network stands on MNIST-1D: 8 channels of window 9 with stride 2, batch normalisation,
 192 hidden units, and only the first layer differs. All train by gradient descent without momentum;
-β-LASSO pulls every weight to zero by λ and cuts it off below β λ, β = 50 (`cnn.penalties`).
+β-LASSO pulls every weight to zero by λ and cuts it off below β λ, β = 50 (`cnn.train.optimizers`).
 Whether locality emerged is asked in three ways: the mean squared weight at a distance from the
 window's centre over that at all distances, 1 everywhere for a layer that does not care; the share
 of squared weight within the convolution's window (`cnn.probes.learned_locality`); and, since
@@ -55,7 +55,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,10 +64,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cnn.layers import Windowed
+    from cnn.layers import ConvBase
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Do locality and sharing emerge where they are not built in?"
 HYPOTHESIS = (
@@ -111,7 +111,7 @@ def rungs(rank: int) -> dict[str, nn.Module]:
 
     first = (Conv(8, (WINDOW,) * rank, 2, WINDOW // 2, use_bias=False), BatchNorm(), ReLU())
     hidden = (Flatten(), Dense(192, use_bias=False), BatchNorm(), ReLU())
-    conv = Chain((*first, *hidden, Dense(10, gain=1.0)))
+    conv = Chain((*first, *hidden, Dense(10, scale=1.0)))
     return {
         "conv": conv,
         "local": unshare(conv, "layers_0"),
@@ -159,7 +159,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray
     return {name: [seed[name] for seed in seeds] for name in seeds[0]}
 
 
-def strongest(kernel: Array, layer: Windowed, input_shape: tuple[int, ...]) -> np.ndarray:
+def strongest(kernel: Array, layer: ConvBase, input_shape: tuple[int, ...]) -> np.ndarray:
     """Return the filters of the channel with the largest ones, `(filters, *spatial)`.
 
     Each is laid over the whole input, at the place where it stands (`cnn.ablations.lift`), and
@@ -204,14 +204,14 @@ def concentrations(kernel: np.ndarray) -> dict[str, float]:
     return {"own": best(mass), "own by chance": best(shuffled)}
 
 
-def profile(kernel: Array, layer: Windowed) -> np.ndarray:
+def profile(kernel: Array, layer: ConvBase) -> np.ndarray:
     """Return the mean squared weight at distances 0 to `FAR` over the mean of all.
 
     The distance of two axes is the larger one; nan where the layer has no weights.
     """
     import numpy as np
 
-    from cnn.aligned import filters
+    from cnn.probes.filters import filters
 
     found = filters(kernel, layer)
     mass = np.square(np.asarray(found.weights)).sum(0).mean((1, 2))
@@ -257,7 +257,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return accuracies, and what the first layer has become, a row per rung and strength."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     rows = [
         [
@@ -283,7 +283,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
+    from experiments.harness.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * COLUMN_WIDTH, 2.6), layout="constrained")
@@ -313,7 +313,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
 
 def profiles(axes: Axes, settings: Study, results: Mapping[Name, Outcome]) -> None:
     """Draw the dense layer's squared weights against distance, a line per strength."""
-    from experiments.report import GREY, RUNGS
+    from experiments.harness.report import GREY, RUNGS
 
     lines = ("-", "--", ":", "-.")
     for strength, line in zip(settings.strengths, lines, strict=False):
@@ -341,7 +341,7 @@ def draw_filters(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, STYLE
+    from experiments.harness.report import COLUMN_WIDTH, STYLE
 
     plain = f"{min(settings.strengths):g}"
     shown = [("conv", plain), ("local", plain), *(("dense", f"{s:g}") for s in settings.strengths)]

@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from cnn.ops import Padding, PaddingMode
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What does a network make of the border?"
 HYPOTHESIS = (
@@ -105,7 +105,7 @@ def network(border: str, head: str, rank: int = 1) -> nn.Module:
     padding, mode = BORDERS[border]
     layers = [p for _ in range(3) for p in (Conv(16, (5,) * rank, 1, padding, mode), ReLU())]
     top = GlobalAvgPool() if head == "mean" else Flatten()
-    return Chain((*layers, top, Dense(10, gain=1.0)))
+    return Chain((*layers, top, Dense(10, scale=1.0)))
 
 
 def points(settings: Study) -> dict[Name, Config]:
@@ -154,7 +154,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return accuracy in percent and the probes, a row per border and head."""
-    from experiments.report import Table, number, percent
+    from experiments.harness.report import Table, number, percent
 
     rows = [
         [", ".join(name), percent(o["test_accuracy"]), *(number(o[probe]) for probe in PROBES)]
@@ -173,7 +173,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, STYLE, spread
+    from experiments.harness.report import AMBER, BLACK, COLUMN_WIDTH, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     panels = (

@@ -45,15 +45,15 @@ from math import gcd, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "How much order does a convolution need?"
 HYPOTHESIS = (
@@ -161,7 +161,7 @@ def lengths(by_block: Mapping[Name, Outcome]) -> list[int]:
 
 def table(settings: Study, results: Mapping[Name, Outcome], part: str) -> Table:
     """Return the error in percent, a row per rung, a column per length of block."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     blocks = lengths(results)
     rows = [
@@ -186,7 +186,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
+    from experiments.harness.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
     test, blocks = named(settings, "test"), lengths(results)
     at = range(len(blocks))

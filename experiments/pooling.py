@@ -61,7 +61,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     import jax
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     from cnn.ablations import Pooling
     from cnn.data import Dataset, Split
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What does pooling make a network indifferent to?"
 HYPOTHESIS = (
@@ -129,14 +129,14 @@ def network(kind: str) -> nn.Module:
     """Return the network with one of `KINDS`. Raises `InputError` for an unknown one."""
     from cnn.ablations import repool
     from cnn.errors import unknown_name
-    from cnn.layers import Chain, Conv, Dense, Flatten, MaxPool, MaxPoolChannels, ReLU
+    from cnn.layers import Chain, Conv, Dense, Flatten, Maxout, MaxPool, ReLU
 
     if kind not in KINDS:
         raise unknown_name("pooling", kind, KINDS)
     spatial, across = KINDS[kind]
-    pool = Chain((MaxPoolChannels(across), MaxPool((2, 2))))
+    pool = Chain((Maxout(across), MaxPool((2, 2))))
     body = [p for c in (8, 16) for p in (Conv(across * c, (3, 3), padding=1), ReLU(), pool)]
-    return repool(Chain((*body, Flatten(), Dense(10, gain=1.0))), spatial)
+    return repool(Chain((*body, Flatten(), Dense(10, scale=1.0))), spatial)
 
 
 def posed(data: Dataset, pose: str) -> Dataset:
@@ -243,7 +243,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return accuracy in percent and the probes, a row per pooling and pose."""
-    from experiments.report import Table, number, percent
+    from experiments.harness.report import Table, number, percent
 
     probes = [f"{way} {at}" for way in ("shift", "turn") for at in ("below", "above")]
     rows = [
@@ -263,7 +263,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, SKY, STYLE, spread
+    from experiments.harness.report import AMBER, BLACK, COLUMN_WIDTH, SKY, STYLE, spread
 
     part = "validation" if settings.validate else "test"
     panels = (

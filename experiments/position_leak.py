@@ -51,7 +51,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from cnn.data import Dataset, Split
     from cnn.ops import Padding, PaddingMode
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Does a convolutional network know where things are?"
 HYPOTHESIS = (
@@ -208,7 +208,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return accuracies in percent beside the published ones, a row per border."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     rows = []
     for (name,), outcome in results.items():
@@ -229,7 +229,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLUE, COLUMN_WIDTH, GREY, STYLE, spread
+    from experiments.harness.report import AMBER, BLUE, COLUMN_WIDTH, GREY, STYLE, spread
 
     names = [name for (name,) in results]
     with mpl.rc_context(STYLE):

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import tyro
 
-from cnn.data import prepared
-from cnn.data.lookup import BUILT_IN, data_root
+from cnn.data import tfds
+from cnn.data.registry import BUILT_IN, data_root
 from cnn.errors import InputError, unknown_name
-from experiments.cli import run
+from experiments.harness.cli import run
 
 SECONDS = 5.0  # to wait for an answer before a host counts as out of reach
 
@@ -41,8 +41,8 @@ def main(flags: Flags) -> None:
     root = data_root(flags.data_dir)
     if flags.name in BUILT_IN:
         raise InputError(f"data set {flags.name!r} is built in: it needs no preparation")
-    if ready := prepared.folders(root).get(flags.name):
-        prepared.open_folder(flags.name, ready)
+    if ready := tfds.folders(root).get(flags.name):
+        tfds.open_folder(flags.name, ready)
         print(f"already prepared: {ready}")
         return
     if importlib.util.find_spec("tensorflow") is None:
@@ -51,7 +51,7 @@ def main(flags: Flags) -> None:
             "make install EXTRA=prepare, or pip install 'cnn-biases[prepare]'"
         )
     builder = find_builder(flags.name, root)
-    prepared.image_and_label(flags.name, builder.info)
+    tfds.image_and_label(flags.name, builder.info)
     check_network(flags.name, list(builder.url_infos or ()))
     download(builder, root / "downloads" / flags.name)
     print(f"prepared: {builder.data_dir}")

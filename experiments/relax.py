@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Is a bias needed all through training, or only at its beginning?"
 HYPOTHESIS = (
@@ -65,7 +65,7 @@ def points(settings: Study) -> dict[Name, Config]:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return test accuracy in percent, a row for each step at which the constraint was lifted."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     def cell(kind: str, when: str) -> str:
         return percent(results[kind, when]["test_accuracy"]) if (kind, when) in results else ""
@@ -90,7 +90,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE
+    from experiments.harness.report import COLUMN_WIDTH, RUNGS, STYLE
 
     def scores(kind: str, when: str) -> tuple[float, float]:
         values = 100 * results[kind, when]["test_accuracy"]

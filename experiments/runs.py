@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from cnn.errors import InputError
-from experiments import cli
+from experiments.harness import cli
 
 if TYPE_CHECKING:
-    from experiments.report import Table
+    from experiments.harness.report import Table
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print the table. Raises `InputError` for a folder that is not there or holds no run."""
-    from cnn.train.records import RUN
+    from cnn.train.run_dir import RUN
 
     if not flags.folder.is_dir():
         raise InputError(f"folder {str(flags.folder)!r} is not there: name one that holds runs")
@@ -46,7 +46,7 @@ def main(flags: Flags) -> None:
 
 def table(folder: Path, runs: list[Path]) -> Table:
     """Return a row per run."""
-    from experiments.report import Table
+    from experiments.harness.report import Table
 
     columns = ["run", "model", "data", "status", "step", "best", "steps/s"]
     return Table(f"Runs in {folder}", columns, [row(folder, run) for run in runs])
@@ -54,7 +54,7 @@ def table(folder: Path, runs: list[Path]) -> Table:
 
 def row(folder: Path, run: Path) -> list[str]:
     """Return what there is to say of one run; what cannot be read is said to be so."""
-    from cnn.train.records import METRICS, RUN, read
+    from cnn.train.run_dir import METRICS, RUN, read
 
     name = str(run.relative_to(folder))
     try:
@@ -77,7 +77,7 @@ def model_name(described: dict[str, Any]) -> str:
 
 def status(run: Path, lines: list[dict[str, Any]]) -> str:
     """Return running, finished, diverged or stopped."""
-    from cnn.train.records import DIVERGED, is_locked
+    from cnn.train.run_dir import DIVERGED, is_locked
 
     if is_locked(run):
         return "running"

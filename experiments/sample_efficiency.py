@@ -35,14 +35,14 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "How much data are locality and weight sharing worth?"
 HYPOTHESIS = (
@@ -152,7 +152,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return test accuracy in percent, a row per rung, a column per size."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     rows = [
         [rung, *(percent(results[rung, str(n)]["test_accuracy"]) for n in settings.sizes)]
@@ -171,7 +171,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import COLUMN_WIDTH, RUNGS, STYLE, spread
+    from experiments.harness.report import COLUMN_WIDTH, RUNGS, STYLE, spread
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_WIDTH, 2.7), layout="constrained")

@@ -48,7 +48,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
     from cnn.ablations.budget import Cost
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What is the cheapest way to spend weights in a convolution?"
 HYPOTHESIS = (
@@ -94,7 +94,7 @@ class Study(study.Full):
 
 def inception(channels: int, rank: int = 1) -> nn.Module:
     """Return windows side by side that make `channels` from a map, and halve its size."""
-    from cnn.layers import Branches, Chain, Conv, MaxPool, ReLU
+    from cnn.layers import Chain, Concat, Conv, MaxPool, ReLU
 
     def windows(reduced: int, features: int, window: int) -> Chain:
         last = Conv(features, (window,) * rank, strides=2, padding=window // 2)
@@ -103,7 +103,7 @@ def inception(channels: int, rank: int = 1) -> nn.Module:
     part, one = channels // 16, (1,) * rank
     pooled = Chain((MaxPool((3,) * rank, strides=2, padding=1), Conv(2 * part, one)))
     ones = Conv(4 * part, one, strides=2)
-    return Branches((ones, windows(6 * part, 8 * part, 3), windows(part, 2 * part, 5), pooled))
+    return Concat((ones, windows(6 * part, 8 * part, 3), windows(part, 2 * part, 5), pooled))
 
 
 def standard(channels: int, rank: int = 1) -> nn.Module:
@@ -112,7 +112,7 @@ def standard(channels: int, rank: int = 1) -> nn.Module:
 
     windows = [(window,) * rank for window in (5, 3, 3)]
     layers = [part for w in windows for part in (Conv(channels, w, 2, padding=1), ReLU())]
-    return Chain((*layers, Flatten(), Dense(10, gain=1.0)))
+    return Chain((*layers, Flatten(), Dense(10, scale=1.0)))
 
 
 def factorised(kind: str, channels: int, rank: int = 1) -> nn.Module:
@@ -195,7 +195,7 @@ def costs(settings: Study) -> dict[Name, tuple[int, int]]:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return costs, and accuracies in percent, a row per network."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     rows = [
         [
@@ -219,7 +219,7 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, BLUE, COLUMN_WIDTH, SKY, STYLE, spread
+    from experiments.harness.report import AMBER, BLACK, BLUE, COLUMN_WIDTH, SKY, STYLE, spread
 
     known = costs(settings)
     looks = dict(zip(KINDS, zip((BLUE, BLACK, AMBER, SKY), "os^D", strict=True), strict=True))

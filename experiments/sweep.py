@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import tyro
 
 from cnn.errors import InputError, unknown_name
-from experiments import cli, study, train
+from experiments import train
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from cnn.train import Config
-    from experiments.report import Table
-    from experiments.study import Name, Outcome
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome
 
 OF_ONE_RUN = (
     *("log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"),
@@ -141,7 +142,7 @@ def configure(points: Mapping[Name, Flags]) -> dict[Name, Config]:
 
 def table(settings: study.Settings, names: Sequence[str], results: Mapping[Name, Outcome]) -> Table:
     """Return accuracy in percent and training loss of every point, mean ± deviation over seeds."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     part = "validation" if settings.validate else "test"
     rows = [

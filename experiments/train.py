@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cnn.errors import InputError, RunError
-from cnn.recipe import Recipe, identity
-from experiments import cli, process
-from experiments.launch.together import Processes, together
+from cnn.train.recipe import Recipe, identity
+from experiments.harness import cli, runtime
+from experiments.launch.distributed import Processes, together
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -90,8 +90,8 @@ def config(flags: Named, data: Dataset, network: Network | None = None) -> Confi
 @contextmanager
 def sent_on(flags: Flags, speaks: bool) -> Iterator[Callable[[], None]]:
     """Yield a function that sends new metrics to where `flags` ask for."""
-    from cnn.train.records import METRICS
-    from experiments.follow import following, to_tensorboard, to_wandb
+    from cnn.train.run_dir import METRICS
+    from experiments.harness.metric_writers import following, to_tensorboard, to_wandb
 
     if not speaks or not (flags.tensorboard or flags.wandb):
         yield lambda: None
@@ -124,17 +124,17 @@ def main(flags: Flags, network: Network | None = None) -> None:
 def _train(flags: Flags, network: Network | None, speaks: bool) -> None:
     from cnn.data import load
     from cnn.train import Stopped, fit, stop_on_signals
-    from cnn.train.feed import way
-    from experiments.progress import show_steps
-    from experiments.report import percent
-    from experiments.trace import tracing
+    from cnn.train.input_pipeline import way
+    from experiments.harness.profiler import tracing
+    from experiments.harness.progress import show_steps
+    from experiments.harness.report import percent
 
     network = network or named(flags.model)  # before the data, which may take its time
     run = config(flags, load(flags.data, flags.data_dir), network)
     if flags.profile and flags.out is None:
         raise InputError("profile writes into a run folder: give out")
     traces = flags.out / "profile" if flags.out and flags.profile and speaks else None
-    process.give_back_after_compiling()
+    runtime.give_back_after_compiling()
     try:
         with (
             stop_on_signals() as stop,

@@ -59,7 +59,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import cli, study
+from experiments.harness import cli, study
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -68,8 +68,8 @@ if TYPE_CHECKING:
 
     from cnn.data import Dataset
     from cnn.train import Config, Result
-    from experiments.report import Table
-    from experiments.study import Name, Outcome, Story
+    from experiments.harness.report import Table
+    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What makes a network indifferent to where things are?"
 HYPOTHESIS = (
@@ -123,7 +123,7 @@ def network(name: str) -> nn.Module:
     from cnn.models import mlp
 
     body = [p for c in (8, 16) for p in (Conv(c, (3, 3), padding=1), ReLU(), MaxPool((2, 2)))]
-    conv, pooled = (Chain((*body, h, Dense(10, gain=1.0))) for h in (Flatten(), GlobalAvgPool()))
+    conv, pooled = (Chain((*body, h, Dense(10, scale=1.0))) for h in (Flatten(), GlobalAvgPool()))
     known = {
         "conv": conv,
         "local": unshare(conv),
@@ -227,7 +227,7 @@ def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
 
 def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
     """Return accuracy by shift, and consistency, in percent, a row per network and training."""
-    from experiments.report import Table, percent
+    from experiments.harness.report import Table, percent
 
     columns = [*(f"shift {by}" for by in range(REACH + 1)), "consistency"]
     rows = [["/".join(n), *(percent(o[c]) for c in columns)] for n, o in results.items()]
@@ -245,7 +245,16 @@ def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from experiments.report import AMBER, BLACK, COLUMN_WIDTH, GREY, RUNGS, SKY, STYLE, spread
+    from experiments.harness.report import (
+        AMBER,
+        BLACK,
+        COLUMN_WIDTH,
+        GREY,
+        RUNGS,
+        SKY,
+        STYLE,
+        spread,
+    )
 
     def curve(axes: Axes, outcome: Outcome, **look: Any) -> None:
         scores = [100 * outcome[f"shift {by}"] for by in range(REACH + 1)]

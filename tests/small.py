@@ -40,7 +40,7 @@ def model(norm: bool = False, features: int = 4) -> Chain:
             *extra,
             ReLU(),
             GlobalMaxPool(),
-            Dense(2, gain=1.0),
+            Dense(2, scale=1.0),
         )
     )
 

@@ -27,7 +27,7 @@ from benchmarks.networks import Network
 from benchmarks.workers import Where
 from cnn import models
 from cnn.errors import InputError
-from experiments import cli
+from experiments.harness import cli
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn import data
-from cnn.data import builtin, cache, prepared, stored
+from cnn.data import builtin, cache, lazy, tfds
 from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
-from cnn.data.lookup import data_root
+from cnn.data.registry import data_root
 from cnn.errors import InputError
 from tests.conftest import Prepared
 from tests.reliability import Tally
@@ -423,9 +423,9 @@ def test_a_set_beyond_the_budget_stays_in_its_files(
     for name in ("here", "there"):
         write_set(tmp_path / name / "1.0.0", parts, shards=2)
     here = data.load("here", tmp_path)
-    monkeypatch.setattr(stored, "BUDGET", 4 * 4 * (4 * 5 * 3) - 1)  # a byte less than is needed
+    monkeypatch.setattr(lazy, "BUDGET", 4 * 4 * (4 * 5 * 3) - 1)  # a byte less than is needed
     there = data.load("there", tmp_path)
-    assert isinstance(there.train.x, stored.Stored)
+    assert isinstance(there.train.x, lazy.Stored)
     rows = np.array([[3, 0], [2, 2]])
     for part, other in ((here.train, there.train), (here.test, there.test)):
         assert other.x.shape == part.x.shape
@@ -487,7 +487,7 @@ def test_decoded_images_are_kept_until_the_files_change(
     write_set(folder, {"train": examples(1), "test": examples(2)})
     first = data.load("pets", tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "_decode", lambda *_: pytest.fail("decoded a second time"))
+        patch.setattr(tfds, "_decode", lambda *_: pytest.fail("decoded a second time"))
         again = data.load("pets", tmp_path)
     np.testing.assert_array_equal(again.train.x, first.train.x)
     assert again.classes == first.classes

@@ -10,8 +10,8 @@ from cnn import layers, ops
 from cnn.errors import InputError
 from cnn.layers import (
     BatchNorm,
-    Branches,
     Chain,
+    Concat,
     Conv,
     ConvLocal,
     ConvTiled,
@@ -32,9 +32,9 @@ SHAPES = {1: (40, 8), 2: (10, 11, 4)}
 @pytest.mark.parametrize("rank", SHAPES)
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.__name__)
 def test_every_rung_starts_with_the_same_output_variance(rung: type, rank: int) -> None:
-    """Var y = gain · E[x²], within 10 % at random input, averaged over weights, maps, positions."""
+    """Var y = scale · E[x²], within 10 % at random input, mean over weights, maps, positions."""
     x = jax.random.normal(jax.random.key(0), (64, *SHAPES[rank])) + 1.0  # E[x²] = 2
-    layer = rung(256, window=3, strides=2, gain=1.5)
+    layer = rung(256, window=3, strides=2, scale=1.5)
     y, _ = jax.jit(layer.init_with_output)(jax.random.key(1), x)
     assert float((y**2).mean()) / (1.5 * 2) == pytest.approx(1.0, abs=0.1)
 
@@ -42,7 +42,7 @@ def test_every_rung_starts_with_the_same_output_variance(rung: type, rank: int) 
 def test_zero_padding_costs_the_border_only() -> None:
     """At padding 1 and window 3 the border sees two of three inputs, hence 2/3 of the variance."""
     x = jax.random.normal(jax.random.key(0), (64, 20, 4))
-    y, _ = Conv(512, 3, padding=1, gain=1.0).init_with_output(jax.random.key(1), x)
+    y, _ = Conv(512, 3, padding=1, scale=1.0).init_with_output(jax.random.key(1), x)
     power = np.asarray((y**2).mean(axis=(0, 2)))
     np.testing.assert_allclose(power[[0, -1]], 2 / 3, rtol=0.1)
     np.testing.assert_allclose(power[1:-1].mean(), 1.0, rtol=0.05)
@@ -115,9 +115,9 @@ LAYER = Conv(3, (1,))
     "twice",
     [
         Chain((LAYER, LAYER)),
-        Branches((LAYER, LAYER)),
+        Concat((LAYER, LAYER)),
         Residual(LAYER, LAYER),
-        Branches((Chain((LAYER,)), Chain((LAYER,)))),
+        Concat((Chain((LAYER,)), Chain((LAYER,)))),
         Chain((Residual(LAYER),) * 2),
     ],
     ids=["chain", "branches", "residual", "nested branches", "nested residual"],
@@ -158,7 +158,7 @@ def test_residual_and_branches() -> None:
     np.testing.assert_allclose(
         y, x + ops.conv(x, made["params"]["body"]["kernel"], padding=1), rtol=1e-6
     )
-    y, _ = Branches((Conv(3, 1), MaxPool(1))).init_with_output(jax.random.key(1), x)
+    y, _ = Concat((Conv(3, 1), MaxPool(1))).init_with_output(jax.random.key(1), x)
     np.testing.assert_array_equal(y[..., 3:], x)
 
 
@@ -173,7 +173,7 @@ def test_residual_and_branches() -> None:
         (DenseSpatial(4, 3, groups=3), r"groups 3 .* mean nothing to DenseSpatial"),
         (GroupNorm(groups=2), r"groups 2 does not divide channels 3"),
         (Residual(Conv(4, 1)), r"adds shapes \(2, 8, 4\) and \(2, 8, 3\)"),
-        (Branches((Conv(1, 1), Conv(1, 3))), r"end in different sizes"),
+        (Concat((Conv(1, 1), Conv(1, 3))), r"end in different sizes"),
         (Chain((Flatten(), Conv(4, 3))), r"Conv needs \(batch, \*spatial, channels\)"),
     ],
 )

@@ -13,23 +13,24 @@ import pytest
 from flax import linen as nn
 from jaxtyping import Array, PyTree
 
-from cnn import models, spec
+from cnn import models
 from cnn.errors import InputError
 from cnn.layers import (
     AdaptiveAvgPool,
     AdaptiveMaxPool,
     BatchNorm,
     BlurPool,
-    Branches,
     Chain,
+    Concat,
     Conv,
     Dropout,
     GroupNorm,
     LocalResponseNorm,
-    MaxPoolChannels,
+    Maxout,
     Residual,
     SeparableConv,
     normalization,
+    serialization,
 )
 
 SMALLEST = {
@@ -257,9 +258,9 @@ def test_one_spatial_axis_for_a_network_of_two_is_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_survives_its_description(name: str) -> None:
     model = models.by_name(name)()
-    line = json.dumps(spec.to_spec(model))
-    assert spec.from_spec(json.loads(line)) == model
-    assert hash(spec.from_spec(json.loads(line))) == hash(model)
+    line = json.dumps(serialization.to_spec(model))
+    assert serialization.from_spec(json.loads(line)) == model
+    assert hash(serialization.from_spec(json.loads(line))) == hash(model)
 
 
 def test_names_are_the_networks() -> None:
@@ -381,7 +382,7 @@ def test_googlenet_choices() -> None:
     assert not parts(models.googlenet(norm="batch"), LocalResponseNorm)
     assert not parts(models.googlenet(torchvision_compatible=True, norm="none"), LocalResponseNorm)
     assert {norm.epsilon for norm in parts(torchvision, BatchNorm)} == {1e-3}
-    assert len(parts(paper, Branches)) == 9
+    assert len(parts(paper, Concat)) == 9
     # torchvision's documentation: at least 15×15, one pooling of 2 being smaller
     assert output_shape(torchvision, 1, 15, 15, 3) == (1, 1000)
     with pytest.raises(InputError, match="window 3 exceeds padded size 2"):
@@ -459,6 +460,6 @@ def test_pooling_layers_are_the_operations() -> None:
     means = AdaptiveAvgPool(4).apply({}, x)
     assert means[0, :, 0].tolist() == [1.0, 3.0, 7.0, 9.0]
     assert AdaptiveMaxPool(4).apply({}, x)[0, :, 0].tolist() == [2.0, 4.0, 8.0, 10.0]
-    assert MaxPoolChannels(2).apply({}, x)[0, :, 0].tolist() == [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
+    assert Maxout(2).apply({}, x)[0, :, 0].tolist() == [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
     # [1, 2, 1] / 4 at positions 0, 2, 4, mirrored at the border: (2 + 0 + 2) / 4, then x itself
     assert BlurPool().apply({}, x)[0, :, 0].tolist() == [1.0, 4.0, 8.0]

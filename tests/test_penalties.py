@@ -9,7 +9,7 @@ import pytest
 from cnn import ops
 from cnn.errors import InputError
 from cnn.layers import Conv, ConvLocal, ConvTiled, DenseSpatial
-from cnn.penalties import beta_lasso, locality_penalty, sharing_penalty
+from cnn.probes.regularizers import beta_lasso, locality_penalty, sharing_penalty
 
 locality_penalty = jax.jit(locality_penalty, static_argnums=1)  # compiles less than without
 sharing_penalty = jax.jit(sharing_penalty, static_argnums=1)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cnn.data import prepared
+from cnn.data import tfds
 from cnn.errors import InputError
 from experiments import prepare
 from experiments.prepare import Flags
@@ -91,7 +91,7 @@ def use(monkeypatch: pytest.MonkeyPatch, tensorflow: None) -> Any:
 
     def use(builder: Builder) -> None:
         monkeypatch.setattr(prepare, "find_builder", lambda name, root: builder)
-        monkeypatch.setattr(prepared, "image_and_label", lambda name, info: None)
+        monkeypatch.setattr(tfds, "image_and_label", lambda name, info: None)
 
     return use
 
@@ -180,6 +180,6 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, use: Any, server: str
 def test_what_is_prepared_already_is_left_alone(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, folder = next(iter(prepared.folders(data_dir).items()))
+    name, folder = next(iter(tfds.folders(data_dir).items()))
     prepare.main(Flags(name, data_dir=data_dir))
     assert capsys.readouterr().out == f"already prepared: {folder}\n"

@@ -14,8 +14,8 @@ from cnn import ops
 from cnn.errors import InputError
 from cnn.layers import (
     BatchNorm,
-    Branches,
     Chain,
+    Concat,
     Conv,
     Dense,
     Flatten,
@@ -207,7 +207,7 @@ def test_a_circular_network_with_global_pooling_is_invariant_and_consistent() ->
 def test_functions_by_layer() -> None:
     body = Chain((Conv(4, (3,), padding=1), BatchNorm()))
     model = Chain(
-        (Residual(body, Conv(4, (1,))), Branches((MaxPool(2), Conv(2, (2,), 2))), Flatten())
+        (Residual(body, Conv(4, (1,))), Concat((MaxPool(2), Conv(2, (2,), 2))), Flatten())
     )
     x = jax.random.normal(jax.random.key(0), (2, 8, 3))
     made = jax.jit(model.init)(jax.random.key(1), x)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from cnn.errors import InputError
-from cnn.recipe import FREE_TO_CHANGE, Recipe, identity
+from cnn.train.recipe import FREE_TO_CHANGE, Recipe, identity
 
 
 def test_identity_is_every_field_that_changes_what_is_learned() -> None:

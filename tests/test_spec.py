@@ -6,14 +6,14 @@ import pytest
 from flax import linen as nn
 
 from cnn.errors import InputError
-from cnn.layers import BatchNorm, Branches, Chain, Conv, ConvTiled, MaxPool, Residual
+from cnn.layers import BatchNorm, Chain, Concat, Conv, ConvTiled, MaxPool, Residual
+from cnn.layers.serialization import differences, from_spec, to_spec
 from cnn.models import lenet5
-from cnn.spec import differences, from_spec, to_spec
 
 NESTED = Chain(
     (
         Conv(8, window=(3, 3), padding=((1, 0), (0, 1)), name="first"),
-        Branches((ConvTiled(4, 3, period=(2, 1)), Residual(BatchNorm(), shortcut=MaxPool(2)))),
+        Concat((ConvTiled(4, 3, period=(2, 1)), Residual(BatchNorm(), shortcut=MaxPool(2)))),
     )
 )
 

@@ -16,12 +16,12 @@ back.
 """
 
 from cnn.ablations.budget import Match, match
-from cnn.ablations.change import Where
-from cnn.ablations.density import densify, localize
-from cnn.ablations.factors import bottleneck, factorize, group, separate
+from cnn.ablations.factorize import bottleneck, factorize, group, separate
 from cnn.ablations.lifts import lift, project
-from cnn.ablations.order import permute_input
+from cnn.ablations.locality import densify, localize
+from cnn.ablations.permute import permute_input
 from cnn.ablations.pooling import Pooling, pool_window, repool
+from cnn.ablations.rewrite import Where
 from cnn.ablations.sharing import share, tile, unshare
 from cnn.ablations.windows import dilate, repad, rewindow
 

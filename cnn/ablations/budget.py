@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from cnn.errors import InputError, unknown_name
 from cnn.geometry import describe
-from cnn.layers import Dense, GroupNorm, Windowed
+from cnn.layers import ConvBase, Dense, GroupNorm
 from cnn.layers.tree import leaves, replace
 
 Cost = Literal["parameters", "macs", "units"]
@@ -68,9 +68,9 @@ def scale(model: nn.Module, width: float) -> nn.Module:
     these; `GroupNorm` takes the largest number of groups, up to its own, that divides the features
     before it.
     """
-    weighty = {k: v for k, v in leaves(model).items() if isinstance(v, (Windowed, Dense))}
+    weighty = {k: v for k, v in leaves(model).items() if isinstance(v, (ConvBase, Dense))}
     last = list(weighty)[-1]
-    groups = {v.groups for v in weighty.values() if isinstance(v, Windowed) and not _depthwise(v)}
+    groups = {v.groups for v in weighty.values() if isinstance(v, ConvBase) and not _depthwise(v)}
     unit = math.lcm(*groups)
     features = 0
 
@@ -89,7 +89,7 @@ def scale(model: nn.Module, width: float) -> nn.Module:
 
 
 def _depthwise(layer: nn.Module) -> bool:
-    return isinstance(layer, Windowed) and 1 < layer.groups == layer.features
+    return isinstance(layer, ConvBase) and 1 < layer.groups == layer.features
 
 
 def _cost(model: nn.Module, input_shape: Sequence[int], by: Cost) -> int:

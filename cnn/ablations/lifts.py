@@ -1,7 +1,7 @@
 """Weights carried up the ladder of biases, function unchanged, and back down.
 
 A rung's kernels are a subspace of those of the rung below it: up is an inclusion, down the
-orthogonal projection. With the windows' incidence S of `cnn.ops.matrix` and period P,
+orthogonal projection. With the windows' incidence S of `cnn.ops.conv_matrix` and period P,
 
     conv → tiled → local:   w[p] = w[p mod P]
     local → dense:          W[i, p] = Σ_a S[i, p, a] · w[p, a]
@@ -27,16 +27,16 @@ from jaxtyping import Array
 from cnn import ops
 from cnn.errors import InputError, LayerError
 from cnn.geometry import trace
-from cnn.layers import Conv, ConvLocal, ConvTiled, DenseSpatial, Windowed
+from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
+from cnn.layers.serialization import differences, to_spec
 from cnn.layers.tree import leaves
-from cnn.ops import Placement, place
-from cnn.ops.matrix import incidence
-from cnn.spec import differences, to_spec
+from cnn.ops import WindowSpec, window_spec
+from cnn.ops.conv_matrix import incidence
 
 Variables = dict[str, Any]
 Shape = tuple[int, ...]
 
-_LADDER: tuple[type[Windowed], ...] = (Conv, ConvTiled, ConvLocal, DenseSpatial)
+_LADDER: tuple[type[ConvBase], ...] = (Conv, ConvTiled, ConvLocal, DenseSpatial)
 
 
 def lift(
@@ -104,18 +104,18 @@ def _carry(
     return unflatten_dict(params, sep="/")
 
 
-def _check(strict: Windowed, free: Windowed, size: Shape) -> Placement:
+def _check(strict: ConvBase, free: ConvBase, size: Shape) -> WindowSpec:
     """Return where the windows stand; raise `InputError` unless `free` is further along."""
     if _LADDER.index(type(strict)) > _LADDER.index(type(free)):
         raise InputError(f"{type(free).__name__} has more bias than {type(strict).__name__}")
-    may_differ = {"parent", "name", "gain"}
+    may_differ = {"parent", "name", "scale"}
     if isinstance(free, DenseSpatial):
         may_differ |= {"padding_mode", "groups"}
-    for field in {f.name for f in dataclasses.fields(Windowed)} - may_differ:
+    for field in {f.name for f in dataclasses.fields(ConvBase)} - may_differ:
         old, new = getattr(strict, field), getattr(free, field)
         if old != new:
             raise InputError(f"{field} {old} is not {new}")
-    at = place(size[:-1], strict.window, strict.strides, strict.padding, strict.dilation)
+    at = window_spec(size[:-1], strict.window, strict.strides, strict.padding, strict.dilation)
     if isinstance(free, ConvTiled) and np.any(np.mod(_period(free, at), _period(strict, at))):
         raise InputError(f"period {free.period} is no multiple of {_period(strict, at)}")
     if isinstance(free, DenseSpatial):
@@ -125,14 +125,14 @@ def _check(strict: Windowed, free: Windowed, size: Shape) -> Placement:
     return at
 
 
-def _sees(layer: Windowed, at: Placement) -> list[np.ndarray]:
+def _sees(layer: ConvBase, at: WindowSpec) -> list[np.ndarray]:
     """Return for each axis, as `(size, out)`, which positions each window has weights for."""
     if isinstance(layer, DenseSpatial):
         return ops.within(at, layer.radius, layer.padding_mode)
     return [np.any(s, -1) for s in incidence(at, layer.padding_mode)]
 
 
-def _period(layer: Windowed, at: Placement) -> Shape:
+def _period(layer: ConvBase, at: WindowSpec) -> Shape:
     """Return of how many kernels, per axis, the layer consists."""
     if isinstance(layer, Conv):
         return (1,) * len(at.out)
@@ -165,7 +165,7 @@ def _apply(matrix: np.ndarray, w: Array, axis: int) -> Array:
     return jnp.moveaxis(jnp.tensordot(jnp.asarray(matrix, w.dtype), w, (1, axis)), 0, axis)
 
 
-def _kernel_up(w: Array, strict: Windowed, free: Windowed, at: Placement, size: Shape) -> Array:
+def _kernel_up(w: Array, strict: ConvBase, free: ConvBase, at: WindowSpec, size: Shape) -> Array:
     if isinstance(strict, DenseSpatial):
         return w * ops.outer(_sees(strict, at), w.dtype)
     rank = len(at.out)
@@ -177,7 +177,7 @@ def _kernel_up(w: Array, strict: Windowed, free: Windowed, at: Placement, size: 
     return ops.conv_matrix(w, size, **{name: getattr(strict, name) for name in fields})
 
 
-def _kernel_down(w: Array, strict: Windowed, free: Windowed, at: Placement, size: Shape) -> Array:
+def _kernel_down(w: Array, strict: ConvBase, free: ConvBase, at: WindowSpec, size: Shape) -> Array:
     few, rank = _period(strict, at), len(at.out)
     if isinstance(strict, DenseSpatial):
         return w * ops.outer(_sees(strict, at), w.dtype)
@@ -189,7 +189,7 @@ def _kernel_down(w: Array, strict: Windowed, free: Windowed, at: Placement, size
     return w.reshape(w.shape[rank:]) if isinstance(strict, Conv) else w
 
 
-def _windows_of(w: Array, layer: Windowed, at: Placement, period: Shape) -> Array:
+def _windows_of(w: Array, layer: ConvBase, at: WindowSpec, period: Shape) -> Array:
     """Solve W[i, p] = Σ_a S[i, p, a] · w[p mod P, a] for w by least squares, axis by axis.
 
     The normal equations of an axis and phase q are G w = Σ_p Σ_i S[i, p, a] W[i, p] with

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from flax import linen as nn
 
-from cnn.ablations.change import Where, change
+from cnn.ablations.rewrite import Where, change
 from cnn.ablations.windows import refit
 from cnn.errors import InputError, unknown_name
 from cnn.layers import AvgPool, BlurPool, Chain, MaxPool

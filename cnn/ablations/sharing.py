@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from cnn.ablations.change import Where, change, need, with_fields
-from cnn.layers import Conv, ConvLocal, ConvTiled, Windowed
+from cnn.ablations.rewrite import Where, change, need, with_fields
+from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled
 from cnn.ops import Size
 
 _SHARE = (Conv, ConvTiled, ConvLocal)
@@ -36,9 +36,9 @@ def share(model: nn.Module, where: Where = None) -> nn.Module:
     return _share_as(model, Conv, where)
 
 
-def _share_as(model: nn.Module, kind: type[Windowed], where: Where, **fields: Size) -> nn.Module:
-    def rule(layer: Windowed) -> Windowed:
+def _share_as(model: nn.Module, kind: type[ConvBase], where: Where, **fields: Size) -> nn.Module:
+    def rule(layer: ConvBase) -> ConvBase:
         need(layer, _SHARE, _WHY)
         return with_fields(layer, kind, **fields)
 
-    return change(model, Windowed, rule, where)
+    return change(model, ConvBase, rule, where)

@@ -7,16 +7,16 @@ from typing import Any
 
 from flax import linen as nn
 
-from cnn.ablations.change import Where, change, need
+from cnn.ablations.rewrite import Where, change, need
 from cnn.errors import InputError
 from cnn.layers import (
     AvgPool,
     Conv,
+    ConvBase,
     ConvLocal,
     ConvTiled,
     MaxPool,
     SeparableConv,
-    Windowed,
 )
 from cnn.ops import Padding, PaddingMode, Size, per_axis, resolve_padding
 from cnn.ops.window import dilated
@@ -32,21 +32,21 @@ def rewindow(model: nn.Module, window: Size, where: Where = None) -> nn.Module:
     the window does not say the number of axes (give one number per axis).
     """
 
-    def rule(layer: Windowed) -> nn.Module:
+    def rule(layer: ConvBase) -> nn.Module:
         need(layer, SEES_THROUGH_A_WINDOW, "it sees the whole map; `localize` gives it a radius")
         return refit(layer, window, layer.dilation)
 
-    return change(model, Windowed, rule, where)
+    return change(model, ConvBase, rule, where)
 
 
 def dilate(model: nn.Module, rate: Size, where: Where = None) -> nn.Module:
     """Spread the taps of every window `rate` apart; the output size stays, as in `rewindow`."""
 
-    def rule(layer: Windowed) -> nn.Module:
+    def rule(layer: ConvBase) -> nn.Module:
         need(layer, SEES_THROUGH_A_WINDOW, "it sees the whole map, and has no taps to spread")
         return refit(layer, layer.window, rate)
 
-    return change(model, Windowed, rule, where)
+    return change(model, ConvBase, rule, where)
 
 
 def repad(
@@ -67,15 +67,15 @@ def repad(
     if not given:
         raise InputError("repad changes nothing: give mode, or padding")
 
-    def rule(layer: Windowed) -> Windowed:
+    def rule(layer: ConvBase) -> ConvBase:
         if mode is not None:
             need(layer, SEES_THROUGH_A_WINDOW, "it sees the whole map, and nothing beyond it")
         return layer.clone(**given)
 
-    return change(model, Windowed, rule, where)
+    return change(model, ConvBase, rule, where)
 
 
-def refit(layer: Windowed | MaxPool | AvgPool, window: Size, dilation: Size) -> nn.Module:
+def refit(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: Size) -> nn.Module:
     """Return `layer` with another window or dilation, padded so that the output size stays.
 
     Half of the difference in span goes before, the rest after, so the centre stays (within half a

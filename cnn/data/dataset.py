@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, UInt8
 
-from cnn.data.stored import Stored
+from cnn.data.lazy import Stored
 from cnn.errors import InputError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cnn.data.dataset import Dataset, Split, rank_in_class
-from cnn.data.stored import Stored
+from cnn.data.lazy import Stored
 from cnn.errors import InputError
 
 

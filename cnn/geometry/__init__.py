@@ -10,10 +10,10 @@ which most of the weight falls on less (`effective_field`).
 from cnn.geometry.backward import backward_field, input_size_for
 from cnn.geometry.comparison import Comparison, compare, pair
 from cnn.geometry.description import Geometry, Layer, describe
-from cnn.geometry.fields import Field, Misaligned
 from cnn.geometry.gradient import effective_field, gradient_field, spread, uniform_field
-from cnn.geometry.seen import Seen, trace
+from cnn.geometry.receptive_field import Field, Misaligned
 from cnn.geometry.tables import HEADS
+from cnn.geometry.trace import Seen, trace
 
 __all__ = [
     "HEADS",

@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from cnn.errors import InputError, LayerError
 from cnn.geometry.description import describe
-from cnn.geometry.places import fold, placement, smallest, until
-from cnn.geometry.seen import trace
+from cnn.geometry.trace import trace
+from cnn.geometry.windows import fold, placement, smallest, until
 from cnn.layers import AdaptiveAvgPool, AdaptiveMaxPool, Chain
 from cnn.ops import per_axis
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from flax import linen as nn
 
 from cnn.errors import InputError
-from cnn.geometry.fields import Field, grown, one, united
-from cnn.geometry.places import fold, placement, smallest
-from cnn.geometry.seen import Seen, Shape, trace
+from cnn.geometry.receptive_field import Field, grown, one, united
 from cnn.geometry.tables import HEADS, cells, markdown, numbers, rich_table
+from cnn.geometry.trace import Seen, Shape, trace
+from cnn.geometry.windows import fold, placement, smallest
 from cnn.layers import ConvLocal, ConvTiled, DenseSpatial
 from cnn.ops import per_axis
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Layer(NamedTuple):
-    """One layer, or the place where branches meet: its kind is then "Branches" or "Residual"."""
+    """One layer, or the place where branches meet: its kind is then "Concat" or "Residual"."""
 
     name: str
     """Its path among the parameters."""

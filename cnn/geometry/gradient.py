@@ -27,8 +27,8 @@ from cnn.layers import (
     GlobalMaxPool,
     GroupNorm,
     LocalResponseNorm,
+    Maxout,
     MaxPool,
-    MaxPoolChannels,
     ReLU,
     Sigmoid,
     Tanh,
@@ -160,7 +160,7 @@ def _positive(name: str, layer: nn.Module) -> nn.Module:
     match layer:
         case MaxPool() | AvgPool():
             return _Linear(functools.partial(_sum_pool, layer))
-        case MaxPoolChannels(group):
+        case Maxout(group):
             return _Linear(lambda x: x.reshape(*x.shape[:-1], -1, group).sum(-1))
         case AdaptiveMaxPool(output_size):
             return AdaptiveAvgPool(output_size)

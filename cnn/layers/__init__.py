@@ -11,11 +11,21 @@ The windowed layers share their fields, so a rung of the ladder of biases is a c
     ConvLocal     local, not shared      y_p = Σ_a x[s·p + a] w[p, a]
     DenseSpatial  neither                y_p = Σ_j x[j] w[j, p]
 
-They start with kernels from N(0, gain / fan_in), hence with the same output variance, and with
+They start with kernels from N(0, scale / fan_in), hence with the same output variance, and with
 biases of zero.
 """
 
-from cnn.layers.compose import Branches, Chain, Residual, call
+from cnn.layers.activations import GELU, ReLU, Sigmoid, Tanh
+from cnn.layers.combinators import Chain, Concat, Residual, call
+from cnn.layers.conv import (
+    Conv,
+    ConvBase,
+    ConvLocal,
+    ConvTiled,
+    DenseSpatial,
+    SeparableConv,
+)
+from cnn.layers.dense import Dense, Flatten
 from cnn.layers.normalization import (
     BatchNorm,
     Dropout,
@@ -24,7 +34,7 @@ from cnn.layers.normalization import (
     Norm,
     normalization,
 )
-from cnn.layers.pointwise import GELU, Dense, Flatten, ReLU, Sigmoid, Tanh
+from cnn.layers.permute import Permute
 from cnn.layers.pooling import (
     AdaptiveAvgPool,
     AdaptiveMaxPool,
@@ -32,17 +42,8 @@ from cnn.layers.pooling import (
     BlurPool,
     GlobalAvgPool,
     GlobalMaxPool,
+    Maxout,
     MaxPool,
-    MaxPoolChannels,
-)
-from cnn.layers.positions import Permute
-from cnn.layers.windowed import (
-    Conv,
-    ConvLocal,
-    ConvTiled,
-    DenseSpatial,
-    SeparableConv,
-    Windowed,
 )
 
 __all__ = [
@@ -52,9 +53,10 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "BlurPool",
-    "Branches",
     "Chain",
+    "Concat",
     "Conv",
+    "ConvBase",
     "ConvLocal",
     "ConvTiled",
     "Dense",
@@ -66,7 +68,7 @@ __all__ = [
     "GroupNorm",
     "LocalResponseNorm",
     "MaxPool",
-    "MaxPoolChannels",
+    "Maxout",
     "Norm",
     "Permute",
     "ReLU",
@@ -74,7 +76,6 @@ __all__ = [
     "SeparableConv",
     "Sigmoid",
     "Tanh",
-    "Windowed",
     "call",
     "normalization",
 ]

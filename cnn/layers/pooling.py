@@ -69,7 +69,7 @@ class BlurPool(nn.Module):
         return ops.blur_pool(x, self.window, self.strides)
 
 
-class MaxPoolChannels(nn.Module):
+class Maxout(nn.Module):
     """Largest value in each `group` of neighbouring channels: maxout (Goodfellow et al. 2013)."""
 
     group: int

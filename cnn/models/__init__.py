@@ -3,11 +3,11 @@
 from cnn.models.alexnet import alexnet
 from cnn.models.from_torch import from_torch
 from cnn.models.inception import googlenet, small_inception
-from cnn.models.lectures import cnn1d, lecture_cnn, lenet5, logistic, mlp
 from cnn.models.names import by_name, names
+from cnn.models.papers import d_conv, full_conv, s_conv
 from cnn.models.resnet import resnet18
 from cnn.models.separable import mobilenet_v1, separable_net, xception
-from cnn.models.studies import d_conv, full_conv, s_conv
+from cnn.models.small import cnn1d, lecture_cnn, lenet5, logistic, mlp
 from cnn.models.vgg import small_vgg, vgg11, vgg13, vgg16, vgg19
 
 __all__ = [

@@ -87,5 +87,5 @@ def airbench(
         return convolution, *pool, BatchNorm(), FastShift(), GELU()
 
     body = [layer for c in channels for layer in (*half(c, MaxPool((2, 2))), *half(c))]
-    head = (GlobalMaxPool(), Dense(num_classes, use_bias=False, gain=1.0))
+    head = (GlobalMaxPool(), Dense(num_classes, use_bias=False, scale=1.0))
     return Mirrored(Chain((Whiten(given), GELU(), *body, *head)), scale=1 / 9)

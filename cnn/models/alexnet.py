@@ -36,6 +36,6 @@ def alexnet(
             Flatten(),
             *(Dropout(dropout), Dense(hidden), ReLU()),
             *(Dropout(dropout), Dense(hidden), ReLU()),
-            Dense(num_classes, gain=1.0),
+            Dense(num_classes, scale=1.0),
         )
     )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from flax import linen as nn
 
 from cnn.layers import (
-    Branches,
     Chain,
+    Concat,
     Dense,
     Dropout,
     GlobalAvgPool,
@@ -61,7 +61,7 @@ def googlenet(
     last_pool = MaxPool((2, 2), padding=_AFTER) if torchvision else pool
     response = () if torchvision or norm != "none" else (LocalResponseNorm(),)
 
-    def stage(plan: Sequence[_Sizes]) -> list[Branches]:
+    def stage(plan: Sequence[_Sizes]) -> list[Concat]:
         return [_inception(unit, sizes, large=3 if torchvision else 5) for sizes in plan]
 
     return Chain(
@@ -73,7 +73,7 @@ def googlenet(
             *stage(_STAGE_5),
             GlobalAvgPool(),
             Dropout(dropout),
-            Dense(num_classes, gain=1.0),
+            Dense(num_classes, scale=1.0),
         )
     )
 
@@ -83,14 +83,14 @@ def small_inception(num_classes: int = 10, width: float = 1.0, norm: Norm = "bat
     unit = _units(width, norm)
     blocks = [_inception(unit, sizes) for sizes in (*_STAGE_3, _STAGE_4[0])]
     pool = MaxPool((2, 2))
-    head = (GlobalAvgPool(), Dense(num_classes, gain=1.0))
+    head = (GlobalAvgPool(), Dense(num_classes, scale=1.0))
     return Chain((*unit(64, 3), pool, *blocks[:2], pool, blocks[2], *head))
 
 
-def _inception(unit: _Unit, sizes: _Sizes, large: int = 5) -> Branches:
+def _inception(unit: _Unit, sizes: _Sizes, large: int = 5) -> Concat:
     """Four branches of `unit`s; `sizes` is a row of the table, `large` the paper's 5×5 window."""
     one, three_in, three, five_in, five, pooled = sizes
-    return Branches(
+    return Concat(
         (
             Chain(unit(one, 1)),
             Chain((*unit(three_in, 1), *unit(three, 3))),

@@ -19,7 +19,7 @@ def resnet18(num_classes: int = 1000, width: float = 1.0, norm: Norm = "batch") 
             *(*_block(c3, 2, norm), *_block(c3, 1, norm)),
             *(*_block(c4, 2, norm), *_block(c4, 1, norm)),
             GlobalAvgPool(),
-            Dense(num_classes, gain=1.0),
+            Dense(num_classes, scale=1.0),
         )
     )
 

@@ -50,7 +50,7 @@ def _mobile(
         depthwise = conv(c_in, 3, strides, norm=norm, padding="SAME", groups=c_in)
         layers += [*depthwise, ReLU(), *conv(c_out, 1, norm=norm), ReLU()]
         c_in = c_out
-    return Chain((*layers, GlobalAvgPool(), Dense(num_classes, gain=1.0)))
+    return Chain((*layers, GlobalAvgPool(), Dense(num_classes, scale=1.0)))
 
 
 def xception(
@@ -64,7 +64,7 @@ def xception(
 
     def separable(c_in: int, c_out: int) -> tuple[nn.Module, ...]:
         # Nothing stands between the two, so the first has no bias, and no gain for a ReLU.
-        first = Conv(c_in, (3, 3), padding="SAME", groups=c_in, use_bias=False, gain=1.0)
+        first = Conv(c_in, (3, 3), padding="SAME", groups=c_in, use_bias=False, scale=1.0)
         return first, *conv(c_out, 1, norm=norm)
 
     def units(*channels: int) -> Chain:
@@ -84,6 +84,6 @@ def xception(
             shrink(c4, c4, c5),
             *(*separable(c5, c6), ReLU(), *separable(c6, c7), ReLU()),
             GlobalAvgPool(),
-            Dense(num_classes, gain=1.0),
+            Dense(num_classes, scale=1.0),
         )
     )

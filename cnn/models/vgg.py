@@ -50,7 +50,7 @@ def small_vgg(
     2,196,810 parameters on 32×32×3.
     """
     blocks = _blocks(channels, [2] * len(channels), norm)
-    return Chain((*blocks, Flatten(), *_hidden(hidden, dropout), Dense(num_classes, gain=1.0)))
+    return Chain((*blocks, Flatten(), *_hidden(hidden, dropout), Dense(num_classes, scale=1.0)))
 
 
 def _vgg(
@@ -59,7 +59,7 @@ def _vgg(
     """Five blocks and two hidden layers, for 32×32 pixels or more (7×7 bins before the head)."""
     blocks = _blocks([scaled(c, width) for c in (64, 128, 256, 512, 512)], repeats, norm)
     hidden = _hidden(scaled(4096, width), dropout)
-    head = (AdaptiveAvgPool((7, 7)), Flatten(), *hidden, *hidden, Dense(num_classes, gain=1.0))
+    head = (AdaptiveAvgPool((7, 7)), Flatten(), *hidden, *hidden, Dense(num_classes, scale=1.0))
     return Chain((*blocks, *head))
 
 

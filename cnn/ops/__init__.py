@@ -2,11 +2,12 @@
 
 from cnn.ops import filters
 from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
-from cnn.ops.border import PaddingMode, pad
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
+from cnn.ops.conv_matrix import conv_matrix, outer, within
 from cnn.ops.dense import dense, dense_spatial
-from cnn.ops.matrix import conv_matrix, outer, within
+from cnn.ops.locally_connected import conv_local, conv_tiled, patches
 from cnn.ops.normalization import batch_norm, normalize
+from cnn.ops.padding import PaddingMode, pad
 from cnn.ops.pool import (
     avg_pool,
     blur_pool,
@@ -17,23 +18,22 @@ from cnn.ops.pool import (
 )
 from cnn.ops.sizes import input_size, output_size
 from cnn.ops.transpose import conv_transpose
-from cnn.ops.unshared import conv_local, conv_tiled, patches
 from cnn.ops.window import (
     Padding,
     Pairs,
-    Placement,
     Size,
+    WindowSpec,
     per_axis,
-    place,
     resolve_padding,
+    window_spec,
 )
 
 __all__ = [
     "Padding",
     "PaddingMode",
     "Pairs",
-    "Placement",
     "Size",
+    "WindowSpec",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
@@ -60,9 +60,9 @@ __all__ = [
     "pad",
     "patches",
     "per_axis",
-    "place",
     "pointwise_conv",
     "resolve_padding",
     "separable_conv",
+    "window_spec",
     "within",
 ]

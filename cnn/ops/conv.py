@@ -16,11 +16,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops import lowering
-from cnn.ops.border import PaddingMode, pad
+from cnn.ops import cpu
 from cnn.ops.checks import add_bias, check_kernel, check_map, floats
 from cnn.ops.dense import dense
-from cnn.ops.window import Padding, Size, place
+from cnn.ops.padding import PaddingMode, pad
+from cnn.ops.window import Padding, Size, window_spec
 
 
 def conv(
@@ -42,7 +42,7 @@ def conv(
     """
     x, kernel = floats(x=x, kernel=kernel)
     check_kernel(x.shape, kernel.shape, groups)
-    at = place(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+    at = window_spec(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
     pairs = at.pairs
     if padding_mode != "zeros":
         x, pairs = pad(x, pairs, padding_mode), ((0, 0),) * len(pairs)
@@ -55,8 +55,8 @@ def conv(
         feature_group_count=groups,
     )
     at = at._replace(size=x.shape[1:-1], pairs=pairs)
-    on_cpu = lowering.conv_on_cpu(definition, x, kernel, at, groups)
-    y = lowering.compute(definition, on_cpu, x, kernel)
+    on_cpu = cpu.conv_on_cpu(definition, x, kernel, at, groups)
+    y = cpu.compute(definition, on_cpu, x, kernel)
     return add_bias(y, bias)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops import lowering
+from cnn.ops import cpu
 from cnn.ops.checks import check_map, floats, spread_bias
 
 
@@ -25,7 +25,7 @@ def dense(
             f"kernel has shape {kernel.shape} but x {x.shape} needs (c_in, c_out), c_in the last "
             "axis of x"
         )
-    return lowering.compute(jnp.matmul, lowering.dense_on_cpu(x, kernel), x, kernel)
+    return cpu.compute(jnp.matmul, cpu.dense_on_cpu(x, kernel), x, kernel)
 
 
 def dense_spatial(

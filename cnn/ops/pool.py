@@ -10,13 +10,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops import lowering
-from cnn.ops.border import PaddingMode
+from cnn.ops import cpu
 from cnn.ops.checks import check_map, floats
 from cnn.ops.conv import depthwise_conv
+from cnn.ops.cpu.patches import taps
 from cnn.ops.filters import blur
-from cnn.ops.lowering.taps import taps
-from cnn.ops.window import Padding, Placement, Size, per_axis, place
+from cnn.ops.padding import PaddingMode
+from cnn.ops.window import Padding, Size, WindowSpec, per_axis, window_spec
 
 
 def max_pool(
@@ -41,7 +41,7 @@ def max_pool(
     definition = functools.partial(
         lax.reduce_window, init_value=-jnp.inf, computation=lax.max, **_windows(at)
     )
-    return lowering.compute(definition, lowering.max_pool_on_cpu(x.dtype, at), x)
+    return cpu.compute(definition, cpu.max_pool_on_cpu(x.dtype, at), x)
 
 
 def _larger(first: Array, second: Array) -> Array:
@@ -74,11 +74,11 @@ def avg_pool(
 
 def _place(
     x: Array, window: Size, strides: Size | None, padding: Padding, dilation: Size
-) -> tuple[Placement, np.ndarray]:
+) -> tuple[WindowSpec, np.ndarray]:
     """Place the windows, and count the cells of the input that each of them sees."""
     check_map(x.shape)
     strides = window if strides is None else strides
-    at = place(x.shape[1:-1], window, strides, padding, dilation)
+    at = window_spec(x.shape[1:-1], window, strides, padding, dilation)
     counts = np.ones((), int)
     for n, k, s, (lo, _), r, out in zip(*at, at.out, strict=True):
         seen = np.arange(out)[:, None] * s + np.arange(k) * r - lo
@@ -91,7 +91,7 @@ def _place(
     return at, counts
 
 
-def _windows(at: Placement) -> dict[str, tuple]:
+def _windows(at: WindowSpec) -> dict[str, tuple]:
     """Return the placement as `lax.reduce_window` names it, over all axes of the array."""
     return {
         "window_dimensions": (1, *at.window, 1),

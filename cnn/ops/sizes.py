@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import overload
 
 from cnn.errors import InputError
-from cnn.ops.window import Padding, Size, dilated, per_axis, place, resolve_padding
+from cnn.ops.window import Padding, Size, dilated, per_axis, resolve_padding, window_spec
 
 
 @overload
@@ -36,8 +36,8 @@ def output_size(
     (14, (240, 240))
     """
     if isinstance(size, Sequence):
-        return place(size, window, strides, padding, dilation).out
-    return place((size,), window, strides, padding, dilation).out[0]
+        return window_spec(size, window, strides, padding, dilation).out
+    return window_spec((size,), window, strides, padding, dilation).out[0]
 
 
 @overload

@@ -13,11 +13,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops.border import PaddingMode, pad
 from cnn.ops.checks import add_bias, check_kernel, floats
 from cnn.ops.conv import channels_last
+from cnn.ops.padding import PaddingMode, pad
 from cnn.ops.sizes import input_size
-from cnn.ops.window import Padding, Size, dilated, per_axis, place
+from cnn.ops.window import Padding, Size, dilated, per_axis, window_spec
 
 
 def conv_transpose(
@@ -50,7 +50,7 @@ def conv_transpose(
     if output_shape is None:
         output_shape = input_size(y.shape[1:-1], window, strides, padding, dilation)
     size = per_axis(output_shape, rank, "output_shape")
-    at = place(size, window, strides, padding, dilation)
+    at = window_spec(size, window, strides, padding, dilation)
     if at.out != y.shape[1:-1]:
         raise InputError(
             f"output_shape {size} does not fit: conv takes it to {at.out} but y has {y.shape[1:-1]}"

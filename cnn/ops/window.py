@@ -35,7 +35,7 @@ Padding = Literal["VALID", "SAME", "SAME_LOWER", "FULL"] | int | Sequence[int | 
 """
 
 
-class Placement(NamedTuple):
+class WindowSpec(NamedTuple):
     """Windows placed on a map, everything said per spatial axis."""
 
     size: tuple[int, ...]
@@ -54,13 +54,13 @@ class Placement(NamedTuple):
         )
 
 
-def place(
+def window_spec(
     size: Sequence[int],
     window: Size,
     strides: Size = 1,
     padding: Padding = "VALID",
     dilation: Size = 1,
-) -> Placement:
+) -> WindowSpec:
     """Place windows on a map of `size`.
 
     Raises `InputError` if an argument is not one positive int (or one per axis), or if the dilated
@@ -79,7 +79,7 @@ def place(
                 f"{what} exceeds padded size {n + lo + hi} on axis {axis}: "
                 "make the window smaller, or the input or padding larger"
             )
-    return Placement(tuple(size), window, strides, pairs, dilation)
+    return WindowSpec(tuple(size), window, strides, pairs, dilation)
 
 
 def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cnn.aligned import filters
-from cnn.layers import Windowed
+from cnn.layers import ConvBase
+from cnn.probes.filters import filters
 
 
 def learned_locality(
-    kernel: Float[Array, "..."], layer: Windowed, radius: float
+    kernel: Float[Array, "..."], layer: ConvBase, radius: float
 ) -> Float[Array, ""]:
     """Return Σ_{|δ| ≤ radius} w[p, δ]² / Σ w[p, δ]²: the share of weights within `radius`.
 
@@ -26,7 +26,7 @@ def learned_locality(
     return mass[near].sum() / mass.sum()
 
 
-def learned_sharing(kernel: Float[Array, "..."], layer: Windowed) -> Float[Array, " distances"]:
+def learned_sharing(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, " distances"]:
     """Return the correlation of filters against their distance, 0, 1, 2, … output positions.
 
     Entry d is the mean of ⟨w_p, w_q⟩ / (|w_p| |w_q|) over the pairs of positions whose largest

@@ -16,9 +16,9 @@ loop         steps one after another, evaluation
 run          `fit(config)`, which puts these together
 """
 
-from cnn.recipe import Recipe
 from cnn.train.config import Config, Result
-from cnn.train.run import fit
-from cnn.train.stopping import Stopped, stop_on_signals
+from cnn.train.preemption import Stopped, stop_on_signals
+from cnn.train.recipe import Recipe
+from cnn.train.training import fit
 
 __all__ = ["Config", "Recipe", "Result", "Stopped", "fit", "stop_on_signals"]

@@ -20,9 +20,9 @@ from typing import Any
 import jax
 
 from cnn.errors import InputError, RunError
-from cnn.spec import differences
-from cnn.train.population import States
-from cnn.train.records import rename, write_whole
+from cnn.layers.serialization import differences
+from cnn.train.ensemble import States
+from cnn.train.run_dir import rename, write_whole
 
 SEAL, UNSOUND = "sha256.json", "unsound"
 logger = logging.getLogger(__name__)

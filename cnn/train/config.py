@@ -12,10 +12,10 @@ from flax import linen as nn
 
 from cnn.data import Dataset
 from cnn.errors import InputError
-from cnn.recipe import Recipe
 from cnn.train.devices import DeviceMap
-from cnn.train.population import States
-from cnn.train.records import finite_only
+from cnn.train.ensemble import States
+from cnn.train.recipe import Recipe
+from cnn.train.run_dir import finite_only
 
 
 @dataclass(frozen=True, kw_only=True)

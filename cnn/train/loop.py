@@ -10,14 +10,14 @@ import jax
 import numpy as np
 
 from cnn.data import Split
-from cnn.train import batches, records
-from cnn.train.ahead import Ahead
+from cnn.train import run_dir, sampler
+from cnn.train.compile import Programs
 from cnn.train.config import Config, is_due
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
-from cnn.train.divergence import Diverged, finite, report
-from cnn.train.feed import feed, is_resident
-from cnn.train.population import States
-from cnn.train.programs import Programs
+from cnn.train.dispatch import Dispatch
+from cnn.train.ensemble import States
+from cnn.train.input_pipeline import feed, is_resident
+from cnn.train.non_finite import Diverged, finite, report
 from cnn.train.step import Metrics
 
 LOOK_EVERY = 20
@@ -40,7 +40,7 @@ class Event:
 
     def record(self) -> dict[str, Any]:
         """Return the line of metrics; a mean over no step is None."""
-        own = {f"train_{k}": records.finite_only(m) for k, m in (self.metrics or {}).items()}
+        own = {f"train_{k}": run_dir.finite_only(m) for k, m in (self.metrics or {}).items()}
         return {"step": self.step, **own}
 
 
@@ -61,13 +61,13 @@ def train(
 
     def rows(at: int, length: int) -> np.ndarray:
         seeds = [seed for seed, _ in config.members]
-        return batches.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
+        return sampler.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
 
     data, share = feed(split, program.devices, BY_EXAMPLE_AND_SEED, range(start, until), rows)
     chunk = program.chunk if is_resident(split) else 1
     every = (config.log_every, config.checkpoint_every)
     history = []
-    ahead = Ahead()
+    ahead = Dispatch()
     at = start
     while at < until:
         length = min(chunk, until - at, *(n - at % n for n in every))
@@ -115,11 +115,11 @@ def evaluate(
     config: Config, program: Programs, states: States, split: Split
 ) -> dict[str, np.ndarray]:
     """Return mean cross-entropy and accuracy of every seed on all examples of `split`."""
-    parts = list(batches.in_order(len(split.y), config.batch_size))
+    parts = list(sampler.in_order(len(split.y), config.batch_size))
     how, every = BY_EXAMPLE, range(len(parts))
     data, share = feed(split, program.devices, how, every, lambda at, _: parts[at][0])
     totals: list[Sequence[Metrics]] = []
-    ahead = Ahead()
+    ahead = Dispatch()
     for at, (_, weights) in enumerate(parts):
         given = (share(at, 1), program.devices.split(weights, how))
         totals.append(program.devices.one(program.evaluate(states, data, given)))

@@ -15,9 +15,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cnn.data.augment import augment
-from cnn.layers.compose import BLOCK
-from cnn.penalties import beta_lasso, kernels
-from cnn.recipe import Recipe
+from cnn.layers.combinators import BLOCK
+from cnn.probes.regularizers import beta_lasso, kernels
+from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
 
 
@@ -41,7 +41,7 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
     Its `update` takes the learning rate `lr`, by which that of the recipe is multiplied.
     """
     rate, decay, own = learning_rate(recipe), recipe.weight_decay, by_own_rate()
-    if recipe.optimizer == "adam":
+    if recipe.optimizer == "adamw":
         tx = optax.chain(optax.adamw(rate, weight_decay=decay, mask=kernels), own)
     elif recipe.optimizer == "adadelta":
         tx = optax.adadelta(rate, rho=0.9, weight_decay=decay, weight_decay_mask=kernels)

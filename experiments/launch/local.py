@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from experiments import cli
+from experiments.harness import cli
 
 
 @dataclass(frozen=True, kw_only=True)

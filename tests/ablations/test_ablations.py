@@ -79,7 +79,7 @@ IMPOSSIBLE = {
     ("bottleneck", "separable_net"): "layer layers_3: groups 4 count input channels",
     ("bottleneck", "xception"): "layer layers_6/body/layers_0/layers_1: groups 4 count input",
     ("repad", "googlenet"): "layer layers_19/.*circular padding 2 exceeds 1",
-    ("repad-full", "googlenet"): "layer layers_10: Branches end in different sizes",
+    ("repad-full", "googlenet"): "layer layers_10: Concat end in different sizes",
     ("repad-full", "resnet18"): "layer layers_4: Residual adds shapes",
     ("repad-full", "xception"): "layer layers_6: Residual adds shapes",
     ("repool-none", "xception"): "layer layers_6: Residual adds shapes",
@@ -140,21 +140,21 @@ def test_maps_keep_their_sizes(ablation: str, name: str) -> None:
     assert output(ALL[ablation](SMALL[name]), shape) == (1, 10)
 
 
-CONV = Conv(3, (5,), strides=2, padding=2, padding_mode="reflect", use_bias=False, gain=0.5)
+CONV = Conv(3, (5,), strides=2, padding=2, padding_mode="reflect", use_bias=False, scale=0.5)
 
 
 def test_sharing_is_a_class_and_all_else_is_kept() -> None:
     fields = {"strides": 2, "padding": 2, "padding_mode": "reflect", "use_bias": False}
-    local = ConvLocal(3, (5,), **fields, gain=0.5)
+    local = ConvLocal(3, (5,), **fields, scale=0.5)
     assert ablations.unshare(CONV) == local
-    assert ablations.tile(CONV, 3) == ConvTiled(3, (5,), **fields, gain=0.5, period=3)
+    assert ablations.tile(CONV, 3) == ConvTiled(3, (5,), **fields, scale=0.5, period=3)
     assert ablations.share(local) == CONV
     model = Chain((CONV, ReLU(), CONV))
     assert ablations.share(ablations.tile(ablations.unshare(model), 2)) == model
 
 
 def test_densify_and_localize_keep_the_sizes_only() -> None:
-    dense = DenseSpatial(3, (5,), strides=2, padding=2, use_bias=False, gain=0.5)
+    dense = DenseSpatial(3, (5,), strides=2, padding=2, use_bias=False, scale=0.5)
     assert ablations.densify(CONV) == dense
     assert ablations.localize(CONV, 2) == dense.clone(radius=2)
     assert ablations.densify(ablations.localize(CONV, 2)) == dense
@@ -184,7 +184,7 @@ def test_localized_dense_layer_sees_what_is_near_and_nothing_else() -> None:
 @pytest.mark.parametrize("radius", [None, 0, 1, 2, 9])
 def test_localized_dense_layer_starts_with_unit_variance(radius: int | None) -> None:
     """One draw of 40,000 unit inputs and weights: 1 ± 3 · √2/200."""
-    layer = DenseSpatial(200, (3,), padding=1, gain=1.0, use_bias=False, radius=radius)
+    layer = DenseSpatial(200, (3,), padding=1, scale=1.0, use_bias=False, radius=radius)
     x = jnp.ones((1, 9, 20))
     y = layer.apply(layer.init(jax.random.key(1), x), x)
     middle = y[0, 4]  # whose window does not reach over the border

@@ -18,8 +18,8 @@ from cnn.ablations import lift, project
 from cnn.errors import InputError
 from cnn.layers import (
     BatchNorm,
-    Branches,
     Chain,
+    Concat,
     Conv,
     ConvLocal,
     ConvTiled,
@@ -116,7 +116,7 @@ MIXED = Chain(
         Conv(2, (3,), padding=1, padding_mode="circular"),
         BatchNorm(),
         ReLU(),
-        Branches((Conv(2, (1,)), Chain((MaxPool((3,), 1, 1), Conv(2, (4,), padding=((1, 2),)))))),
+        Concat((Conv(2, (1,)), Chain((MaxPool((3,), 1, 1), Conv(2, (4,), padding=((1, 2),)))))),
         Residual(Conv(4, (3,), padding="SAME", groups=2)),
         Conv(3, (3,), strides=2, dilation=2),
         Flatten(),

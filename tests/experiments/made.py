@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn.train import Config
-from experiments.study import Name, Outcome, Story
+from experiments.harness.study import Name, Outcome, Story
 
 
 def untrained(config: Config, seeds: int = 1) -> Any:

@@ -12,7 +12,8 @@ import pytest
 from cnn import data
 from cnn.data import Dataset, Split
 from cnn.models.airbench import Mirrored, Whiten, airbench, whitening
-from experiments import cifar10, cli, train
+from experiments import cifar10, train
+from experiments.harness import cli
 
 
 def noise(*_: object) -> Dataset:

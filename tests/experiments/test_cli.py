@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from cnn.errors import InputError
-from experiments import cli, process
+from experiments.harness import cli, runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def test_bad_input_is_a_line_and_a_defect_is_a_traceback(
 def test_only_a_program_of_its_own_prepares_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[bool] = []
     monkeypatch.setattr(sys, "argv", ["study"])
-    monkeypatch.setattr(process, "prepare", lambda: prepared.append(True))
+    monkeypatch.setattr(runtime, "prepare", lambda: prepared.append(True))
 
     def main(_: Flags) -> None:
         pass

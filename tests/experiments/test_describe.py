@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import InputError
-from experiments import cli, describe
+from experiments import describe
+from experiments.harness import cli
 
 
 def test_prints_a_table_that_nothing_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.layers import AvgPool, Chain
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import dilation
 from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Study
 from tests.conftest import Prepared

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnn.layers import Chain, Conv
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import expressivity
 from experiments.expressivity import Study
 from tests.conftest import Prepared

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import filters
 from tests.conftest import Prepared
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.follow import Send, following, numbers, to_tensorboard
+from experiments.harness.metric_writers import Send, following, numbers, to_tensorboard
 
 LINES = [
     {"step": 5, "train_loss": [0.5, None], "seconds": 1.5},

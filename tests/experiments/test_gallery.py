@@ -10,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from cnn.errors import InputError
-from experiments import gallery, story
-from experiments.report import Table, save_figure
+from experiments import gallery
+from experiments.harness import summary
+from experiments.harness.report import Table, save_figure
 
 TABLE = Table("a <b>", ["rung", "%"], [["<conv>", "94"]])
 
@@ -29,12 +30,12 @@ def study(folder: Path, question: str = "Why <so>?") -> None:
     folder.mkdir(parents=True)
     save_figure(figure(), folder / "f")
     findings = ["Hypothesis: none.", "It is <i>so</i>.", "More."]
-    story.write(folder, question, findings, [TABLE], {"f": figure()})
+    summary.write(folder, question, findings, [TABLE], {"f": figure()})
 
 
 def test_marks_are_where_the_picture_has_them() -> None:
     """The page is 4 by 2 inches and 0.1 of white around; (2, 3) is at 0.8 and 1.4 from the top."""
-    first, second = story.marks(figure())
+    first, second = summary.marks(figure())
     assert first[2] == "conv: 2; 3 (2 to 4)"
     assert second[2] == "conv: 5; 5"
     assert first[:2] == pytest.approx((0.9 / 4.2, 1.5 / 2.2), abs=0.01)
@@ -45,7 +46,7 @@ def test_a_value_that_is_not_finite_has_no_mark() -> None:
     made = Figure()
     axes = made.add_subplot(xticks=[], yticks=[])
     axes.errorbar([1, float("nan"), 3], [1, 2, 3], xerr=[0.5, 1, 0], label="dense", fmt="o")
-    assert [m.text for m in story.marks(made)] == ["dense: 1 (0.5 to 1.5); 1", "dense: 3; 3"]
+    assert [m.text for m in summary.marks(made)] == ["dense: 1 (0.5 to 1.5); 1", "dense: 3; 3"]
 
 
 def test_cells_and_named_ticks_say_what_they_are() -> None:
@@ -54,7 +55,7 @@ def test_cells_and_named_ticks_say_what_they_are() -> None:
     axes.imshow([[1.0, 2.5]])
     axes.set_xticks([0, 1], ["one", "all"])
     axes.set_yticks([0], ["near"])
-    assert [m.text for m in story.marks(made)] == [
+    assert [m.text for m in summary.marks(made)] == [
         "period one; near; error 1",
         "period all; near; error 2.5",
     ]
@@ -62,10 +63,10 @@ def test_cells_and_named_ticks_say_what_they_are() -> None:
 
 def test_a_story_is_read_as_it_was_written(tmp_path: Path) -> None:
     study(tmp_path / "a")
-    told = story.read(tmp_path / "a")
+    told = summary.read(tmp_path / "a")
     assert told.question == "Why <so>?"
     assert told.tables == [TABLE]
-    assert told.figures == {"f": list(story.marks(figure()))}
+    assert told.figures == {"f": list(summary.marks(figure()))}
 
 
 def test_page_shows_what_is_told_and_one_line_for_the_rest(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_page_shows_what_is_told_and_one_line_for_the_rest(tmp_path: Path) -> No
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", page)
     rest = dict(re.findall(r"<li><b>(\w+)</b> (.*?)</li>", page))
     assert rest.keys() == {"cut", "other", "lists", "away", "running"}
-    assert rest["running"] == "not told yet: story.json missing, 2 results"
+    assert rest["running"] == "not told yet: summary.json missing, 2 results"
     assert rest["away"].startswith("not told yet: f.svg missing")
     assert rest["cut"].startswith("cannot be read: JSONDecodeError")
     marks = re.findall(r"data-marks='(.*?)'", page)[0].replace("&quot;", '"')

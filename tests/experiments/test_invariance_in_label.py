@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import invariance_in_label
+from experiments.harness.study import Outcome
 from experiments.invariance_in_label import Study, exponent, needed, norms
-from experiments.study import Outcome
 
 
 @pytest.mark.slow

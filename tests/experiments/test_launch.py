@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from cnn.errors import InputError
-from experiments import cli, train
-from experiments.launch import last_words, local
-from experiments.launch.together import Processes
+from experiments import train
+from experiments.harness import cli
+from experiments.launch import local, stderr_filter
+from experiments.launch.distributed import Processes
 from tests.experiments.test_train import parameters
 from tests.reliability import Tally
 
@@ -122,7 +123,7 @@ def test_when_one_is_lost_the_other_ends_within_30_seconds_with_one_line(
         both[victim].send_signal(how)
         _, said = both[1 - victim].communicate(timeout=30)
         assert both[1 - victim].returncode != 0
-        assert said == last_words.LOST + "\n"
+        assert said == stderr_filter.LOST + "\n"
     tally("processes lost: the other ended within 30 seconds, with one line", 1)
 
 
@@ -170,13 +171,13 @@ def test_what_the_runtime_says_as_it_aborts_becomes_one_line() -> None:
         "*** Check failure stack trace: ***\n"
     )
     done = subprocess.run(
-        [sys.executable, last_words.__file__],
+        [sys.executable, stderr_filter.__file__],
         input=said,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.stderr == f"a warning of ours\n{last_words.LOST}\n"
+    assert done.stderr == f"a warning of ours\n{stderr_filter.LOST}\n"
 
 
 BAD: dict[str, tuple[dict, str]] = {
@@ -213,7 +214,7 @@ def test_nobody_to_join(tmp_path: Path) -> None:
     explicit = ["--coordinator", nobody, "--processes", "2", "--process-id", "1"]
     for args, said in (
         (["--distributed"], "error: the other processes cannot be joined (no TPU pod, GKE or"),
-        (explicit, last_words.LOST),
+        (explicit, stderr_filter.LOST),
     ):
         done = subprocess.run(
             [*PYTHON, code, *RECIPE, *args, "--out", str(tmp_path / "run")],

@@ -10,8 +10,8 @@ from cnn.layers import Conv, ConvLocal, DenseSpatial
 from cnn.models import s_conv
 from cnn.train import Config
 from experiments import learned_bias
+from experiments.harness.study import Outcome
 from experiments.learned_bias import Study
-from experiments.study import Outcome
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import padding
 from experiments.padding import PROBES, Study
 from tests.conftest import Prepared

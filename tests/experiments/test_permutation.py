@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import permutation
 from experiments.permutation import Study
 from tests.conftest import Prepared

@@ -9,7 +9,7 @@ import pytest
 from cnn.data import load
 from cnn.errors import InputError
 from cnn.geometry import describe
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import pooling
 from experiments.pooling import KINDS, Study
 from experiments.translation import canvas

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import pytest
 
-from experiments import process
+from experiments.harness import runtime
 
 
 def test_compiled_programs_are_kept_in_the_users_cache(
@@ -21,20 +21,20 @@ def test_compiled_programs_are_kept_in_the_users_cache(
     around = {"XDG_CACHE_HOME": str(tmp_path / "file")}
     monkeypatch.setattr(os, "environ", around)
     (tmp_path / "file").touch()  # no folder can be made in it
-    process.keep_compiled()
+    runtime.keep_compiled()
     assert len(around) == 1
     around["XDG_CACHE_HOME"] = str(tmp_path)
-    process.keep_compiled()
+    runtime.keep_compiled()
     assert around["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cnn-biases" / "compiled")
     assert around["JAX_COMPILATION_CACHE_MAX_SIZE"] == "1073741824"
     around["JAX_COMPILATION_CACHE_DIR"] = "elsewhere"
-    process.keep_compiled()
+    runtime.keep_compiled()
     assert around["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
 
 
 def test_a_second_start_finds_what_the_first_compiled(tmp_path: Path) -> None:
     code = (
-        "from experiments import process; process.keep_compiled()\n"
+        "from experiments import process; runtime.keep_compiled()\n"
         "import jax; jax.jit(lambda x: x * 2 + 1)(3.0)\n"
     )
     # Tests that call `run` in this process have named a folder already.
@@ -58,8 +58,8 @@ def test_freed_memory_is_handed_out_again_without_faults(kept: bool) -> None:
     """48 MB are 12,288 pages of 4 kB or 24 of 2 MB, each a fault the first time it is touched."""
     code = """
 import sys
-from experiments import process
-process.keep_freed_memory()
+from experiments.harness import runtime
+runtime.keep_freed_memory()
 import numpy as np
 from resource import RUSAGE_SELF, getrusage
 np.ones(6_000_000)
@@ -88,14 +88,14 @@ def test_a_process_starts_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
     monkeypatch.setattr(os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2}, raising=False)
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    process.keep_freed_memory()
+    runtime.keep_freed_memory()
     monkeypatch.delattr(sys, "ps1")
     monkeypatch.delattr(os, "confstr_names")
-    process.keep_freed_memory()
+    runtime.keep_freed_memory()
     assert not started
     monkeypatch.setattr(os, "confstr_names", {"CS_GNU_LIBC_VERSION": 2}, raising=False)
     for _ in range(2):
-        process.keep_freed_memory()
+        runtime.keep_freed_memory()
     assert started == [[sys.executable, *sys.orig_argv[1:]]]
     assert "glibc.malloc.mmap_max=0:" in around["GLIBC_TUNABLES"]
 
@@ -106,16 +106,16 @@ def test_what_compiling_took_is_given_back_once(monkeypatch: pytest.MonkeyPatch)
     listeners: list[Any] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
     monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", listeners.append)
-    process.give_back_after_compiling.cache_clear()
-    process.give_back_after_compiling()
-    process.give_back_after_compiling()
+    runtime.give_back_after_compiling.cache_clear()
+    runtime.give_back_after_compiling()
+    runtime.give_back_after_compiling()
     (compiled,) = listeners
     jax_said = "/jax/core/compile/backend_compile_duration"
     compiled(jax_said, 0.5, fun_name="init")
     compiled("/jax/core/compile/jaxpr_trace_duration", 5.0)
     assert not trimmed
     compiled(jax_said, 5.0, fun_name="step")
-    process.give_back_after_compiling.cache_clear()  # no other test listens to this one's
+    runtime.give_back_after_compiling.cache_clear()  # no other test listens to this one's
     assert trimmed == [0]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.report import Table, percent, save_figure, write_report
+from experiments.harness.report import Table, percent, save_figure, write_report
 
 TABLE = Table(
     "a <caption>", ["rung", "accuracy"], [["conv", "94.0 ± 0.5"], ["<mlp>", "68.0 ± 1.0"]]

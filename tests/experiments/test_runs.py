@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from cnn.train import Stopped, fit, records
-from cnn.train.divergence import Diverged
+from cnn.train import Stopped, fit, run_dir
+from cnn.train.non_finite import Diverged
 from experiments import runs
 from tests.small import config, waves
 
 
 def rows(folder: Path) -> dict[str, list[str]]:
-    found = sorted(path.parent for path in folder.rglob(records.RUN))
+    found = sorted(path.parent for path in folder.rglob(run_dir.RUN))
     return {row[0]: row[1:] for row in runs.table(folder, found).rows}
 
 
@@ -27,17 +27,17 @@ def test_every_state_a_run_can_be_in(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(Diverged):
         fit(config(tmp_path / "apart", data=bad))
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / records.RUN).write_text("{")
+    (tmp_path / "broken" / run_dir.RUN).write_text("{")
     found = rows(tmp_path)
     assert set(found) == {"a/done", "halted", "apart", "broken"}
-    done = records.read(tmp_path / "a" / "done" / records.METRICS)[-1]
+    done = run_dir.read(tmp_path / "a" / "done" / run_dir.METRICS)[-1]
     best = f"{100 * done['test_accuracy']:.2f} % test"
     assert found["a/done"][:5] == ["Chain", "waves", "finished", "4", best]
     assert found["halted"][2:4] == ["stopped", "3"]
     assert found["halted"][4].endswith(" training loss")
     assert found["apart"][2:] == ["diverged", "0", "–", "–"]
     assert found["broken"] == ["–", "–", "unreadable", "–", "–", "–"]
-    with records.locked(tmp_path / "halted"):
+    with run_dir.locked(tmp_path / "halted"):
         assert rows(tmp_path)["halted"][2] == "running"
     runs.main(runs.Flags(tmp_path))
     assert "Runs in" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.models import cnn1d
-from cnn.train.records import read
+from cnn.train.run_dir import read
 from experiments import separable
 from experiments.separable import IMAGES, SHAPE, Study
 from tests.conftest import Prepared
@@ -30,7 +30,7 @@ def test_the_standard_network_is_that_of_the_ladder() -> None:
 def test_parameters_by_hand() -> None:
     """32 channels: a window of 5 on 1 channel, two places, a head on 5 positions."""
     around = (5 * 32 + 32) + (5 * 32 * 10 + 10)
-    # Branches of 8, 12 then 16, 2 then 4, and 4 channels; windows of 1, 3, 5 and 1.
+    # Concat of 8, 12 then 16, 2 then 4, and 4 channels; windows of 1, 3, 5 and 1.
     branches = (32 * 8 + 8) + (32 * 12 + 12) + (3 * 12 * 16 + 16) + (32 * 2 + 2) + (5 * 2 * 4 + 4)
     places = {
         "grouped": 3 * 8 * 32 + 32,

@@ -14,8 +14,8 @@ from scipy import stats
 
 from cnn.errors import InputError
 from cnn.train import Config, Result
-from experiments import study, trainings
-from experiments.study import Outcome, Settings
+from experiments.harness import runner, study
+from experiments.harness.study import Outcome, Settings
 from tests.small import config, model, waves
 
 
@@ -97,7 +97,7 @@ def test_an_interrupted_study_keeps_what_ended_and_goes_on(
         return counted(c, on_step)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cnn.train, "fit", fit)
-    monkeypatch.setattr(trainings, "POINTS_AT_A_TIME", 1)
+    monkeypatch.setattr(runner, "POINTS_AT_A_TIME", 1)
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path))
     assert {r["width"] for r in rows(tmp_path)} == {"narrow"}

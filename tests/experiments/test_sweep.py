@@ -9,7 +9,8 @@ import jax
 import pytest
 
 from cnn.train import Config, Result
-from experiments import cli, study, sweep
+from experiments import sweep
+from experiments.harness import cli, study
 from tests.small import config, model, waves
 
 SMALL = ["--data", "digits", "--steps", "3", "--seeds", "2", "--devices", "1"]

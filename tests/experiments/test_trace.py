@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.trace import BEFORE, TRACED, tracing
+from experiments.harness.profiler import BEFORE, TRACED, tracing
 
 
 def products(folder: Path) -> Counter[str]:

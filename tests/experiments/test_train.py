@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli, train
+from experiments import train
+from experiments.harness import cli
 
 SMALL = ["--model", "cnn1d", "--data", "mnist1d", "--batch-size", "8", "--devices", "1"]
 

@@ -14,7 +14,7 @@ import pytest
 from cnn.errors import InputError
 from cnn.train import fit
 from cnn.train.checkpoints import SEAL, UNSOUND, open_checkpoints
-from cnn.train.population import States
+from cnn.train.ensemble import States
 from tests.reliability import Tally
 from tests.small import assert_same, config
 

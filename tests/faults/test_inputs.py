@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
+from experiments.harness import cli
 from tests.reliability import Tally
 
 pytestmark = pytest.mark.fault

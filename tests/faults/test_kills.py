@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.train.records import is_locked
+from cnn.train.run_dir import is_locked
 from tests.faults.processes import (
     SECONDS,
     SMALL,

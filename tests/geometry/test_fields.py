@@ -31,8 +31,8 @@ from cnn.layers import (
     AvgPool,
     BatchNorm,
     BlurPool,
-    Branches,
     Chain,
+    Concat,
     Conv,
     ConvLocal,
     ConvTiled,
@@ -40,8 +40,8 @@ from cnn.layers import (
     DenseSpatial,
     Flatten,
     GlobalMaxPool,
+    Maxout,
     MaxPool,
-    MaxPoolChannels,
     Permute,
     ReLU,
     Residual,
@@ -88,10 +88,10 @@ def layers(draw: st.DrawFn, rank: int) -> nn.Module:
             window = draw(st.tuples(*[st.integers(1, 3)] * rank))
             return DenseSpatial(1, window, strides, "SAME", radius=draw(st.integers(1, 3)))
         case "point":
-            point = [ReLU(), BatchNorm(), Tanh(), Dense(2), MaxPoolChannels(1)]
+            point = [ReLU(), BatchNorm(), Tanh(), Dense(2), Maxout(1)]
             return draw(st.sampled_from(point))
         case "branches":
-            return Branches(tuple(draw(windows(rank, strides, True)) for _ in range(2)))
+            return Concat(tuple(draw(windows(rank, strides, True)) for _ in range(2)))
         case "residual":
             first, second = (draw(windows(rank, (1,) * rank, True)) for _ in range(2))
             body = Chain((first, ReLU(), Conv(2, (1,) * rank)))
@@ -276,7 +276,7 @@ def test_spread_by_hand() -> None:
 
 def test_misaligned_branches() -> None:
     """A window of 2 looks half a pixel to the right of one of 1."""
-    model = Chain((ReLU(), Branches((Conv(1, 2, padding=((0, 1),)), Conv(1, 1)))))
+    model = Chain((ReLU(), Concat((Conv(1, 2, padding=((0, 1),)), Conv(1, 1)))))
     with pytest.raises(Misaligned, match=r"layer layers_1: .* \(0.0,\) and .* \(0.5,\)"):
         describe(model, (8, 1))
     assert describe(model, (8, 1), aligned=False).field == Field((2,), (1,), (0,))
@@ -284,15 +284,15 @@ def test_misaligned_branches() -> None:
 
 def test_strides_that_differ_are_misaligned() -> None:
     """Both have 3 outputs on 5 inputs."""
-    model = Branches((Conv(1, 1, 2), Conv(1, 3)))
+    model = Concat((Conv(1, 1, 2), Conv(1, 3)))
     with pytest.raises(Misaligned, match=r"stride \(1,\) from \(1.0,\) and stride \(2,\)"):
         describe(model, (5, 1))
 
 
 def test_union_of_aligned_branches() -> None:
-    inception = Branches((Conv(1, (1, 1)), Conv(1, (3, 5), padding="SAME"), MaxPool((3, 3), 1, 1)))
+    inception = Concat((Conv(1, (1, 1)), Conv(1, (3, 5), padding="SAME"), MaxPool((3, 3), 1, 1)))
     made = describe(Chain((inception, AvgPool((2, 2)))), (8, 8, 1))
-    assert [x.field for x in made.layers if x.kind == "Branches"] == [Field((3, 5), (1, 1), (1, 2))]
+    assert [x.field for x in made.layers if x.kind == "Concat"] == [Field((3, 5), (1, 1), (1, 2))]
     assert made.field == Field((4, 6), (2, 2), (1, 2))
 
 

@@ -16,14 +16,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.ops import lowering
-from cnn.ops.lowering.by_taps import by_taps
-from cnn.ops.lowering.depthwise import depthwise
-from cnn.ops.lowering.pointwise import pointwise
-from cnn.ops.lowering.pool import max_pool
-from cnn.ops.lowering.product import product
-from cnn.ops.lowering.toeplitz import local_toeplitz, toeplitz
-from cnn.ops.lowering.winograd import winograd
+from cnn.ops import cpu
+from cnn.ops.cpu.depthwise import depthwise
+from cnn.ops.cpu.kernel_gradient import by_taps
+from cnn.ops.cpu.matmul import product
+from cnn.ops.cpu.pointwise import pointwise
+from cnn.ops.cpu.pool import max_pool
+from cnn.ops.cpu.toeplitz import local_toeplitz, toeplitz
+from cnn.ops.cpu.winograd import winograd
 from cnn.ops.window import Pairs
 from tests.ops import loops
 from tests.ops.drawn import Case, cases, numbers
@@ -68,9 +68,9 @@ def definition(case: Case, groups: int) -> Op:
     )
 
 
-def placement(case: Case) -> ops.Placement:
+def placement(case: Case) -> ops.WindowSpec:
     size, window, strides, before, after, dilation = case.at
-    return ops.Placement(size, window, strides, tuple(zip(before, after, strict=True)), dilation)
+    return ops.WindowSpec(size, window, strides, tuple(zip(before, after, strict=True)), dilation)
 
 
 @few
@@ -130,7 +130,7 @@ def test_max_pooling_and_its_ties(case: Case) -> None:
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 131, 1000])
 def test_kernel_gradients_are_sums_over_all_rows(count: int) -> None:
     x, g = numbers(np.random.default_rng(0), (2, 1, count, 3))
-    at = ops.place((count,), 1)
+    at = ops.window_spec((count,), 1)
     kernel = jnp.ones((1, 1, 3))
     slope = jax.jit(jax.grad(lambda w: jnp.vdot(depthwise(x, w, at), g)))(kernel)
     assert_array_equal(slope[0, 0], (x * g).sum((0, 1)))
@@ -149,7 +149,7 @@ def test_winograd(pairs: Pairs, most_bytes: int, monkeypatch: pytest.MonkeyPatch
     for name in ("MOST_BYTES", "MOST_KEPT"):
         monkeypatch.setattr(sys.modules[winograd.__module__], name, most_bytes)
     x, kernel = numbers(rng, (2, 5, 8, 3)), numbers(rng, (3, 3, 3, 2))
-    at = ops.place((5, 8), 3, 1, pairs)
+    at = ops.window_spec((5, 8), 3, 1, pairs)
     reference = partial(
         jax.lax.conv_general_dilated,
         window_strides=(1, 1),
@@ -201,7 +201,7 @@ def test_forward_mode_of_a_product(of_x: int, of_w: int) -> None:
     assert_array_equal(found, of_x * (dx @ w) + of_w * (x @ dw))
 
 
-def planned(kernels: list[jax.Array], x: jax.Array, at: ops.Placement) -> int:
+def planned(kernels: list[jax.Array], x: jax.Array, at: ops.WindowSpec) -> int:
     """Return the bytes that XLA plans for the gradient of one Winograd layer after another."""
 
     def loss(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
@@ -216,7 +216,7 @@ def planned(kernels: list[jax.Array], x: jax.Array, at: ops.Placement) -> int:
 
 def test_kernels_are_not_all_transformed_at_once() -> None:
     """Transformed, one of 64×64 takes 36 · 64² floats; a step through six needs few at a time."""
-    at = ops.place((8, 8), 3, padding="SAME")
+    at = ops.window_spec((8, 8), 3, padding="SAME")
     kernels, x = [jnp.ones((3, 3, 64, 64))] * 6, jnp.ones((1, 8, 8, 64))
     assert planned(kernels, x, at) < 4 * 36 * 64**2 * 4
 
@@ -225,14 +225,14 @@ def test_turns_take_memory_when_they_come(monkeypatch: pytest.MonkeyPatch) -> No
     """Set aside at the start of a step, the maps of eight layers, both ways, are some 9 MB."""
     for name in ("MOST_BYTES", "MOST_KEPT"):
         monkeypatch.setattr(sys.modules[winograd.__module__], name, 1)
-    at = ops.place((16, 16), 3, padding="SAME")
+    at = ops.window_spec((16, 16), 3, padding="SAME")
     assert planned([jnp.ones((3, 3, 32, 32))] * 8, jnp.ones((4, 16, 16, 32)), at) < 4e6
 
 
 def test_a_turn_makes_its_own_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of all sixteen turns together, for the kernel's gradient, take 4.7 MB."""
     monkeypatch.setattr(sys.modules[winograd.__module__], "MOST_KEPT", 1)
-    at = ops.place((32, 32), 3, padding="SAME")
+    at = ops.window_spec((32, 32), 3, padding="SAME")
     x, w = jnp.ones((16, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
 
     def gradient(x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
@@ -263,8 +263,8 @@ def test_a_product_lets_weights_be_replaced_in_place() -> None:
 
 
 def choice(x: tuple[int, ...], kernel: tuple[int, ...], strides: int = 1, groups: int = 1) -> str:
-    at = ops.place(x[1:-1], kernel[:-2], strides, "SAME")
-    chosen = lowering.conv_on_cpu(jnp.dot, jnp.zeros(x), jnp.zeros(kernel), at, groups)
+    at = ops.window_spec(x[1:-1], kernel[:-2], strides, "SAME")
+    chosen = cpu.conv_on_cpu(jnp.dot, jnp.zeros(x), jnp.zeros(kernel), at, groups)
     return chosen.func.__name__ if chosen else "definition"
 
 
@@ -285,15 +285,15 @@ def test_what_is_lowered_to_what() -> None:
     assert choice((1, 9, 9, 32), (3, 3, 32, 64)) == "by_taps"  # 5 tiles
     assert choice((9, 9, 9, 32), (3, 3, 32, 64), strides=2) == "by_taps"
     assert choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "definition"
-    at, kernel = ops.place((9, 9), 1), jnp.ones((1, 1, 4, 4))
+    at, kernel = ops.window_spec((9, 9), 1), jnp.ones((1, 1, 4, 4))
     low = jnp.ones((1, 9, 9, 4), jnp.bfloat16)
-    assert lowering.conv_on_cpu(jnp.dot, low, kernel, at, 1) is None
-    assert lowering.dense_on_cpu(jnp.ones((1, 256)), jnp.ones((256, 256))) is product
-    assert lowering.dense_on_cpu(jnp.ones((1, 255)), jnp.ones((255, 256))) is None
+    assert cpu.conv_on_cpu(jnp.dot, low, kernel, at, 1) is None
+    assert cpu.dense_on_cpu(jnp.ones((1, 256)), jnp.ones((256, 256))) is product
+    assert cpu.dense_on_cpu(jnp.ones((1, 255)), jnp.ones((255, 256))) is None
     x = jnp.ones((1, 9, 9, 1))
-    assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 17)), at, 1) is None
-    assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 2) is None
-    assert lowering.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 1) is not None
+    assert cpu.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 17)), at, 1) is None
+    assert cpu.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 2) is None
+    assert cpu.conv_local_on_cpu(x, jnp.ones((9, 9, 1, 1, 1, 16)), at, 1) is not None
 
 
 def is_lowered(f: Op, *arrays: jax.Array) -> bool:
@@ -306,16 +306,16 @@ def test_the_definition_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
     conv, pool = jax.jit(lambda *a: ops.conv(*a)), jax.jit(lambda x: ops.max_pool(x, 2))
     assert is_lowered(conv, x, kernel)
     assert is_lowered(pool, x)
-    with lowering.use("reference"):
+    with cpu.use("reference"):
         assert not is_lowered(conv, x, kernel)
         assert not is_lowered(pool, x)
     assert is_lowered(conv, x, kernel)
     monkeypatch.setenv("CNN_LOWERING", "reference")
     assert not is_lowered(lambda x: ops.max_pool(x, 2), x)
-    with lowering.use("fastest"):
+    with cpu.use("fastest"):
         assert is_lowered(lambda x: ops.max_pool(x, 2), x)
     monkeypatch.setenv("CNN_LOWERING", "quickest")
     with pytest.raises(InputError, match=r"^CNN_LOWERING 'quickest' is unknown: choose 'fastest'"):
         ops.max_pool(x, 2)
     with pytest.raises(InputError, match=r"^lowering 'slow' is unknown: choose 'fastest'"):
-        lowering.use("slow")  # type: ignore[arg-type]
+        cpu.use("slow")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cnn import ops
-from cnn.ops import unshared
+from cnn.ops import locally_connected
 from tests.ops import loops
 from tests.ops.drawn import Case, cases, numbers
 
@@ -50,7 +50,7 @@ def test_tiled_is_the_equation_for_every_period(
         return tuple(i % P for i, P in zip(p, period, strict=True))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unshared, "MOST_TAPS", most_taps)
+        patch.setattr(locally_connected, "MOST_TAPS", most_taps)
         y = jax.jit(lambda *arrays: op(*arrays, **case.arguments))(x, kernel, bias)
     expected = loops.conv(x, lambda p: kernel[phase(p)], case.at, case.mode, case.groups)
     for p in loops.indices(out):

@@ -5,15 +5,15 @@ import time
 import jax
 import pytest
 
-from cnn.train import ahead
-from cnn.train.ahead import Ahead
+from cnn.train import dispatch
+from cnn.train.dispatch import Dispatch
 
 
 @pytest.mark.parametrize(
     ("seconds", "waits", "moments"),
     [
         (1.0, [1, 2, 3, 4, 5, 6, 7, 8], 8),  # every call is more than is called ahead of time
-        (ahead.MOST_SECONDS / 3.5, [1, 2, 6, 10], 2),  # at four calls it is enough
+        (dispatch.MOST_SECONDS / 3.5, [1, 2, 6, 10], 2),  # at four calls it is enough
         (0.0, [1, 2, 22], 2),
     ],
 )
@@ -30,9 +30,9 @@ def test_waits_by_hand(
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(jax, "block_until_ready", waited.append)
-    host = Ahead()
+    host = Dispatch()
     for call in range(1, 30 if seconds == 0 else waits[-1] + 1):
         now += seconds + 5 * (call == 1)
         host.called(call)
     assert waited == waits
-    assert slept == [ahead.MOMENT] * moments
+    assert slept == [dispatch.MOMENT] * moments

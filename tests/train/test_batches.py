@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn.train.batches import chunk_rows, in_order, order, rows
+from cnn.train.sampler import chunk_rows, in_order, order, rows
 
 
 @given(count=st.integers(1, 50), batch=st.integers(1, 10), seed=st.integers(0, 5))

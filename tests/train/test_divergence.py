@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnn.data import Dataset
-from cnn.train import fit, records
-from cnn.train.divergence import Diverged
+from cnn.train import fit, run_dir
+from cnn.train.non_finite import Diverged
 from tests.small import assert_same, config, waves
 
 BAD = 5
@@ -53,8 +53,8 @@ def test_it_stops_and_names_step_layers_and_examples(tmp_path: Path) -> None:
     assert said[0].startswith(
         f"seed {whose}, lr 0.01 diverged at step {first}, the loss is nan: give"
     )
-    assert json.loads((out / records.DIVERGED).read_text()) == report
-    kept = {int(path.name) for path in (out / records.CHECKPOINTS).iterdir()}
+    assert json.loads((out / run_dir.DIVERGED).read_text()) == report
+    kept = {int(path.name) for path in (out / run_dir.CHECKPOINTS).iterdir()}
     assert max(kept, default=0) == first - 1  # the last good one
 
 
@@ -65,7 +65,7 @@ def test_it_goes_on_from_the_last_good_checkpoint(tmp_path: Path) -> None:
         fit(config(out, **recipe))
     resumed = fit(config(out, on_nan="skip", resume=True, **recipe))
     straight = fit(config(on_nan="skip", **recipe))
-    assert not (out / records.DIVERGED).exists()
+    assert not (out / run_dir.DIVERGED).exists()
     assert_same(resumed.states[0].params, straight.states[0].params)
 
 
@@ -74,7 +74,7 @@ def test_skipped_steps_are_counted_and_leave_no_trace(tmp_path: Path) -> None:
     result = fit(config(out, data=spoilt(), seeds=2, on_nan="skip", log_every=5))
     counts = [len(steps_with_bad(seed, 20)) for seed in (0, 1)]
     assert result.skipped.tolist() == counts
-    lines = records.read(out / records.METRICS)
+    lines = run_dir.read(out / run_dir.METRICS)
     assert np.sum([line["train_skipped"] for line in lines[:-1]], axis=0).tolist() == counts
     assert np.isfinite([line["train_loss"] for line in lines[:-1]]).all()
     assert lines[-1]["skipped"] == sum(counts)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnn.data import Dataset, Split, stored
-from cnn.data.stored import Stored
+from cnn.data import Dataset, Split, lazy
+from cnn.data.lazy import Stored
 from cnn.errors import InputError
 from cnn.train import fit
 from cnn.train.devices import BY_EXAMPLE, device_map
-from cnn.train.feed import AHEAD, feed, way
+from cnn.train.input_pipeline import AHEAD, feed, way
 from tests.small import assert_close, config, waves
 
 read: list[int] = []
@@ -45,7 +45,7 @@ def in_memory(data: Dataset) -> Dataset:
 @pytest.fixture
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing fits."""
-    monkeypatch.setattr(stored, "BUDGET", 0)
+    monkeypatch.setattr(lazy, "BUDGET", 0)
     yield
 
 

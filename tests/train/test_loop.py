@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv, Dense, Flatten
-from cnn.train import Result, fit, records
+from cnn.train import Result, fit, run_dir
 from tests.small import config, model, waves
 
 
@@ -51,12 +51,12 @@ def test_validate_never_touches_the_test_set() -> None:
 def test_run_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
     result: Result = fit(config(out, steps=25, log_every=10, checkpoint_every=10, seeds=2))
-    lines = records.read(out / records.METRICS)
+    lines = run_dir.read(out / run_dir.METRICS)
     assert [line["step"] for line in lines] == [10, 20, 25, 25]
     assert len(lines[0]["train_loss"]) == 2
     assert lines[-1]["test_accuracy"] == pytest.approx(result.test_accuracy.mean())
     assert lines[-1]["train_loss"] == pytest.approx(result.train_loss.mean())
-    kept = {p.name for p in (out / records.CHECKPOINTS).iterdir()}
+    kept = {p.name for p in (out / run_dir.CHECKPOINTS).iterdir()}
     assert kept == {"20", "25"}
 
 
@@ -64,7 +64,7 @@ def test_a_resumed_run_writes_each_line_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
     fit(config(out, steps=20, log_every=10, augment=("flip",)))
     fit(config(out, steps=40, log_every=10, augment=("flip",), resume=True))
-    lines = records.read(out / records.METRICS)
+    lines = run_dir.read(out / run_dir.METRICS)
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 40]
     assert [line.get("final", False) for line in lines] == [False] * 4 + [True]
 

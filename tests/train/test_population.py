@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cnn.recipe import Recipe
 from cnn.train import fit
-from cnn.train.batches import chunk_rows
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, device_map
-from cnn.train.population import compose
+from cnn.train.ensemble import compose
+from cnn.train.recipe import Recipe
+from cnn.train.sampler import chunk_rows
 from cnn.train.state import init_state
 from cnn.train.step import Batch, optimizer, train_step
 from tests.small import assert_close, assert_same, config, model, waves

@@ -6,43 +6,43 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import InputError
-from cnn.train import records
+from cnn.train import run_dir
 
 
 def test_a_missing_or_empty_folder_is_free(tmp_path: Path) -> None:
-    records.check_folder(tmp_path / "a" / "b", resume=False, overwrite=False)
-    records.check_folder(tmp_path, resume=False, overwrite=False)
+    run_dir.check_folder(tmp_path / "a" / "b", resume=False, overwrite=False)
+    run_dir.check_folder(tmp_path, resume=False, overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_unasked(tmp_path: Path) -> None:
-    records.make_folder(tmp_path / "run")
-    records.describe_run(tmp_path / "run", {"model": 1}, overwrite=False)
+    run_dir.make_folder(tmp_path / "run")
+    run_dir.describe_run(tmp_path / "run", {"model": 1}, overwrite=False)
     with pytest.raises(InputError, match=r"holds a run: say --resume or --overwrite"):
-        records.check_folder(tmp_path / "run", resume=False, overwrite=False)
-    records.check_folder(tmp_path / "run", resume=True, overwrite=False)
-    records.check_folder(tmp_path / "run", resume=False, overwrite=True)
+        run_dir.check_folder(tmp_path / "run", resume=False, overwrite=False)
+    run_dir.check_folder(tmp_path / "run", resume=True, overwrite=False)
+    run_dir.check_folder(tmp_path / "run", resume=False, overwrite=True)
 
 
 def test_overwrite_never_removes_what_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(InputError, match="not a run"):
-        records.check_folder(tmp_path, resume=False, overwrite=True)
+        run_dir.check_folder(tmp_path, resume=False, overwrite=True)
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError, match="cannot be written"):
-            records.check_folder(out, resume=False, overwrite=False)
+            run_dir.check_folder(out, resume=False, overwrite=False)
 
 
 def test_overwrite_starts_anew(tmp_path: Path) -> None:
-    records.describe_run(tmp_path, {"model": 1}, overwrite=False)
+    run_dir.describe_run(tmp_path, {"model": 1}, overwrite=False)
     (tmp_path / "old").write_text("")
-    records.describe_run(tmp_path, {"model": 2}, overwrite=True)
-    assert [p.name for p in tmp_path.iterdir()] == [records.RUN]
-    run = json.loads((tmp_path / records.RUN).read_text())
+    run_dir.describe_run(tmp_path, {"model": 2}, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == [run_dir.RUN]
+    run = json.loads((tmp_path / run_dir.RUN).read_text())
     assert run["model"] == 2
     assert run["versions"]["jax"]
 
@@ -51,32 +51,32 @@ def test_write_whole_keeps_the_old_file_if_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "f"
-    records.write_whole(path, "old")
+    run_dir.write_whole(path, "old")
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(records.os, "replace", full)
+    monkeypatch.setattr(run_dir.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        records.write_whole(path, "new")
+        run_dir.write_whole(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_line_cut_off_while_writing_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    records.append(path, {"step": 1})
-    records.append(path, {"step": 2})
+    run_dir.append(path, {"step": 1})
+    run_dir.append(path, {"step": 2})
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        assert [r["step"] for r in records.read(path)] == [1, 2][: whole[:cut].count(b"\n")]
+        assert [r["step"] for r in run_dir.read(path)] == [1, 2][: whole[:cut].count(b"\n")]
 
 
 def test_rewind_drops_what_will_be_written_again(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     for step in (10, 20, 30):
-        records.append(path, {"step": step})
-    records.append(path, {"step": 20, "final": True})
-    records.rewind(path, 20)
-    assert records.read(path) == [{"step": 10}, {"step": 20}]
+        run_dir.append(path, {"step": step})
+    run_dir.append(path, {"step": 20, "final": True})
+    run_dir.rewind(path, 20)
+    assert run_dir.read(path) == [{"step": 10}, {"step": 20}]

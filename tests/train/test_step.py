@@ -9,11 +9,11 @@ import pytest
 from optax.tree_utils import tree_get
 
 from cnn.layers import Chain, Conv, Dense, Dropout, Flatten, MaxPool, ReLU
-from cnn.ops import lowering
-from cnn.recipe import Recipe
+from cnn.ops import cpu
 from cnn.train import fit
+from cnn.train.compile import programs
 from cnn.train.devices import BY_EXAMPLE, device_map
-from cnn.train.programs import programs
+from cnn.train.recipe import Recipe
 from cnn.train.state import init_state
 from cnn.train.step import (
     ONLY_BLOCKS,
@@ -69,7 +69,7 @@ def test_first_adam_step_moves_every_weight_by_the_rate() -> None:
     """m̂ / √v̂ = sign(∇) at the first step (Kingma & Ba 2015, algorithm 1)."""
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
-    before, after, _ = one_step(Recipe(optimizer="adam", lr=1e-3), x, y)
+    before, after, _ = one_step(Recipe(optimizer="adamw", lr=1e-3), x, y)
     moved = np.abs(np.asarray(after["kernel"]) - np.asarray(before["kernel"]))
     np.testing.assert_allclose(moved, 1e-3, rtol=1e-3)
 
@@ -143,7 +143,7 @@ def test_remat_keeps_the_pooled_maps_and_moves_the_weights_alike() -> None:
         maps = jax.tree.leaves(jax.vjp(f, weights)[1])
         return {m.shape for m in maps if m.ndim == 4 and len(m) == 5 and m.shape[-1] == 3}
 
-    with lowering.use("reference"):
+    with cpu.use("reference"):
         assert kept(ONLY_BLOCKS) == {(5, 2, 2, 3)}
         assert (5, 4, 4, 3) in kept(jax.checkpoint_policies.everything_saveable)
         recipes = [Recipe(optimizer="sgd", lr=0.1, remat=remat) for remat in (False, True)]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import InputError
-from cnn.train import Stopped, fit, records, stop_on_signals
-from cnn.train.stopping import Pauses, never
+from cnn.train import Stopped, fit, run_dir, stop_on_signals
+from cnn.train.preemption import Pauses, never
 from tests.small import assert_same, config
 
 
 def steps_kept(out: Path) -> set[str]:
-    return {path.name for path in (out / records.CHECKPOINTS).iterdir()}
+    return {path.name for path in (out / run_dir.CHECKPOINTS).iterdir()}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -46,7 +46,7 @@ def test_a_signal_at_the_last_step_is_a_run_that_ended(tmp_path: Path) -> None:
 def test_a_second_signal_ends_the_process_at_once() -> None:
     code = """
 import signal
-from cnn.train.stopping import stop_on_signals
+from cnn.train.preemption import stop_on_signals
 with stop_on_signals() as stop:
     signal.raise_signal(signal.SIGTERM)
     print(stop(1), flush=True)
@@ -72,11 +72,11 @@ def test_checkpoints_by_steps_and_by_minutes(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_folder_is_for_one_process_at_a_time(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with records.locked(out):
-        assert records.is_locked(out)
+    with run_dir.locked(out):
+        assert run_dir.is_locked(out)
         with pytest.raises(InputError, match=r"is in use by another process: wait until it ends"):
             fit(config(out))
-    assert not records.is_locked(out)
+    assert not run_dir.is_locked(out)
     fit(config(out, steps=1))
 
 
@@ -99,7 +99,7 @@ def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
     out = tmp_path / "run"
     every = {"validate": True, "checkpoint_every": 1, "keep_last": 1, "keep_best": 1}
     fit(config(out, steps=8, lr=3.0, **every))
-    lines = [line for line in records.read(out / records.METRICS) if not line.get("final")]
+    lines = [line for line in run_dir.read(out / run_dir.METRICS) if not line.get("final")]
     losses = {line["step"]: line["validation_loss"][0] for line in lines}
     assert len(losses) == 8
     best = min(losses, key=losses.__getitem__)
