@@ -6,49 +6,11 @@ A penalty is a function of one layer's kernel, to be added to a loss with a stre
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
-from cnn.errors import InputError
 from cnn.layers import ConvBase
 from cnn.probes.filters import filters
-
-
-def beta_lasso(
-    inner: optax.GradientTransformation, strength: float, beta: float
-) -> optax.GradientTransformation:
-    """Return the optimizer `inner` with a pull to zero before it and a threshold after it.
-
-    β-LASSO (Neyshabur 2020, algorithm 1), with λ the `strength` and η the learning rate of SGD:
-
-        θ ← θ − η · (∇f + λ · sign θ)
-        θ ← θ · [|θ| > β · λ]
-
-    Only kernels are touched. The learning rate is that of `inner`: it scales the pull, not the
-    threshold. An `inner` that adapts its steps, or has momentum, treats the pull as gradient.
-    `update` needs `params`. Raises `InputError` if `strength` or `beta` is negative.
-    """
-    for name, value in (("strength", strength), ("beta", beta)):
-        if not value >= 0:
-            raise InputError(f"{name} {value} cannot be: give 0 or more")
-
-    def pull(gradient: Array, w: Array) -> Array:
-        return gradient + strength * jnp.sign(w)
-
-    def threshold(step: Array, w: Array) -> Array:
-        return jnp.where(jnp.abs(w + step) > beta * strength, step, -w)
-
-    first, last = map(optax.stateless_with_tree_map, (pull, threshold))
-    return optax.chain(optax.masked(first, kernels), inner, optax.masked(last, kernels))
-
-
-def kernels(params: Any) -> Any:
-    """Return for each leaf of `params` whether it is a kernel, by its name."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
 def locality_penalty(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, ""]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from cnn.data.augment import augment
 from cnn.layers.combinators import BLOCK
-from cnn.probes.regularizers import beta_lasso, kernels
+from cnn.train.optimizers import beta_lasso, kernels
 from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
 

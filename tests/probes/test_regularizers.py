@@ -3,55 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from cnn import ops
 from cnn.errors import InputError
 from cnn.layers import Conv, ConvLocal, ConvTiled, DenseSpatial
-from cnn.probes.regularizers import beta_lasso, locality_penalty, sharing_penalty
+from cnn.probes.regularizers import locality_penalty, sharing_penalty
 
 locality_penalty = jax.jit(locality_penalty, static_argnums=1)  # compiles less than without
 sharing_penalty = jax.jit(sharing_penalty, static_argnums=1)
-
-
-def test_beta_lasso_by_hand() -> None:
-    """η 0.5, λ 0.2, β 2: a pull of 0.1 a step, and nothing between -0.4 and 0.4 remains."""
-    params = {"kernel": jnp.array([1.0, -1.0, 0.5, 0.45, 0.0, 0.8]), "bias": jnp.array([0.1])}
-    grads = {"kernel": jnp.array([0.0, 0.4, -0.4, 0.0, 0.2, 2.0]), "bias": jnp.array([0.0])}
-    tx = beta_lasso(optax.sgd(0.5), strength=0.2, beta=2.0)
-    updates, _ = tx.update(grads, tx.init(params), params)
-    new = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(new["kernel"], [0.9, -1.1, 0.6, 0.0, 0.0, 0.0], rtol=1e-6)
-    assert (np.asarray(new["kernel"])[3:] == 0).all()  # to the bit, not nearly
-    np.testing.assert_array_equal(new["bias"], params["bias"])
-
-
-def test_beta_lasso_finds_the_sparse_solution() -> None:
-    """∇f = θ - target: it ends at target - λ sign, or at zero where that is within βλ."""
-    target = jnp.array([1.0, -1.0, 0.3, 0.05])
-    tx = beta_lasso(optax.sgd(0.1), strength=0.01, beta=20.0)
-    params = {"kernel": jnp.array([0.5, -0.5, 0.5, 0.5])}
-    state = tx.init(params)
-    for _ in range(150):
-        updates, state = tx.update({"kernel": params["kernel"] - target}, state, params)
-        params = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(params["kernel"], [0.99, -0.99, 0.29, 0.0], atol=1e-5)
-
-
-def test_beta_lasso_of_strength_zero_is_the_optimizer_inside() -> None:
-    params = {"kernel": jnp.array([1.0, -2.0])}
-    grads = {"kernel": jnp.array([0.5, 3.0])}
-    steps = []
-    for tx in (optax.adam(0.1), beta_lasso(optax.adam(0.1), 0.0, 50.0)):
-        steps.append(tx.update(grads, tx.init(params), params)[0]["kernel"])
-    np.testing.assert_array_equal(*steps)
-
-
-@pytest.mark.parametrize("wrong", [{"strength": -1.0}, {"beta": -1.0}, {"beta": float("nan")}])
-def test_beta_lasso_refuses(wrong: dict) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(wrong))} .* cannot be: give 0 or more"):
-        beta_lasso(optax.sgd(0.1), **({"strength": 1.0, "beta": 1.0} | wrong))
 
 
 @pytest.mark.parametrize(
