@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn.train.run_dir import make_folder, write_whole
+from cnn.train.run_dir import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,11 +49,11 @@ def publish(
 ) -> None:
     """Write `out/name.json`, the figure beside `page`, and `text` between the markers `name`."""
     make_folder(out)
-    write_whole(out / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    write_atomic(out / f"{name}.json", json.dumps(result, indent=1) + "\n")
     make_folder(page.parent)
     if figure is not None:
         figure.savefig(page.parent / f"{name}.png", dpi=130, bbox_inches="tight")
-    write_whole(page, between(page.read_text() if page.exists() else "# Speed\n", name, text))
+    write_atomic(page, between(page.read_text() if page.exists() else "# Speed\n", name, text))
 
 
 def between(old: str, name: str, text: str) -> str:

@@ -92,7 +92,7 @@ def step(channels: int, size: int, kernel: int, seeds: int) -> Timed:
 
 def images_per_second(processes: int, steps: int) -> float:
     """Train in so many processes, and return the rate after the first half of the steps."""
-    from cnn.train.run_dir import METRICS, read
+    from cnn.train.run_dir import METRICS, read_jsonl
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -109,7 +109,7 @@ def images_per_second(processes: int, steps: int) -> float:
         ]
         command = [*launcher, *train, *length, "--out", str(run)]
         subprocess.run(command, check=True, timeout=600, capture_output=True)
-        half, whole = (line for line in read(run / METRICS) if not line.get("final"))
+        half, whole = (line for line in read_jsonl(run / METRICS) if not line.get("final"))
     return SHARED * (whole["step"] - half["step"]) / (whole["seconds"] - half["seconds"])
 
 

@@ -63,11 +63,12 @@ def timed(
     from cnn.train.compile import programs
     from cnn.train.devices import BY_EXAMPLE_AND_SEED
     from cnn.train.ensemble import chunk_length, compose
+    from cnn.train.optimizers import make_optimizer
     from cnn.train.recipe import Recipe
-    from cnn.train.step import Batch, optimizer, train_step
+    from cnn.train.step import Batch, train_step
 
     recipe = Recipe(optimizer="sgd", lr=1e-3, precision=where.precision)
-    made, tx = programs(model, recipe, shape), optimizer(recipe)
+    made, tx = programs(model, recipe, shape), make_optimizer(recipe)
     run = made.devices.compile(
         compose(lambda s, b: train_step(model, tx, recipe, s, b), how),
         BY_EXAMPLE_AND_SEED,

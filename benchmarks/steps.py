@@ -14,8 +14,8 @@ import optax
 
 from benchmarks.networks import Network, in_flax, in_torch
 from benchmarks.workers import Where
-from cnn.train.devices import COMPILED_ON_CPU
-from cnn.train.dispatch import Dispatch
+from cnn.train.devices import CPU_COMPILER_OPTIONS
+from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import chunk_length
 from experiments.harness.runtime import give_back_after_compiling
 
@@ -36,7 +36,7 @@ def build(network: Network, contender: str, where: Where) -> Run:
     x, y = random_batch(network)
     if contender.startswith("torch"):
         return _torch_steps(network, x, y, contender, where)
-    os.environ["CNN_LOWERING"] = "reference" if contender == "reference" else "fastest"
+    os.environ["CNN_IMPLEMENTATION"] = "reference" if contender == "reference" else "fastest"
     return _jax_steps(network, x, y, contender == "flax", where)
 
 
@@ -71,7 +71,7 @@ def jax_step(
     if plain:
         model = in_flax(model)
     tx = optax.sgd(1e-3, momentum=0.9)
-    options = None if plain or where.platform != "cpu" else COMPILED_ON_CPU
+    options = None if plain or where.platform != "cpu" else CPU_COMPILER_OPTIONS
     init = jax.jit(lambda key: model.init(key, x, train=True), compiler_options=options)
     variables = init(jax.random.key(0))
     state = (variables, tx.init(variables["params"]))
@@ -113,7 +113,7 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool, wher
         give_back_after_compiling()
     step, state = jax_step(network, x, y, plain, where, chunk)
     x, y = jax.device_put((x, y))
-    ahead = Dispatch()
+    throttle = Throttle()
 
     def run(steps: int) -> int:
         nonlocal state
@@ -121,7 +121,7 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool, wher
         for _ in range(calls):
             state = step(state, x, y)
             if not plain:
-                ahead.called(state)
+                throttle.wait_if_ahead(state)
         jax.block_until_ready(state)
         return calls * chunk
 

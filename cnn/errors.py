@@ -29,7 +29,7 @@ class LayerError(InputError):
         self.layer = layer
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return the names after each other, apart by semicolons where some hold commas."""
     names = list(names)
     return ("; " if any("," in name for name in names) else ", ").join(names)
@@ -46,5 +46,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     if near:
         hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
     else:
-        hint = "choose one of " + listed(names)
+        hint = "choose one of " + join_names(names)
     return InputError(f"unknown {kind} {name!r}: {hint}")

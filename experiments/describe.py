@@ -60,15 +60,15 @@ def main(flags: Flags) -> None:
     if flags.out is None:
         return
 
-    from cnn.train.run_dir import make_folder, write_whole
+    from cnn.train.run_dir import make_folder, write_atomic
     from experiments.harness.report import save_figure
 
     make_folder(flags.out)
     for name, geometry in found.items():
-        write_whole(flags.out / f"{name}.json", geometry.to_json() + "\n")
-        write_whole(flags.out / f"{name}.md", geometry.to_markdown() + "\n")
+        write_atomic(flags.out / f"{name}.json", geometry.to_json() + "\n")
+        write_atomic(flags.out / f"{name}.md", geometry.to_markdown() + "\n")
     if flags.compare is not None:
-        write_whole(flags.out / "comparison.md", shown.to_markdown() + "\n")
+        write_atomic(flags.out / "comparison.md", shown.to_markdown() + "\n")
     densities = {name: uniform_field(model, flags.input) for name, model in built.items()}
     save_figure(draw_growth(found), flags.out / "growth")
     save_figure(draw_map(found, densities), flags.out / "map")
@@ -78,13 +78,13 @@ def main(flags: Flags) -> None:
 
 def _described(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> Geometry:
     """Describe the model; where branches are not aligned, say so and go on with their union."""
-    from cnn.geometry import Misaligned, describe
+    from cnn.geometry import MisalignedError, describe
 
     try:
         return describe(model, input_shape)
-    except Misaligned as error:
+    except MisalignedError as error:
         print(f"warning: {name}, {error}", file=sys.stderr)
-        return describe(model, input_shape, aligned=False)
+        return describe(model, input_shape, check_alignment=False)
 
 
 def draw_growth(found: dict[str, Geometry]) -> Figure:

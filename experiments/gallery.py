@@ -40,7 +40,7 @@ class Gallery:
 
 def main(settings: Gallery) -> None:
     """Write the page."""
-    from cnn.train.run_dir import make_folder, write_whole
+    from cnn.train.run_dir import make_folder, write_atomic
 
     shown: list[tuple[str, str]] = []
     others: list[tuple[str, str]] = []
@@ -49,7 +49,7 @@ def main(settings: Gallery) -> None:
         found = exhibit(folder, name, settings)
         (shown if found.startswith("<article") else others).append((name, found))
     make_folder(settings.out.parent)
-    write_whole(settings.out, page(shown, [line for _, line in others]))
+    write_atomic(settings.out, page(shown, [line for _, line in others]))
     print(f"{len(shown)} studies, {len(others)} not told, in {settings.out}")
 
 

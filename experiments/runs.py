@@ -54,12 +54,12 @@ def table(folder: Path, runs: list[Path]) -> Table:
 
 def row(folder: Path, run: Path) -> list[str]:
     """Return what there is to say of one run; what cannot be read is said to be so."""
-    from cnn.train.run_dir import METRICS, RUN, read
+    from cnn.train.run_dir import METRICS, RUN, read_jsonl
 
     name = str(run.relative_to(folder))
     try:
         described = json.loads((run / RUN).read_bytes())
-        lines = read(run / METRICS)
+        lines = read_jsonl(run / METRICS)
         step = str(lines[-1]["step"] if lines else 0)
         model = model_name(described)
         data = str(described["data"]["name"])

@@ -124,7 +124,7 @@ def main(flags: Flags, network: Network | None = None) -> None:
 def _train(flags: Flags, network: Network | None, speaks: bool) -> None:
     from cnn.data import load
     from cnn.train import Stopped, fit, stop_on_signals
-    from cnn.train.input_pipeline import way
+    from cnn.train.input_pipeline import describe_inputs
     from experiments.harness.profiler import tracing
     from experiments.harness.progress import show_steps
     from experiments.harness.report import percent
@@ -157,7 +157,7 @@ def _train(flags: Flags, network: Network | None, speaks: bool) -> None:
     print(
         f"{flags.model} on {flags.data}: {part} accuracy {percent(result.test_accuracy)} %, "
         f"training loss {result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
-        f"{result.steps:,} steps, {result.seconds:.1f} s, {way(run.data.train)})"
+        f"{result.steps:,} steps, {result.seconds:.1f} s, {describe_inputs(run.data.train)})"
     )
     if flags.out is not None:
         print(f"written to {flags.out}", file=sys.stderr)

@@ -15,8 +15,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["GLIBC_TUNABLES"] = ""  # programs that tests start do not start over, which takes time
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # programs that tests start leave nothing
 # Fast ways to compute on a CPU take longer to compile than the definitions they are held to
-# (tests/ops/test_ops_lowering.py); `make test-slow` runs all tests with them.
-os.environ.setdefault("CNN_LOWERING", "reference")
+# (tests/ops/cpu); `make test-slow` runs all tests with them.
+os.environ.setdefault("CNN_IMPLEMENTATION", "reference")
 # Tests compile a lot and compute little. (At level 0 batch normalisation came out differently on
 # one and on four devices, by 1e-2.)
 os.environ["XLA_FLAGS"] = (
@@ -39,7 +39,7 @@ from tests.reliability import pytest_terminal_summary, tally  # noqa: F401  foun
 Prepared = Callable[[str], Path]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-devices.COMPILED_ON_CPU["xla_backend_optimization_level"] = 1  # as in XLA_FLAGS
+devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = 1  # as in XLA_FLAGS
 gc.set_threshold(100_000, 50, 100)  # traces are many small objects that live on: a twentieth
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=16)

@@ -425,7 +425,7 @@ def test_a_set_beyond_the_budget_stays_in_its_files(
     here = data.load("here", tmp_path)
     monkeypatch.setattr(lazy, "BUDGET", 4 * 4 * (4 * 5 * 3) - 1)  # a byte less than is needed
     there = data.load("there", tmp_path)
-    assert isinstance(there.train.x, lazy.Stored)
+    assert isinstance(there.train.x, lazy.LazyArray)
     rows = np.array([[3, 0], [2, 2]])
     for part, other in ((here.train, there.train), (here.test, there.test)):
         assert other.x.shape == part.x.shape

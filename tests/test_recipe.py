@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.recipe import FREE_TO_CHANGE, Recipe, identity
+from cnn.train.recipe import MAY_CHANGE_ON_RESUME, Recipe, identity
 
 
 def test_identity_is_every_field_that_changes_what_is_learned() -> None:
     fields = {f.name for f in dataclasses.fields(Recipe)}
-    assert fields > FREE_TO_CHANGE
-    assert identity(Recipe()).keys() == fields - FREE_TO_CHANGE
+    assert fields > MAY_CHANGE_ON_RESUME
+    assert identity(Recipe()).keys() == fields - MAY_CHANGE_ON_RESUME
     assert identity(Recipe(devices=1)) == identity(Recipe(devices=2))
     assert identity(Recipe(lr=1.0)) != identity(Recipe(lr=2.0))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, UInt8
 
-from cnn.data.lazy import Stored
+from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
 
 
@@ -15,7 +15,7 @@ from cnn.errors import InputError
 class Split:
     """Examples `x`, (n, *spatial, channels), and their class indices `y`, (n,)."""
 
-    x: Float32[np.ndarray, "n *spatial channels"] | Stored
+    x: Float32[np.ndarray, "n *spatial channels"] | LazyArray
     y: Int32[np.ndarray, " n"]
 
     def __len__(self) -> int:
@@ -23,7 +23,7 @@ class Split:
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Split:
         """Return the examples at these row numbers, in this order."""
-        taken = self.x.take(rows) if isinstance(self.x, Stored) else self.x[rows]
+        taken = self.x.take(rows) if isinstance(self.x, LazyArray) else self.x[rows]
         return Split(taken, self.y[rows])
 
     def first(self, count: int) -> Split:

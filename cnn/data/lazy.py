@@ -15,7 +15,7 @@ BUDGET = 4 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class LazyArray:
     """Stands in for an array `(n, *spatial, channels)` of standardised examples.
 
     Indexing with row numbers decodes those examples. `read` maps row numbers `(m,)` of the files to
@@ -40,11 +40,11 @@ class Stored:
         """How many axes that array has."""
         return len(self.shape)
 
-    def take(self, rows: Int[np.ndarray, " m"]) -> Stored:
+    def take(self, rows: Int[np.ndarray, " m"]) -> LazyArray:
         """Return the examples at these row numbers, still in their files."""
         return replace(self, rows=self.rows[rows])
 
-    def then(self, what: str, change: Callable[[np.ndarray], np.ndarray]) -> Stored:
+    def then(self, what: str, change: Callable[[np.ndarray], np.ndarray]) -> LazyArray:
         """Return these examples, each batch of them changed after it is read."""
         read = self.read
         return replace(self, name=f"{self.name}, {what}", read=lambda rows: change(read(rows)))

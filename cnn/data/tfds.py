@@ -27,7 +27,7 @@ from jaxtyping import Int, Int32, UInt8
 
 from cnn.data.cache import cached
 from cnn.data.dataset import Dataset, Split, from_images, statistics
-from cnn.data.lazy import Stored, fits
+from cnn.data.lazy import LazyArray, fits
 from cnn.errors import InputError
 
 BATCH = 512  # records read at once: 1.7 times as fast as one by one, and more gain nothing
@@ -74,7 +74,8 @@ def load(name: str, folder: Path) -> Dataset:
         read = _Reader(builder, split).images
         what = f"{file} {state} {split}"
         return Split(
-            Stored(what, read, np.arange(len(y)), tuple(arrays["example"].tolist()), mean, std), y
+            LazyArray(what, read, np.arange(len(y)), tuple(arrays["example"].tolist()), mean, std),
+            y,
         )
 
     train, test = _parts(name, builder.info)

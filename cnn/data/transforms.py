@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cnn.data.dataset import Dataset, Split, rank_in_class
-from cnn.data.lazy import Stored
+from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
 
 
@@ -57,7 +57,7 @@ def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
         return x.reshape(len(x), positions, -1)[:, order].reshape(x.shape)
 
     def move(split: Split) -> Split:
-        if isinstance(split.x, Stored):
+        if isinstance(split.x, LazyArray):
             return Split(split.x.then(f"permuted {order.tolist()}", moved), split.y)
         return Split(moved(split.x), split.y)
 

@@ -22,7 +22,7 @@ import jax
 from cnn.errors import InputError, RunError
 from cnn.layers.serialization import differences
 from cnn.train.ensemble import States
-from cnn.train.run_dir import rename, write_whole
+from cnn.train.run_dir import rename, write_atomic
 
 SEAL, UNSOUND = "sha256.json", "unsound"
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Checkpoints:
         """Write the seal; Orbax calls this just before it gives the folder its name."""
         (folder,) = self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         seal = {"step": self._saving, "files": digests(folder)}
-        write_whole(folder / SEAL, json.dumps(seal, indent=1))
+        write_atomic(folder / SEAL, json.dumps(seal, indent=1))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, Int
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device_map
 from cnn.train.ensemble import Rows, States, Step, Trained, chunk_length, compose, pick
 from cnn.train.non_finite import skip_unless_finite
+from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, init_state
-from cnn.train.step import Batch, Metrics, evaluate_batch, optimizer, train_step
+from cnn.train.step import Batch, Metrics, evaluate_batch, train_step
 
 Weighted = tuple[Int[Array, " batch"] | Batch, Float[Array, " batch"]]
 """Rows, or these examples, and their weights."""
@@ -64,7 +65,7 @@ def _what_compiles(recipe: Recipe) -> Recipe:
 def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> Programs:
     devices = device_map(recipe.map_devices, recipe.devices, recipe.seed_groups)
     platform = devices.platform
-    tx = optimizer(recipe)
+    tx = make_optimizer(recipe)
     step: Step = partial(train_step, model, tx, recipe)
     if recipe.on_nan == "skip":
         step = skip_unless_finite(step)

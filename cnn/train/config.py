@@ -28,7 +28,7 @@ class Config(Recipe):
     model: nn.Module
     data: Dataset
     relax_to: nn.Module | None = None
-    rates: tuple[float, ...] = ()
+    learning_rates: tuple[float, ...] = ()
     """Learning rates that train together, every seed at each, in place of `lr`."""
 
     @property
@@ -39,7 +39,7 @@ class Config(Recipe):
     @property
     def members(self) -> list[tuple[int, float]]:
         """Seed and learning rate of every state that is trained, rate by rate."""
-        return [(seed, lr) for lr in self.rates or (self.lr,) for seed in self.seed_range]
+        return [(seed, lr) for lr in self.learning_rates or (self.lr,) for seed in self.seed_range]
 
     @property
     def stages(self) -> list[tuple[nn.Module, int]]:
@@ -51,9 +51,9 @@ class Config(Recipe):
     def check(self) -> None:
         """Raise `InputError` for the first field whose value cannot be."""
         super().check()
-        for lr in self.rates:
-            replace(self, lr=lr, rates=()).check()
-        if self.rates and self.out is not None:
+        for lr in self.learning_rates:
+            replace(self, lr=lr, learning_rates=()).check()
+        if self.learning_rates and self.out is not None:
             raise InputError("rates have no run folder together: leave out, or train one by one")
         if (self.relax_at is None) != (self.relax_to is None):
             raise InputError("relax_at and relax_to need each other: give both, or neither")

@@ -17,7 +17,7 @@ MOMENT = 0.001
 
 
 @dataclass
-class Dispatch:
+class Throttle:
     """Waits where calls would be ahead of the devices by more than `MOST_SECONDS`.
 
     A CPU sets the memory of a call aside when it is called, not when it begins, and takes it back a
@@ -28,7 +28,7 @@ class Dispatch:
     since: float = 0.0
     seconds_per_call: float = float("inf")
 
-    def called(self, result: Any) -> None:
+    def wait_if_ahead(self, result: Any) -> None:
         """Note a call, and wait for its `result` where that is due."""
         self.calls += 1
         if self.calls < MOST_CALLS and self.calls * self.seconds_per_call < MOST_SECONDS:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
 from cnn.data import Split
-from cnn.data.lazy import Stored, fits
+from cnn.data.lazy import LazyArray, fits
 from cnn.errors import InputError
 from cnn.train.devices import DeviceMap
 from cnn.train.step import Batch
@@ -38,16 +38,14 @@ class Feed(NamedTuple):
 
 def is_resident(split: Split) -> bool:
     """Say whether the split lies on the devices."""
-    return not isinstance(split.x, Stored) and fits(len(split), split.x.shape[1:])
+    return not isinstance(split.x, LazyArray) and fits(len(split), split.x.shape[1:])
 
 
-def way(split: Split) -> str:
+def describe_inputs(split: Split) -> str:
     """Say in words how the examples come to the devices."""
     if is_resident(split):
         return "data on the device"
-    return (
-        f"data read {'from files' if isinstance(split.x, Stored) else 'from memory'} step by step"
-    )
+    return f"data read {'from files' if isinstance(split.x, LazyArray) else 'from memory'} step by step"
 
 
 def feed(split: Split, devices: DeviceMap, how: PartitionSpec, steps: range, rows: Rows) -> Feed:

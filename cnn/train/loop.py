@@ -14,7 +14,7 @@ from cnn.train import run_dir, sampler
 from cnn.train.compile import Programs
 from cnn.train.config import Config, is_due
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
-from cnn.train.dispatch import Dispatch
+from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import States
 from cnn.train.input_pipeline import feed, is_resident
 from cnn.train.non_finite import Diverged, finite, report
@@ -67,13 +67,13 @@ def train(
     chunk = program.chunk if is_resident(split) else 1
     every = (config.log_every, config.checkpoint_every)
     history = []
-    ahead = Dispatch()
+    throttle = Throttle()
     at = start
     while at < until:
         length = min(chunk, until - at, *(n - at % n for n in every))
         trained = program.run(states, data, share(at, length))
         states, metrics = zip(*trained, strict=True)
-        ahead.called(metrics)
+        throttle.wait_if_ahead(metrics)
         at += length
         history.append(program.devices.one(metrics))
         log, pauses = is_due(at, config.log_every, config) or at == until, pause(at)
@@ -119,11 +119,11 @@ def evaluate(
     how, every = BY_EXAMPLE, range(len(parts))
     data, share = feed(split, program.devices, how, every, lambda at, _: parts[at][0])
     totals: list[Sequence[Metrics]] = []
-    ahead = Dispatch()
+    throttle = Throttle()
     for at, (_, weights) in enumerate(parts):
         given = (share(at, 1), program.devices.split(weights, how))
         totals.append(program.devices.one(program.evaluate(states, data, given)))
-        ahead.called(totals[-1])
+        throttle.wait_if_ahead(totals[-1])
     seeds = list(zip(*jax.device_get(totals), strict=True))
     return {
         name: np.array([sum(float(sums[name]) for sums in seed) / len(split.y) for seed in seeds])

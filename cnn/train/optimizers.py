@@ -1,4 +1,12 @@
-"""Optimizers by name, their learning-rate schedules, and β-LASSO."""
+"""What happens between the learning rate and the update: schedule, optimizer, β-LASSO.
+
+A run's update is, from left to right:
+
+    gradient → clip to `clip_norm` → optimizer with weight decay → × −schedule(step) → × state.lr
+
+The schedule is compiled in. `state.lr` is not: runs that differ in their learning rate alone share
+one program, which is compiled for a recipe with `lr` 1 (`cnn.train.compile`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +18,58 @@ import optax
 from jaxtyping import Array
 
 from cnn.errors import InputError
+from cnn.train.recipe import Recipe
+from cnn.train.state import Tree
+
+
+def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    """Return the optimizer that `recipe` names. Weight decay applies to kernels only.
+
+    Its `update` takes the keyword `lr`, which multiplies the learning rate of the recipe.
+    """
+    schedule, decay = make_schedule(recipe), recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        tx = optax.adamw(schedule, weight_decay=decay, mask=kernels)
+    elif recipe.optimizer == "adadelta":
+        tx = optax.adadelta(schedule, rho=0.9, weight_decay=decay, weight_decay_mask=kernels)
+    elif recipe.optimizer == "sgd":
+        sgd = optax.sgd(schedule, momentum=0.9, nesterov=True)
+        tx = optax.chain(optax.add_decayed_weights(decay, mask=kernels), sgd)
+    else:
+        tx = optax.sgd(schedule)
+    tx = optax.chain(tx, scale_by_lr())
+    if recipe.optimizer == "beta-lasso":
+        tx = beta_lasso(tx, decay, beta=50)
+    if recipe.clip_norm is not None:
+        tx = optax.chain(optax.clip_by_global_norm(recipe.clip_norm), tx)
+    return tx
+
+
+def make_schedule(recipe: Recipe) -> optax.Schedule:
+    """Return the learning rate as a function of the step.
+
+    "one-cycle" rises from lr / 25 over the first 30 % of the steps and ends at lr / 250,000.
+    """
+    if recipe.schedule == "one-cycle":
+        return optax.cosine_onecycle_schedule(max(recipe.steps, 1), recipe.lr)
+    if recipe.schedule == "cosine":
+        decay_steps = max(recipe.steps - recipe.warmup, 1)
+        schedule: optax.Schedule = optax.cosine_decay_schedule(recipe.lr, decay_steps)
+    else:
+        schedule = optax.constant_schedule(recipe.lr)
+    if recipe.warmup:
+        warmup = optax.linear_schedule(0.0, recipe.lr, recipe.warmup)
+        schedule = optax.join_schedules([warmup, schedule], [recipe.warmup])
+    return schedule
+
+
+def scale_by_lr() -> optax.GradientTransformationExtraArgs:
+    """Multiply the update by `lr`, a keyword of `update`, so that each state can have its own."""
+
+    def update(updates: Tree, state: Tree, params: Tree = None, *, lr: Array, **_: Any) -> Any:
+        return jax.tree.map(lambda u: lr * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def beta_lasso(

@@ -115,7 +115,7 @@ def _need(holds: bool, recipe: Recipe, name: str, remedy: str) -> None:
         raise InputError(f"{name} {getattr(recipe, name)!r} cannot be: {remedy}")
 
 
-FREE_TO_CHANGE = frozenset(
+MAY_CHANGE_ON_RESUME = frozenset(
     {"steps", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"}
     | {"remat", "on_nan", "map_devices", "devices", "seed_groups", "out", "resume", "overwrite"}
 )
@@ -130,6 +130,6 @@ def identity(recipe: Recipe) -> dict[str, object]:
     fixed = {
         field.name: getattr(recipe, field.name)
         for field in dataclasses.fields(Recipe)
-        if field.name not in FREE_TO_CHANGE
+        if field.name not in MAY_CHANGE_ON_RESUME
     }
     return fixed if recipe.schedule == "constant" else {**fixed, "steps": recipe.steps}

@@ -116,14 +116,14 @@ def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> Non
             elif path.name != LOCK:
                 path.unlink()
     if not (out / RUN).exists():
-        write_whole(out / RUN, json.dumps({**description, **surroundings()}, indent=1) + "\n")
+        write_atomic(out / RUN, json.dumps({**description, **environment()}, indent=1) + "\n")
 
 
 def make_folder(out: Path) -> None:
     """Make a folder to write to; raise `InputError` if it cannot be made or written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / ".probe", "")
+        write_atomic(out / ".probe", "")
         (out / ".probe").unlink()
     except OSError as error:
         raise InputError(
@@ -131,7 +131,7 @@ def make_folder(out: Path) -> None:
         ) from error
 
 
-def surroundings() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Return what a result depends on besides its configuration: versions, machine, command."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
@@ -158,7 +158,7 @@ def revision(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that it appears whole or not at all."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
@@ -176,7 +176,7 @@ def finite_only(values: np.ndarray) -> Any:
 
 
 @by_one
-def append(path: Path, record: dict[str, Any]) -> None:
+def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON, whole or not at all. Raises `RunError` if not."""
     left = json.dumps(record).encode() + b"\n"
     with path.open("ab", buffering=0) as file:
@@ -189,7 +189,7 @@ def append(path: Path, record: dict[str, Any]) -> None:
             raise RunError(f"{path} cannot be written ({error.strerror}): make room") from error
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; a last line that was cut off while being written is left out."""
     if not path.exists():
         return []
@@ -215,5 +215,5 @@ def rename(path: Path, target: Path) -> None:
 @by_one
 def rewind(path: Path, step: int) -> None:
     """Drop the records after `step`, which a resumed run will make again, and any final one."""
-    kept = [r for r in read(path) if r["step"] <= step and not r.get("final")]
-    write_whole(path, "".join(json.dumps(r) + "\n" for r in kept))
+    kept = [r for r in read_jsonl(path) if r["step"] <= step and not r.get("final")]
+    write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept))

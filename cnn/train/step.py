@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Int
 
 from cnn.data.augment import augment
 from cnn.layers.combinators import BLOCK
-from cnn.train.optimizers import beta_lasso, kernels
 from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, Tree, variables
 
@@ -33,57 +32,6 @@ ONLY_BLOCKS = jax.checkpoint_policies.save_only_these_names(BLOCK)
 """What `recipe.remat` keeps on the way forward; all else is computed anew on the way back."""
 OF_NO_DEVICE = 2**32 - 1
 """Folded into a step's key in the place of a device's number, for what all devices share."""
-
-
-def optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """Return the optimizer that `recipe` names, weight decay on kernels only.
-
-    Its `update` takes the learning rate `lr`, by which that of the recipe is multiplied.
-    """
-    rate, decay, own = learning_rate(recipe), recipe.weight_decay, by_own_rate()
-    if recipe.optimizer == "adamw":
-        tx = optax.chain(optax.adamw(rate, weight_decay=decay, mask=kernels), own)
-    elif recipe.optimizer == "adadelta":
-        tx = optax.adadelta(rate, rho=0.9, weight_decay=decay, weight_decay_mask=kernels)
-        tx = optax.chain(tx, own)
-    elif recipe.optimizer == "beta-lasso":
-        tx = beta_lasso(optax.chain(optax.sgd(rate), own), decay, beta=50)
-    else:
-        first = optax.add_decayed_weights(decay, mask=kernels)
-        tx = optax.chain(first, optax.sgd(rate, momentum=0.9, nesterov=True), own)
-    if recipe.clip_norm is None:
-        return tx
-    return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), tx)
-
-
-def by_own_rate() -> optax.GradientTransformationExtraArgs:
-    """Return the multiplication of a step by the learning rate `lr`, an argument of `update`.
-
-    Every state has its own, so runs that differ in their rates alone share a program.
-    """
-
-    def update(step: Tree, state: Tree, params: Tree = None, *, lr: Array, **_: Any) -> Any:
-        return jax.tree.map(lambda s: lr * s, step), state
-
-    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
-
-
-def learning_rate(recipe: Recipe) -> optax.Schedule:
-    """Return the learning rate as a function of the step.
-
-    "one-cycle" rises from lr / 25 over three tenths of the steps and ends at lr / 250,000.
-    """
-    if recipe.schedule == "one-cycle":
-        return optax.cosine_onecycle_schedule(max(recipe.steps, 1), recipe.lr)
-    if recipe.schedule == "cosine":
-        falling = max(recipe.steps - recipe.warmup, 1)
-        rest: optax.Schedule = optax.cosine_decay_schedule(recipe.lr, falling)
-    else:
-        rest = optax.constant_schedule(recipe.lr)
-    if not recipe.warmup:
-        return rest
-    rise = optax.linear_schedule(0.0, recipe.lr, recipe.warmup)
-    return optax.join_schedules([rise, rest], [recipe.warmup])
 
 
 def cross_entropy(

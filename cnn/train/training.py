@@ -85,7 +85,9 @@ def fit(config: Config, on_step: Callable[[int], None] | None = None, stop: Stop
         )
         if config.out is not None and checkpoints is not None:
             checkpoints.wait()
-            run_dir.append(config.out / run_dir.METRICS, final_record(result, config.validate))
+            run_dir.append_jsonl(
+                config.out / run_dir.METRICS, final_record(result, config.validate)
+            )
     return result
 
 
@@ -135,7 +137,7 @@ def _reported(out: Path) -> Iterator[None]:
         yield
     except Diverged as error:
         if jax.process_index() == 0:
-            run_dir.write_whole(out / run_dir.DIVERGED, json.dumps(error.report, indent=1) + "\n")
+            run_dir.write_atomic(out / run_dir.DIVERGED, json.dumps(error.report, indent=1) + "\n")
         raise
 
 
@@ -160,6 +162,6 @@ def write(
         score = float(measured["loss"].mean())
     if record:
         line = {"step": event.step, **record, "seconds": round(seconds, 3)}
-        run_dir.append(config.out / run_dir.METRICS, line)
+        run_dir.append_jsonl(config.out / run_dir.METRICS, line)
     if event.pause:
         checkpoints.save(event.step, program.devices.one(event.states), score)

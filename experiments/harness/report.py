@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn.train.run_dir import surroundings, write_whole
+from cnn.train.run_dir import environment, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,8 +113,8 @@ def save_figure(figure: Figure, path: Path) -> str:
     with mpl.rc_context(STYLE):
         figure.savefig(image, format="png", bbox_inches="tight")
         figure.savefig(drawing, format="svg", bbox_inches="tight", metadata={"Date": None})
-    write_whole(path.with_suffix(".png"), image.getvalue())
-    write_whole(path.with_suffix(".svg"), drawing.getvalue())
+    write_atomic(path.with_suffix(".png"), image.getvalue())
+    write_atomic(path.with_suffix(".svg"), drawing.getvalue())
     text = drawing.getvalue()
     return text[text.index("<svg") :]
 
@@ -128,7 +128,7 @@ def write_report(
     seconds: float,
 ) -> None:
     """Write the HTML page: question, findings, figures (SVG), tables, and how to get it again."""
-    around = surroundings()
+    around = environment()
     facts = {
         "command": "python " + " ".join(sys.orig_argv[1:]),
         "time": f"{seconds:.0f} s",
@@ -143,7 +143,7 @@ def write_report(
     figures = "".join(f"<figure>{drawing}</figure>" for drawing in drawings)
     listed_tables = "".join(f"<div class=wide>{table.to_html()}</div>" for table in tables)
     body = f"<h1>{html.escape(title)}</h1>{paragraphs}{figures}{listed_tables}<dl>{listed}</dl>"
-    write_whole(path, PAGE.format(title=html.escape(title), body=body))
+    write_atomic(path, PAGE.format(title=html.escape(title), body=body))
 
 
 PAGE = """<!doctype html>

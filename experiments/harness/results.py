@@ -10,21 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from etils import epy
 
 from cnn.errors import InputError
+from experiments.harness.tables import Table
+
+with epy.lazy_imports():
+    import numpy as np
+    from scipy import special
+
+    from cnn.data import lazy
+    from cnn.layers import serialization
+    from cnn.train import recipe, run_dir
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnn.data import Dataset
     from cnn.train import Config, Result
-    from experiments.harness.report import Table
 
 Name = tuple[str, ...]
-"""What tells a point from the others of its study, in words."""
-Measure = Callable[["Config", "Result"], Mapping[str, Sequence["ArrayLike"]]]
-"""What else is measured on a trained point: by name, one value per seed, a number or an array."""
+"""The name of a point of a study, in parts."""
+Measure = Callable[["Config", "Result"], Mapping[str, "Sequence[ArrayLike]"]]
+"""Further measures of a trained point: by name, one value per seed, a number or an array."""
 
 
 @dataclass(frozen=True)
@@ -41,71 +49,63 @@ class Outcome:
 def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[Name, int], str]:
     """Return, for each point and seed, the hash of what decides its result.
 
-    Of `measure` that is its text, not what it calls: a study whose measures change computes anew.
-    Fields of the recipe count where they are not at their defaults: one that is added later leaves
-    the keys of what was computed before as they are.
+    Of `measure` the source text counts, but not the functions that it calls. Fields of the recipe
+    count only where they differ from their defaults, so adding a field changes no key.
     """
-    from cnn.train.recipe import Recipe
-
-    prints = {id(c.data): _fingerprint(c.data) for c in points.values()}
+    hashes = {id(c.data): _hash_of_data(c.data) for c in points.values()}
     measured = measure and _source(measure)
-    hashes = {}
+    found = {}
     for name, config in points.items():
-        what = {**_description(config), "data": prints[id(config.data)], "measured": measured}
-        what["recipe"] = {k: v for k, v in what["recipe"].items() if v != getattr(Recipe, k)}
+        what = {**_description(config), "data": hashes[id(config.data)], "measured": measured}
+        defaults = recipe.Recipe
+        what["recipe"] = {k: v for k, v in what["recipe"].items() if v != getattr(defaults, k)}
         for seed in config.seed_range:
             text = json.dumps({**what, "seed": seed}, sort_keys=True)
-            hashes[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return hashes
+            found[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
 
 
 def _source(measure: Measure) -> str:
-    """Return the text of a function. Raises `InputError` where it was typed at a prompt."""
+    """Return the text of a function. Raise `InputError` if it was typed at a prompt."""
     try:
         return inspect.getsource(measure)
     except OSError:
         name = getattr(measure, "__name__", measure)
         raise InputError(
-            f"measure {name!r} has no file, and its results need one to be told from others': "
-            "write it into one"
+            f"measure {name!r} has no source file, and its text is part of the results' key: "
+            "write it into a file"
         ) from None
 
 
-def _fingerprint(data: Dataset) -> str:
-    """Return a hash of every example of a data set, or of the files where they stay."""
-    from cnn.data.lazy import Stored
-
+def _hash_of_data(data: Dataset) -> str:
+    """Return a hash of all examples of a data set, or of the files of a lazy one."""
     digest = hashlib.sha256(data.name.encode())
     for split in (data.train, data.test):
-        if isinstance(split.x, Stored):
-            digest.update(f"{split.x.name} {split.x.mean} {split.x.std}".encode())
-        x = split.x.rows if isinstance(split.x, Stored) else split.x
+        x = split.x
+        if isinstance(x, lazy.LazyArray):
+            digest.update(f"{x.name} {x.mean} {x.std}".encode())
+            x = x.rows
         digest.update(np.ascontiguousarray(x).tobytes())
         digest.update(np.ascontiguousarray(split.y).tobytes())
     return digest.hexdigest()
 
 
 def _description(config: Config) -> dict[str, Any]:
-    """Return as JSON what was trained: everything but the data and the seed."""
-    from cnn.layers.serialization import to_spec
-    from cnn.train.recipe import identity
-
-    recipe = {k: v for k, v in identity(config).items() if k not in ("seed", "seeds")}
+    """Return what was trained as plain values, except the data and the seed."""
+    identity = recipe.identity(config)
     return {
         "steps": config.steps,
-        "recipe": recipe,
-        "model": to_spec(config.model),
-        "relax_to": config.relax_to and to_spec(config.relax_to),
+        "recipe": {k: v for k, v in identity.items() if k not in ("seed", "seeds")},
+        "model": serialization.to_spec(config.model),
+        "relax_to": config.relax_to and serialization.to_spec(config.relax_to),
     }
 
 
-def found(path: Path) -> dict[str, dict[str, Any]]:
-    """Read what is there, and take off a last line that was cut off while being written."""
-    from cnn.train.run_dir import read, write_whole
-
-    rows = read(path)
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the lines of a results file by key, and remove an incomplete last line."""
+    rows = run_dir.read_jsonl(path)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+        run_dir.write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
     return {row["key"]: row for row in rows if "key" in row}
 
 
@@ -137,26 +137,38 @@ def lines(
     ]
 
 
-def outcome_of(rows: Sequence[Mapping[str, Any]]) -> Outcome:
-    """Return what the records of a point's seeds say together."""
+def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
+    """Return the outcome of a point from the records of its seeds."""
     names = rows[0]["measured"]
     values = {name: np.array([row[name] for row in rows]) for name in names}
     return Outcome(rows[0]["parameters"], values)
 
 
+def pool_seeds(results: Mapping[Name, Outcome]) -> dict[Name, Outcome]:
+    """Return the outcomes by name without its last part: points that differ there become seeds."""
+    together: dict[Name, list[Outcome]] = {}
+    for name, one in results.items():
+        together.setdefault(name[:-1], []).append(one)
+    return {
+        name: Outcome(
+            parts[0].parameters,
+            {key: np.concatenate([p[key] for p in parts]) for key in parts[0].values},
+        )
+        for name, parts in together.items()
+    }
+
+
 def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Return the mean of a − b over seeds, and half the width of its 95 % confidence interval.
 
-    Seeds are pairs, so what they have in common cancels: Student's t of the differences. With one
-    seed the interval is infinite.
+    The interval is Student's t of the differences: what both have in common per seed cancels. With
+    one seed it is infinite.
     """
-    from scipy.special import stdtrit
-
     difference = np.asarray(a) - np.asarray(b)
     n = len(difference)
     if n < 2:
         return float(difference.mean()), float("inf")
-    half = stdtrit(n - 1, 0.975) * difference.std(ddof=1) / np.sqrt(n)
+    half = special.stdtrit(n - 1, 0.975) * difference.std(ddof=1) / np.sqrt(n)
     return float(difference.mean()), float(half)
 
 
@@ -165,9 +177,7 @@ def differences(
     pairs: Iterable[tuple[Name, Name]],
     value: str = "test_accuracy",
 ) -> Table:
-    """Return the paired differences, in points of a fraction, of the pairs that were run."""
-    from experiments.harness.report import Table
-
+    """Return the paired differences a − b, in points of a fraction, of all pairs in `results`."""
     rows = []
     seeds = 0
     for a, b in pairs:

@@ -1,4 +1,4 @@
-"""How the points of a study are trained: two at a time, or as one program on an accelerator."""
+"""Train the points of a study: two at a time on a CPU, as one program on an accelerator."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING
 
+from etils import epy
+
 from experiments.harness.results import Name
+
+with epy.lazy_imports():
+    import jax
+
+    from cnn import train as training
 
 if TYPE_CHECKING:
     from cnn.train import Config, Result
 
 POINTS_AT_A_TIME = 2
-"""On a CPU, where a step this small keeps one core busy; on an accelerator it is one."""
+"""On a CPU, where a small step keeps one core busy. On an accelerator it is one."""
 
 
 def train(
@@ -23,46 +30,49 @@ def train(
     on_step: Callable[[int], None],
     keep: Callable[[Name, Config, Result], None],
 ) -> None:
-    """Train every point and `keep` it as soon as it ends; leave at once when interrupted."""
-    import jax
-
-    from cnn.train import fit
-
+    """Train every point and call `keep` as soon as one ends. Stop at once when interrupted."""
     on_cpu = jax.default_backend() == "cpu"
-    leave = Event()
+    interrupted = Event()
 
-    def together(group: Sequence[Name]) -> Result:
+    def fit(group: Sequence[Name]) -> Result:
         def step(n: int) -> None:
-            if leave.is_set():
+            if interrupted.is_set():
                 raise InterruptedError
             on_step(n * len(group))
 
         rates = tuple(missing[name].lr for name in group)
-        # One point that diverges does not end a study: what it then measures is its result.
-        return fit(replace(missing[group[0]], rates=rates, on_nan="skip"), step)
+        # A point that diverges must not end the study: its poor accuracy is its result.
+        config = replace(missing[group[0]], learning_rates=rates, on_nan="skip")
+        return training.fit(config, step)
 
     with ThreadPoolExecutor(POINTS_AT_A_TIME if on_cpu else 1) as pool:
         try:
-            runs = {pool.submit(together, group): group for group in _groups(missing, not on_cpu)}
+            runs = {pool.submit(fit, group): group for group in _groups(missing, not on_cpu)}
             for done in as_completed(runs):
                 for i, name in enumerate(runs[done]):
                     result = _part(done.result(), i, missing[name].seeds)
                     if result.skipped.any():
-                        left_out = f"{result.skipped.sum()} steps were not finite and left out"
-                        print(f"{'/'.join(name)}: {left_out}", file=sys.stderr)
+                        count = result.skipped.sum()
+                        print(
+                            f"{'/'.join(name)}: {count} non-finite steps skipped", file=sys.stderr
+                        )
                     keep(name, missing[name], result)
         except BaseException as error:
-            leave.set()
+            interrupted.set()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                print("what ended is kept: the same command goes on from there", file=sys.stderr)
+                print(
+                    "finished points are kept: the same command continues from there",
+                    file=sys.stderr,
+                )
             raise
 
 
 def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:
-    """Return the points that differ in their learning rates only, or each point alone.
+    """Return the points that differ only in their learning rates, or each point alone.
 
-    Together they cost an accelerator little more than one; a CPU only compiles for longer.
+    On an accelerator such points cost little more than one of them; on a CPU they only compile for
+    longer.
     """
     groups: dict[Config | Name, list[Name]] = {}
     for name, config in points.items():
@@ -71,17 +81,8 @@ def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:
 
 
 def _part(result: Result, i: int, size: int) -> Result:
-    """Return what the i-th point of a group, `size` seeds, has of the result and of its time."""
+    """Return the result of the i-th point of a group whose points have `size` seeds each."""
     own = slice(i * size, (i + 1) * size)
-    count = len(result.seeds) // size
-    return replace(
-        result,
-        seeds=result.seeds[own],
-        train_loss=result.train_loss[own],
-        train_accuracy=result.train_accuracy[own],
-        test_loss=result.test_loss[own],
-        test_accuracy=result.test_accuracy[own],
-        skipped=result.skipped[own],
-        seconds=result.seconds / count,
-        states=result.states[own],
-    )
+    by_seed = ("seeds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "skipped")
+    parts = {name: getattr(result, name)[own] for name in (*by_seed, "states")}
+    return replace(result, **parts, seconds=result.seconds * size / len(result.seeds))

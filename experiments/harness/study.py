@@ -1,14 +1,21 @@
-"""The harness of a study: run the points that are missing, keep each as it ends, say what differs.
+"""The harness of a study: train the missing points, keep each result, summarize.
 
-A study is a file beside this one: a question and a hypothesis, a frozen dataclass of settings, a
-function from settings to points (a named `Config` each), and one from results to a `Story`. Its
-`main` is one call:
+A study is a program beside this package. It has a question, a hypothesis, a frozen dataclass of
+settings, a function from settings to points (a `Config` by name) and one from results to a
+`Summary`. One call runs it:
 
-    study.main(settings, QUESTION, HYPOTHESIS, ("rung", "order"), points, tell)
+    study.main(
+        settings,
+        question=QUESTION,
+        hypothesis=HYPOTHESIS,
+        labels=("rung", "order"),
+        points=points,
+        summarize=summarize,
+    )
 
-Every point and seed is a line of `results.jsonl`, under a key that is the hash of what decides it:
-model, data, recipe, seed. A line that is there is not computed again, so a study that was
-interrupted goes on when it is started again, and one with more seeds runs the new seeds only.
+Every point and seed is a line of `results.jsonl`. Its key is the hash of what decides it: model,
+data, recipe and seed. A line that exists is not computed again, so an interrupted study continues
+when it is started again, and one with more seeds runs only the new seeds.
 """
 
 from __future__ import annotations
@@ -17,152 +24,181 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from cnn.errors import InputError, listed, unknown_name
-from experiments.harness import results, runner, runtime
-from experiments.harness.results import Measure, Name, Outcome, differences, paired
+from etils import epy
+
+from cnn.errors import InputError, join_names, unknown_name
+from experiments.harness import progress, results, runner, runtime, summary
+from experiments.harness.results import Measure, Name, Outcome, differences, paired, pool_seeds
+from experiments.harness.summary import Summary
+from experiments.harness.tables import Table, number, percent
+
+with epy.lazy_imports():
+    import filelock
+
+    from cnn import data as datasets
+    from cnn.train import run_dir
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cnn.data import Dataset
     from cnn.train import Config, Result
-    from experiments.harness.report import Table
 
 __all__ = [
-    "Full",
     "Measure",
     "Name",
     "Outcome",
     "Settings",
-    "Story",
+    "Summary",
+    "Table",
     "differences",
     "main",
+    "number",
     "paired",
-    "publish",
-    "reduced",
+    "percent",
+    "pool_seeds",
     "run",
 ]
 
 STARTED = time.perf_counter()
+RECIPE = ("steps", "batch_size", "lr", "schedule", "weight_decay", "seed", "seeds", "validate")
+TITLES = {
+    "mnist1d": "MNIST-1D",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every study has in common."""
+    """Settings that all studies share."""
 
     steps: int = 2000
     """Optimizer steps of every run."""
     batch_size: int = 100
     """Examples per step."""
     lr: float = 2e-2
-    """Largest learning rate of Adam."""
+    """Learning rate of Adam, the largest one of the schedule."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate over the steps."""
     weight_decay: float = 0.0
-    """Decoupled decay of the kernels."""
+    """Decoupled weight decay of the kernels."""
     seed: int = 0
     """First seed."""
     seeds: int = 5
-    """Seeds per point; a seed has the same data order at every point."""
+    """Seeds per point. A seed has the same data order at every point."""
     validate: bool = False
-    """Train without the validation part and report on it: for choosing, instead of the test set."""
+    """Hold out a validation part of the training set and report on it instead of the test set."""
     only: tuple[str, ...] = ()
-    """Run these points alone, named as in results.jsonl with slashes: conv/ordered."""
+    """Run only these points, named as in results.jsonl with slashes: conv/ordered."""
     smoke: bool = False
-    """Two seeds of two steps on 200 examples, into the folder smoke inside of out: does it run?"""
+    """Check that the study runs: two seeds, two steps, 200 examples, into the folder OUT/smoke."""
+    full: bool = False
+    """Use the larger data set, which must be prepared, and the folder OUT/full."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS data sets."""
     out: Path = Path("results")
-    """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
+    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
+
+    small: ClassVar[str] = "mnist1d"
+    """Name of the built-in data set."""
+    large: ClassVar[str] = "fashion_mnist"
+    """Name of the data set of `full`; empty if the study has none."""
+
+    def load(self) -> Dataset:
+        """Return the data set. Raise `InputError` if the larger one is not prepared."""
+        return datasets.load(self.large if self.full else self.small, self.data_dir)
+
+    @property
+    def title(self) -> str:
+        """The data set's name for captions."""
+        name = self.large if self.full else self.small
+        return TITLES.get(name, name)
+
+    @property
+    def part(self) -> str:
+        """What accuracies are reported on: "test" or "validation"."""
+        return "validation" if self.validate else "test"
+
+    @property
+    def protocol(self) -> str:
+        """How often and how long each point is trained, for captions."""
+        return f"mean ± standard deviation over {self.seeds} seeds, {self.steps:,} steps"
 
     def recipe(self) -> dict[str, Any]:
-        """Return the fields that a `Config` has too."""
-        own = {"only", "smoke", "out"}
-        return {f.name: getattr(self, f.name) for f in fields(Settings) if f.name not in own}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Full(Settings):
-    """What the studies have in common that can be asked of real images, too."""
-
-    full: bool = False
-    """Real images in place of the built-in data, into the folder full inside of out."""
-    data_dir: Path | None = None
-    """Where prepared TFDS sets are."""
-
-    def data(self, built_in: str, real: str = "fashion_mnist") -> Dataset:
-        """Return the set that is asked for. Raises `InputError` if the real one is not prepared."""
-        from cnn.data import load
-
-        return load(real, self.data_dir) if self.full else load(built_in)
-
-    def title(self, built_in: str, real: str = "Fashion-MNIST") -> str:
-        """Return what a caption calls the data."""
-        return real if self.full else built_in
+        """Return the settings that are fields of a `Config`, too."""
+        return {name: getattr(self, name) for name in RECIPE}
 
 
 S = TypeVar("S", bound=Settings)
 
 
 def reduced(settings: S) -> S:
-    """Return what `--full` and `--smoke` make of the settings: where to, and how little."""
-    if isinstance(settings, Full) and settings.full:
+    """Return the settings after `full` and `smoke` have changed the folder and the amount."""
+    if settings.full:
+        if not settings.large:
+            raise InputError("full: this study has no larger data set; leave --full out")
         settings = replace(settings, out=settings.out / "full")
     if not settings.smoke:
         return settings
     return replace(settings, steps=2, seeds=2, smoke=False, out=settings.out / "smoke")
 
 
-class Story(NamedTuple):
-    """What the results say: sentences, tables, and figures by the name of their files."""
-
-    findings: Sequence[str]
-    tables: Sequence[Table]
-    figures: Mapping[str, Figure]
-
-
 def main(
     settings: S,
+    *,
     question: str,
     hypothesis: str,
     labels: Sequence[str],
     points: Callable[[S], Mapping[Name, Config]],
-    tell: Callable[[S, Mapping[Name, Outcome]], Story],
+    summarize: Callable[[S, Mapping[Name, Outcome]], Summary],
     measure: Measure | None = None,
 ) -> None:
-    """Run the study, print its tables and findings, leave its files in `settings.out`.
+    """Run a study: print its tables and findings, write its files into `settings.out`.
 
-    With `settings.only`, nothing is told but what those points measured.
+    With `settings.only`, train those points and print their accuracies, nothing else.
+
+    Args:
+        settings: What the command line asked for.
+        question: One sentence.
+        hypothesis: What was expected, a sentence without a capital letter.
+        labels: What the parts of a point's name are, for `results.jsonl`.
+        points: From settings to the runs by name.
+        summarize: From settings and results to findings, tables and figures.
+        measure: What else to measure on a trained point, besides losses and accuracies.
     """
     smoke, settings = settings.smoke, reduced(settings)
-    chosen = points(settings)
+    configs = points(settings)
     if smoke:
-        few = {id(c.data): _few(c.data) for c in chosen.values()}
-        chosen = {name: replace(c, data=few[id(c.data)]) for name, c in chosen.items()}
-    results = run(settings, labels, chosen, measure)
+        few = {id(c.data): _first_examples(c.data) for c in configs.values()}
+        configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
+    outcomes = run(settings, labels, configs, measure)
     if settings.only:
-        _accuracies(settings, results).show()
+        _accuracies(settings, outcomes).show()
         return
-    findings, tables, figures = tell(settings, results)
-    publish(settings, question, [f"Hypothesis: {hypothesis}", *findings], tables, figures)
+    made = summarize(settings, outcomes)
+    for table in made.tables:
+        table.show()
+    print(f"Hypothesis: {hypothesis}", *made.findings, sep="\n")
+    seconds = time.perf_counter() - STARTED
+    summary.write(settings.out, question, hypothesis, made, seconds)
+    print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
 
 
-def _few(data: Dataset, count: int = 200) -> Dataset:
-    """Return the data set with its first examples only."""
+def _first_examples(data: Dataset, count: int = 200) -> Dataset:
     return replace(data, train=data.train.first(count), test=data.test.first(count))
 
 
-def _accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
-    from experiments.harness.report import Table, percent
-
-    part = "validation" if settings.validate else "test"
+def _accuracies(settings: Settings, outcomes: Mapping[Name, Outcome]) -> Table:
     rows = [
-        ["/".join(name), f"{result.parameters:,}", percent(result["test_accuracy"])]
-        for name, result in results.items()
+        ["/".join(name), f"{outcome.parameters:,}", percent(outcome["test_accuracy"])]
+        for name, outcome in outcomes.items()
     ]
-    return Table(f"Of {settings.seeds} seeds", ["point", "parameters", f"{part}, %"], rows)
+    heads = ["point", "parameters", f"{settings.part}, %"]
+    return Table(settings.protocol.capitalize(), heads, rows)
 
 
 def run(
@@ -171,49 +207,44 @@ def run(
     points: Mapping[Name, Config],
     measure: Measure | None = None,
 ) -> dict[Name, Outcome]:
-    """Train the seeds that are not yet in `results.jsonl`, and return all that were asked for.
+    """Train the seeds that `results.jsonl` lacks, and return the outcome of every point.
 
-    `labels` says what the parts of a name are. The seeds of a point train together. Raises
-    `InputError` for an unknown point in `only`, and before anything is written for whatever cannot
-    work.
+    The seeds of a point train together. Several processes may share a folder.
+
+    Raises:
+        InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
     """
-    from filelock import FileLock
-
-    from cnn.train.run_dir import make_folder
-    from experiments.harness.progress import show_steps
-
     points = {name: points[name] for name in _chosen(settings.only, points)}
     for config in points.values():
         config.check()
     keys = results.keys(points, measure)
-    make_folder(settings.out)
+    run_dir.make_folder(settings.out)
     path = settings.out / "results.jsonl"
-    lock = FileLock(settings.out / ".results.lock")  # several processes may share the points
+    lock = filelock.FileLock(settings.out / ".results.lock")
     with lock:
-        found = results.found(path)
+        found = results.read(path)
     missing: dict[Name, Config] = {}
     for name, config in points.items():
         lacking = [s for s in config.seed_range if keys[name, s] not in found]
         if lacking:
             first, last = min(lacking), max(lacking)
             missing[name] = replace(config, seed=first, seeds=last - first + 1)
-    if len(missing) < len(points):
-        kept = len(points) - len(missing)
+    if kept := len(points) - len(missing):
         print(f"{kept} of {len(points)} points are in {path} already", file=sys.stderr)
 
     def keep(name: Name, config: Config, result: Result) -> None:
         more = measure(config, result) if measure else {}
         lines = results.lines(dict(zip(labels, name, strict=True)), config, result, more)
-        for key, line in zip((keys[name, s] for s in result.seeds), lines, strict=True):
-            found[key] = {"key": key, **line}
+        for seed, line in zip(result.seeds, lines, strict=True):
+            found[keys[name, seed]] = {"key": keys[name, seed], **line}
         with lock, path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
 
     runtime.give_back_after_compiling()
-    with show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
+    with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
         runner.train(missing, on_step, keep)
     return {
-        name: results.outcome_of([found[keys[name, s]] for s in config.seed_range])
+        name: results.outcome([found[keys[name, s]] for s in config.seed_range])
         for name, config in points.items()
     }
 
@@ -225,27 +256,10 @@ def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
             raise (
                 unknown_name("point", name, by_name)
                 if len(by_name) > 30
-                else InputError(f"unknown point {name!r}: the study has {listed(by_name)}")
+                else InputError(f"unknown point {name!r}: the study has {join_names(by_name)}")
             )
     return [by_name[name] for name in only or by_name]
 
 
-def publish(
-    settings: Settings,
-    title: str,
-    findings: Sequence[str],
-    tables: Sequence[Table],
-    figures: Mapping[str, Figure],
-) -> None:
-    """Print tables and findings; leave figures, report and `story.json` in `settings.out`."""
-    from experiments.harness import summary
-    from experiments.harness.report import save_figure, write_report
-
-    for table in tables:
-        table.show()
-    print(*findings, sep="\n")
-    drawings = [save_figure(figure, settings.out / name) for name, figure in figures.items()]
-    seconds = time.perf_counter() - STARTED
-    write_report(settings.out / "report.html", title, findings, tables, drawings, seconds)
-    summary.write(settings.out, title, findings, tables, figures)
-    print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
+# Names for studies that are not converted yet.
+Full = Settings

@@ -1,146 +1,170 @@
-"""What a study tells, for other programs to read: `story.json`, and the marks of a figure."""
+"""What a study says and shows: one JSON file, and the HTML that is made from it."""
 
 from __future__ import annotations
 
+import base64
+import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+from urllib.parse import quote
 
-import numpy as np
+from etils import epy
 
-from cnn.train.run_dir import write_whole
-from experiments.harness.report import STYLE, Table
+from experiments.harness import plots
+from experiments.harness.tables import Table
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.container import ErrorbarContainer
-    from matplotlib.figure import Figure
+with epy.lazy_imports():
+    from cnn.train import run_dir
 
-FILE = "story.json"
+FILE = "summary.json"
 
 
-class Mark(NamedTuple):
-    """A value in a figure: where, as fractions of its width and height from the top, and what."""
+@dataclass(frozen=True)
+class Summary:
+    """What the results of a study say."""
 
-    x: float
-    y: float
-    text: str
-
-
-class Told(NamedTuple):
-    """A study as `story.json` has it; `figures` are the marks by the name of the files."""
-
-    question: str
-    findings: list[str]
-    tables: list[Table]
-    figures: dict[str, list[Mark]]
+    findings: Sequence[str]
+    tables: Sequence[Table]
+    figures: Mapping[str, plots.Figure]
+    """By the name of their files."""
 
 
-def write(
-    folder: Path,
-    question: str,
-    findings: Sequence[str],
-    tables: Sequence[Table],
-    figures: Mapping[str, Figure],
-) -> None:
-    """Leave `story.json` in `folder`."""
+def write(folder: Path, question: str, hypothesis: str, summary: Summary, seconds: float) -> None:
+    """Write the figures (PNG and SVG), `summary.json` and `report.html` into `folder`."""
+    figures = {
+        name: {**plots.to_json(figure), "marks": plots.save(figure, folder / name)}
+        for name, figure in summary.figures.items()
+    }
     content = {
         "question": question,
-        "findings": list(findings),
-        "tables": [asdict(table) for table in tables],
-        "figures": {name: list(marks(figure)) for name, figure in figures.items()},
+        "hypothesis": hypothesis,
+        "findings": list(summary.findings),
+        "tables": [asdict(table) for table in summary.tables],
+        "figures": figures,
+        "command": "python " + " ".join(sys.orig_argv[1:]),
+        "seconds": round(seconds, 1),
+        "environment": run_dir.environment(),
     }
-    write_whole(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    run_dir.write_atomic(folder / FILE, text + "\n")
+    run_dir.write_atomic(folder / "report.html", page(question, render(folder, open_details=True)))
 
 
-def read(folder: Path) -> Told:
-    """Return what `write` left. Raises `ValueError`, `KeyError` or `TypeError` if it is not that.
+def render(folder: Path, name: str = "", open_details: bool = False) -> str:
+    """Return an HTML article about the study in `folder`, made from its JSON file and drawings.
 
-    `OSError` where there is nothing. Names of figures are file names, without a folder.
+    Text is escaped and drawings are images, so nothing that a folder holds is executed.
+
+    Args:
+        folder: What `write` was given.
+        name: Name of the study, shown beside the question and used as the article's id.
+        open_details: Whether tables and further findings are shown from the start.
+
+    Raises:
+        OSError: A file is missing.
+        ValueError, KeyError, TypeError, AttributeError: The file is not a summary.
     """
     content: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    tables = [
-        Table(str(t["caption"]), _texts(t["heads"]), [_texts(row) for row in t["rows"]])
-        for t in content["tables"]
-    ]
-    figures = {
-        Path(name).name: [Mark(float(x), float(y), str(text)) for x, y, text in found]
-        for name, found in content["figures"].items()
+    pictures = "".join(
+        _picture(folder / f"{Path(file).name}.svg", figure["marks"])
+        for file, figure in content["figures"].items()
+    )
+    first, *rest = [html.escape(text) for text in content["findings"]] or ["No findings."]
+    paragraphs = [f"<p>{text}</p>" for text in rest]
+    tables = "".join(f"<div class=wide>{Table(**t).to_html()}</div>" for t in content["tables"])
+    environment = content["environment"]
+    facts = {
+        "command": content["command"],
+        "time": f"{content['seconds']:.0f} s",
+        "machine": ", ".join([environment["machine"], *sorted(set(environment["devices"]))]),
+        "versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
+        "Python": environment["python"],
     }
-    return Told(str(content["question"]), _texts(content["findings"]), tables, figures)
+    listed = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items())
+    return (
+        f"<article id='{html.escape(quote(name))}'>"
+        f"<h2>{html.escape(content['question'])} <small>{html.escape(name)}</small></h2>"
+        f"<p class=hypothesis>Hypothesis: {html.escape(content['hypothesis'])}</p>"
+        f"{pictures}<div class=answers><p class=answer>{first}</p>{''.join(paragraphs[:2])}</div>"
+        f"<details{' open' * open_details}><summary>More findings, tables, command</summary>"
+        f"{''.join(paragraphs[2:])}{tables}<dl>{listed}</dl></details></article>"
+    )
 
 
-def _texts(values: Any) -> list[str]:
-    if not isinstance(values, list):
-        raise TypeError(f"{type(values).__name__} in place of a list")
-    return [str(value) for value in values]
+def _picture(path: Path, marks: Sequence[plots.Mark]) -> str:
+    """Return a drawing as an image, with its marks for the script of the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f"<figure data-marks='{html.escape(json.dumps(marks))}'><div>"
+        f"<img alt='{html.escape(path.stem)}' src='data:image/svg+xml;base64,{data}'><i></i></div>"
+        "<figcaption>Point at a value, or touch it.</figcaption></figure>"
+    )
 
 
-def marks(figure: Figure) -> Iterator[Mark]:
-    """Yield the values that a drawn figure shows as points with error bars, lines, or cells.
-
-    Places are those in the file that `report.save_figure` writes: cut to what is drawn.
-    """
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        figure.canvas.draw()
-        frame = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-    for axes in figure.axes:
-        for x, y, text in (*_points(axes), *_cells(axes)):
-            across, up = axes.transData.transform((x, y)) / figure.dpi
-            left, top = (across - frame.x0) / frame.width, (frame.y1 - up) / frame.height
-            if 0 <= left <= 1 and 0 <= top <= 1:
-                yield Mark(round(left, 4), round(top, 4), text)
+def page(title: str, body: str) -> str:
+    """Return an HTML page that needs no other file."""
+    return HEAD.replace("TITLE", html.escape(title)) + body + SCRIPT
 
 
-def _points(axes: Axes) -> Iterator[tuple[float, float, str]]:
-    from matplotlib.container import ErrorbarContainer
-
-    owners = {c.lines[0]: c for c in axes.containers if isinstance(c, ErrorbarContainer)}
-    for line in axes.lines:
-        container = owners.get(line)
-        name = str((container or line).get_label())
-        if line.get_transform() != axes.transData or (container is None and name[0] == "_"):
-            continue
-        shown = "" if name.startswith("_") else f"{name}: "
-        bars = _bars(container) if container else {}
-        for i, (x, y) in enumerate(np.asarray(line.get_xydata(), float)):
-            if np.isfinite([x, y]).all():
-                at = _said(axes.xaxis, x, bars.get(0), i), _said(axes.yaxis, y, bars.get(1), i)
-                yield float(x), float(y), shown + "; ".join(at)
-
-
-def _bars(container: ErrorbarContainer) -> dict[int, np.ndarray]:
-    """Return the ends, `(points, 2)`, of the bars along each axis, 0 or 1, that has some."""
-    found = {}
-    for bars in container.lines[2]:
-        segments = bars.get_segments()  # empty where a value is not finite
-        if any(map(len, segments)):
-            axis = int(all(s[0, 0] == s[1, 0] for s in segments if len(s)))  # all stand upright
-            found[axis] = np.array([s[:, axis] if len(s) else (np.nan,) * 2 for s in segments])
-    return found
-
-
-def _cells(axes: Axes) -> Iterator[tuple[float, float, str]]:
-    for image in axes.images:
-        values = np.asarray(image.get_array())
-        if values.ndim == 2 and values.size <= 400:
-            for (row, column), value in np.ndenumerate(values):
-                at = _said(axes.xaxis, column), _said(axes.yaxis, row)
-                yield column, row, "; ".join((*at, f"{axes.get_title()} {value:.4g}"))
-
-
-def _said(axis: Axis, value: float, bars: np.ndarray | None = None, i: int = 0) -> str:
-    """Return a coordinate with its axis label, as the tick there says it if there is one."""
-    ticks = dict(zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=False))
-    text = ticks[value].get_text() if value in ticks else ""
-    number = text.replace("\n", " ") or f"{value:.4g}"
-    said = f"{axis.get_label_text()} {number}".strip()
-    if bars is None or bars[i, 0] == bars[i, 1]:
-        return said
-    low, high = bars[i]
-    return f"{said} ({low:.4g} to {high:.4g})"
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>TITLE</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1.5rem auto;
+       padding: 0 .6rem; color: #222; background: #fff }
+h1 { font-size: 1.6rem; line-height: 1.25 }
+h2 { font-size: 1.15rem; line-height: 1.3; margin: 0; width: 100% }
+small { font-weight: 400; color: #555; white-space: nowrap }
+nav a { display: inline-block; margin: 0 .6rem .2rem 0; padding: .3rem 0 } a { color: #0072B2 }
+article { display: flex; flex-wrap: wrap; gap: 0 1.5rem; margin: 1.2rem 0; padding: .7rem;
+          border: 1px solid #ddd; border-radius: .4rem }
+figure { margin: .8rem 0; min-width: 0; max-width: 100% }
+figure div { position: relative; overflow-x: auto }
+figure img { display: block; max-width: 100%; min-width: min(100%, 20rem) }
+figure i { position: absolute; display: none; width: 14px; height: 14px; margin: -9px 0 0 -9px;
+           border: 2px solid #222; border-radius: 50%; pointer-events: none }
+figcaption { min-height: 2.6em; max-width: 40rem; font-size: .85rem; color: #555 }
+.answers { flex: 1 1 20rem } .answers p { margin: .8rem 0 } .answer { font-weight: 600 }
+.hypothesis, li { color: #555 } .hypothesis { width: 100%; margin: .4rem 0 0 }
+details { width: 100% } summary { cursor: pointer; padding: .3rem 0 } .wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem;
+        margin: .5rem 0 }
+caption { text-align: left; padding-bottom: .3rem }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
+         white-space: nowrap }
+th:first-child, td:first-child { text-align: left; padding-left: 0 }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .85rem;
+     color: #555 } dd { margin: 0; overflow-wrap: anywhere }
+li { overflow-wrap: anywhere }
+</style></head><body>
+"""
+SCRIPT = """<script>
+for (const figure of document.querySelectorAll("figure")) {
+  const marks = JSON.parse(figure.dataset.marks), image = figure.querySelector("img");
+  const ring = figure.querySelector("i"), caption = figure.querySelector("figcaption");
+  if (!marks.length) caption.remove();
+  const show = event => {
+    const box = image.getBoundingClientRect();
+    let best = 40, found = null;
+    for (const [x, y, text] of marks) {
+      const at = [x * box.width, y * box.height];
+      const far = Math.hypot(at[0] - event.clientX + box.left, at[1] - event.clientY + box.top);
+      if (far < best) { best = far; found = [at, text]; }
+    }
+    if (!found) return;
+    ring.style.display = "block";
+    ring.style.left = found[0][0] + "px";
+    ring.style.top = found[0][1] + "px";
+    caption.textContent = found[1];
+  };
+  figure.addEventListener("pointermove", show);
+  figure.addEventListener("pointerdown", show);
+}
+</script></body></html>
+"""

@@ -12,7 +12,7 @@ from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.layers import AvgPool, Chain
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import dilation
 from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Study
 from tests.conftest import Prepared
@@ -84,7 +84,7 @@ def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     stacks = ("1, 1, 1, 1", "1, 2, 4, 8")
     folder = prepared("fashion_mnist")
     dilation.main(Study(full=True, smoke=True, stacks=stacks, data_dir=folder, out=tmp_path))
-    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     narrow, doubling = ([r[SPREAD] for r in rows if r["stack"] == stack] for stack in stacks)
     assert 0 < max(narrow) < 4 < min(doubling)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnn.layers import Chain, Conv
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import expressivity
 from experiments.expressivity import Study
 from tests.conftest import Prepared
@@ -47,7 +47,7 @@ def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     point = ("two 3×3, ReLU, wider",)
     settings = Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
     expressivity.main(replace(settings, only=point))
-    (row, _) = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    (row, _) = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     costs = expressivity.costs(settings)
     assert row["parameters"] == costs[point[0]][0] != expressivity.costs(Study())[point[0]][0]
 

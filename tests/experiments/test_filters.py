@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import filters
 from tests.conftest import Prepared
 
@@ -51,7 +51,7 @@ def test_a_kernel_is_learned_back_as_gradient_descent_does() -> None:
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     folder = prepared("fashion_mnist")
     filters.main(filters.Study(full=True, smoke=True, data_dir=folder, out=tmp_path))
-    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2
     for row in rows:
         assert row["variance 1"] < row["variance 8"] < row["variance 16"] == pytest.approx(1)

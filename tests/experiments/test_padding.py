@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import padding
 from experiments.padding import PROBES, Study
 from tests.conftest import Prepared
@@ -38,7 +38,7 @@ def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     borders = ("zeros", "circular")
     folder = prepared("fashion_mnist")
     padding.main(Study(full=True, smoke=True, borders=borders, data_dir=folder, out=tmp_path))
-    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     circular = [row["shift error"] for row in rows if row["border"] == "circular"]
     assert circular == pytest.approx([0] * 4, abs=1e-4)
     assert min(row["shift error"] for row in rows if row["border"] == "zeros") > 0.01

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import permutation
 from experiments.permutation import Study
 from tests.conftest import Prepared
@@ -68,7 +68,7 @@ def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
         full=True, smoke=True, blocks=(14, 1), data_dir=prepared("fashion_mnist"), out=tmp_path
     )
     permutation.main(settings)
-    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 3 * 2 * 2
     assert {row["block"] for row in rows} == {"14", "1"}
 

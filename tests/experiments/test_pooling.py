@@ -9,7 +9,7 @@ import pytest
 from cnn.data import load
 from cnn.errors import InputError
 from cnn.geometry import describe
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import pooling
 from experiments.pooling import KINDS, Study
 from experiments.translation import canvas
@@ -76,7 +76,7 @@ def test_spatial_pooling_steadies_an_untrained_map() -> None:
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     settings = Study(full=True, smoke=True, kinds=("subsampled", "max"), poses=("moved", "turned"))
     pooling.main(replace(settings, data_dir=prepared("mnist"), out=tmp_path))
-    rows = read(tmp_path / "full" / "smoke" / "results.jsonl")
+    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2 * 2
     assert all(0 < row[probe] < 2 for row in rows for probe in PROBES)
 

@@ -7,7 +7,7 @@ import pytest
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.models import cnn1d
-from cnn.train.run_dir import read
+from cnn.train.run_dir import read_jsonl
 from experiments import separable
 from experiments.separable import IMAGES, SHAPE, Study
 from tests.conftest import Prepared
@@ -40,7 +40,7 @@ def test_parameters_by_hand() -> None:
     assert describe(separable.standard(32), SHAPE).params == around + 2 * (3 * 32 * 32 + 32)
     for kind, place in places.items():
         model = separable.factorised(kind, 32)
-        assert describe(model, SHAPE, aligned=False).params == around + 2 * place
+        assert describe(model, SHAPE, check_alignment=False).params == around + 2 * place
 
 
 def test_budgets_are_met() -> None:
@@ -54,7 +54,7 @@ def test_budgets_are_met() -> None:
 def test_inception_halves_the_map_as_the_convolution_does() -> None:
     assert describe(separable.inception(16), (20, 16)).layers[-1].shape[0] == 10
     model = separable.factorised("inception", 16)
-    assert describe(model, SHAPE, aligned=False).layers[-1].shape == (10,)
+    assert describe(model, SHAPE, check_alignment=False).layers[-1].shape == (10,)
 
 
 def test_parameters_on_images_by_hand() -> None:
@@ -64,14 +64,14 @@ def test_parameters_on_images_by_hand() -> None:
     places = {"standard": 9 * 32 * 32 + 32, "separable": 9 * 32 + 32 * 32 + 32}
     for kind, place in places.items():
         model = networks[kind, separable.SAME_WIDTH]
-        assert describe(model, IMAGES, aligned=False).params == around + 2 * place
+        assert describe(model, IMAGES, check_alignment=False).params == around + 2 * place
     assert describe(separable.inception(16, rank=2), (7, 7, 16)).layers[-1].shape == (4, 4, 16)
 
 
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     separable.main(Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path))
-    assert len(read(tmp_path / "full" / "smoke" / "results.jsonl")) == 2 * 10
+    assert len(read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")) == 2 * 10
 
 
 def test_the_story() -> None:

@@ -25,7 +25,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[float, ...
 
     def fit(c: Config, on_step: object = None) -> Result:
         result = original(c, on_step)  # type: ignore[arg-type]
-        runs.append((f"{result.parameters:,}", c.rates))
+        runs.append((f"{result.parameters:,}", c.learning_rates))
         return result
 
     original = cnn.train.fit

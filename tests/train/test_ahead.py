@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from cnn.train import dispatch
-from cnn.train.dispatch import Dispatch
+from cnn.train.dispatch import Throttle
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_waits_by_hand(
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(jax, "block_until_ready", waited.append)
-    host = Dispatch()
+    host = Throttle()
     for call in range(1, 30 if seconds == 0 else waits[-1] + 1):
         now += seconds + 5 * (call == 1)
-        host.called(call)
+        host.wait_if_ahead(call)
     assert waited == waits
     assert slept == [dispatch.MOMENT] * moments

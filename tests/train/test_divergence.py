@@ -74,7 +74,7 @@ def test_skipped_steps_are_counted_and_leave_no_trace(tmp_path: Path) -> None:
     result = fit(config(out, data=spoilt(), seeds=2, on_nan="skip", log_every=5))
     counts = [len(steps_with_bad(seed, 20)) for seed in (0, 1)]
     assert result.skipped.tolist() == counts
-    lines = run_dir.read(out / run_dir.METRICS)
+    lines = run_dir.read_jsonl(out / run_dir.METRICS)
     assert np.sum([line["train_skipped"] for line in lines[:-1]], axis=0).tolist() == counts
     assert np.isfinite([line["train_loss"] for line in lines[:-1]]).all()
     assert lines[-1]["skipped"] == sum(counts)

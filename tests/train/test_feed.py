@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from cnn.data import Dataset, Split, lazy
-from cnn.data.lazy import Stored
+from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
 from cnn.train import fit
 from cnn.train.devices import BY_EXAMPLE, device_map
-from cnn.train.input_pipeline import AHEAD, feed, way
+from cnn.train.input_pipeline import AHEAD, describe_inputs, feed
 from tests.small import assert_close, config, waves
 
 read: list[int] = []
@@ -29,7 +29,7 @@ def in_files(data: Dataset) -> Dataset:
             read.extend(rows.tolist())
             return raw[rows]
 
-        x = Stored("waves", examples, np.arange(len(split)), raw.shape[1:], (128.0,), (32.0,))
+        x = LazyArray("waves", examples, np.arange(len(split)), raw.shape[1:], (128.0,), (32.0,))
         return Split(x, split.y)
 
     return replace(data, train=part(data.train), test=part(data.test))
@@ -53,8 +53,8 @@ def small_budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_stays_in_files_trains_as_what_is_in_memory(devices: dict) -> None:
     recipe = {"seeds": 2, "steps": 7, "validate": True, **devices}
     lazy = in_files(waves())
-    assert way(in_memory(lazy).train) == "data on the device"
-    assert way(lazy.train) == "data read from files step by step"
+    assert describe_inputs(in_memory(lazy).train) == "data on the device"
+    assert describe_inputs(lazy.train) == "data read from files step by step"
     one, other = (fit(config(data=data, **recipe)) for data in (in_memory(lazy), lazy))
     for a, b in zip(one.states, other.states, strict=True):
         assert_close(a.params, b.params, 1e-6)

@@ -9,10 +9,11 @@ import pytest
 from cnn.train import fit
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, device_map
 from cnn.train.ensemble import compose
+from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
 from cnn.train.sampler import chunk_rows
 from cnn.train.state import init_state
-from cnn.train.step import Batch, optimizer, train_step
+from cnn.train.step import Batch, train_step
 from tests.small import assert_close, assert_same, config, model, waves
 
 
@@ -27,7 +28,7 @@ def test_a_seed_does_not_notice_its_neighbours() -> None:
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_a_chunk_is_its_steps_one_by_one(platform: str) -> None:
     """Both compositions, on this platform, against a plain loop over steps and seeds."""
-    data, net, tx = waves(), model(norm=True), optimizer(Recipe(lr=1e-2))
+    data, net, tx = waves(), model(norm=True), make_optimizer(Recipe(lr=1e-2))
     step = partial(train_step, net, tx, Recipe())
     devices = device_map("shard_map", 1)
     batch = Batch(jnp.asarray(data.train.x), jnp.asarray(data.train.y))
@@ -53,7 +54,7 @@ def test_a_chunk_is_its_steps_one_by_one(platform: str) -> None:
 
 
 def test_a_step_is_traced_once_for_all_seeds() -> None:
-    data, net, tx = waves(), model(), optimizer(Recipe(lr=1e-2))
+    data, net, tx = waves(), model(), make_optimizer(Recipe(lr=1e-2))
     traced: list[bool] = []
 
     def step(state, batch):

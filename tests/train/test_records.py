@@ -51,32 +51,32 @@ def test_write_whole_keeps_the_old_file_if_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "f"
-    run_dir.write_whole(path, "old")
+    run_dir.write_atomic(path, "old")
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(run_dir.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        run_dir.write_whole(path, "new")
+        run_dir.write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_line_cut_off_while_writing_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    run_dir.append(path, {"step": 1})
-    run_dir.append(path, {"step": 2})
+    run_dir.append_jsonl(path, {"step": 1})
+    run_dir.append_jsonl(path, {"step": 2})
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        assert [r["step"] for r in run_dir.read(path)] == [1, 2][: whole[:cut].count(b"\n")]
+        assert [r["step"] for r in run_dir.read_jsonl(path)] == [1, 2][: whole[:cut].count(b"\n")]
 
 
 def test_rewind_drops_what_will_be_written_again(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     for step in (10, 20, 30):
-        run_dir.append(path, {"step": step})
-    run_dir.append(path, {"step": 20, "final": True})
+        run_dir.append_jsonl(path, {"step": step})
+    run_dir.append_jsonl(path, {"step": 20, "final": True})
     run_dir.rewind(path, 20)
-    assert run_dir.read(path) == [{"step": 10}, {"step": 20}]
+    assert run_dir.read_jsonl(path) == [{"step": 10}, {"step": 20}]

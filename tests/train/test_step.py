@@ -9,10 +9,11 @@ import pytest
 from optax.tree_utils import tree_get
 
 from cnn.layers import Chain, Conv, Dense, Dropout, Flatten, MaxPool, ReLU
-from cnn.ops import cpu
+from cnn.ops import implementations
 from cnn.train import fit
 from cnn.train.compile import programs
 from cnn.train.devices import BY_EXAMPLE, device_map
+from cnn.train.optimizers import make_optimizer, make_schedule
 from cnn.train.recipe import Recipe
 from cnn.train.state import init_state
 from cnn.train.step import (
@@ -21,8 +22,6 @@ from cnn.train.step import (
     cross_entropy,
     evaluate_batch,
     forward,
-    learning_rate,
-    optimizer,
     train_step,
 )
 from tests.small import assert_close, config, model
@@ -35,7 +34,7 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 def one_step(recipe: Recipe, x: np.ndarray, y: np.ndarray, count: int = 1):
     """The parameters of a linear classifier before and after one mapped step."""
-    net, tx = Chain((Flatten(), Dense(3))), optimizer(recipe)
+    net, tx = Chain((Flatten(), Dense(3))), make_optimizer(recipe)
     state = init_state(net, tx, x.shape[1:], seed=0)
     devices = device_map("shard_map", count)
     step = partial(train_step, net, tx, recipe)
@@ -94,16 +93,16 @@ def test_cross_entropy_by_hand() -> None:
 
 
 def test_learning_rates() -> None:
-    rate = learning_rate(Recipe(lr=2.0, schedule="cosine", steps=110, warmup=10))
+    rate = make_schedule(Recipe(lr=2.0, schedule="cosine", steps=110, warmup=10))
     # Linear to 2 at step 10, then half a cosine to 0 at step 110.
     for step, expected in [(0, 0.0), (5, 1.0), (10, 2.0), (60, 1.0), (110, 0.0)]:
         assert float(rate(step)) == pytest.approx(expected, abs=1e-6)
-    assert float(learning_rate(Recipe(lr=0.3))(12345)) == pytest.approx(0.3)
+    assert float(make_schedule(Recipe(lr=0.3))(12345)) == pytest.approx(0.3)
 
 
 def test_one_cycle() -> None:
     """Half a cosine from lr / 25 to lr at three tenths, another to lr / 250,000 at the end."""
-    rate = learning_rate(Recipe(lr=2.0, schedule="one-cycle", steps=100))
+    rate = make_schedule(Recipe(lr=2.0, schedule="one-cycle", steps=100))
     for step, expected in [(0, 0.08), (15, 1.04), (30, 2.0), (65, 1.000004), (100, 8e-6)]:
         assert float(rate(step)) == pytest.approx(expected, rel=1e-4)
 
@@ -143,13 +142,13 @@ def test_remat_keeps_the_pooled_maps_and_moves_the_weights_alike() -> None:
         maps = jax.tree.leaves(jax.vjp(f, weights)[1])
         return {m.shape for m in maps if m.ndim == 4 and len(m) == 5 and m.shape[-1] == 3}
 
-    with cpu.use("reference"):
+    with implementations.use("reference"):
         assert kept(ONLY_BLOCKS) == {(5, 2, 2, 3)}
         assert (5, 4, 4, 3) in kept(jax.checkpoint_policies.everything_saveable)
         recipes = [Recipe(optimizer="sgd", lr=0.1, remat=remat) for remat in (False, True)]
         batch, after, forwards = Batch(x, jnp.arange(5) % 3), [], []
         for recipe in recipes:
-            tx = optimizer(recipe)
+            tx = make_optimizer(recipe)
             step = device_map("shard_map", 1).compile(
                 lambda s, _, b, r=recipe, tx=tx: train_step(net, tx, r, s, b), BY_EXAMPLE, False
             )
@@ -162,7 +161,7 @@ def test_remat_keeps_the_pooled_maps_and_moves_the_weights_alike() -> None:
 
 
 def test_the_state_has_a_learning_rate_of_its_own() -> None:
-    net, tx = Chain((Flatten(), Dense(3))), optimizer(Recipe(lr=1.0, weight_decay=0.1))
+    net, tx = Chain((Flatten(), Dense(3))), make_optimizer(Recipe(lr=1.0, weight_decay=0.1))
     run = device_map("shard_map", 1).compile(
         lambda s, _, b: train_step(net, tx, Recipe(), s, b)[0], BY_EXAMPLE, False
     )
@@ -215,7 +214,7 @@ def test_the_average_is_its_formula_and_what_is_evaluated() -> None:
 
 def test_dropout_key_is_a_function_of_seed_and_step() -> None:
     x, y = np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32)
-    net, tx = Chain((Flatten(), Dropout(0.5), Dense(3))), optimizer(Recipe(optimizer="sgd"))
+    net, tx = Chain((Flatten(), Dropout(0.5), Dense(3))), make_optimizer(Recipe(optimizer="sgd"))
     run = device_map("shard_map", 1).compile(
         lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], BY_EXAMPLE, False
     )
@@ -226,7 +225,7 @@ def test_dropout_key_is_a_function_of_seed_and_step() -> None:
 
 
 def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
-    net, tx = Chain((Flatten(), Dense(3))), optimizer(Recipe())
+    net, tx = Chain((Flatten(), Dense(3))), make_optimizer(Recipe())
     state = init_state(net, tx, (2, 1), seed=0)
     x, y = np.ones((3, 2, 1), np.float32), np.array([0, 1, 2], np.int32)
     run = device_map("shard_map", 1).compile(
@@ -243,7 +242,7 @@ def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
 
 def test_beta_lasso_pulls_kernels_to_zero_and_cuts_small_ones_off() -> None:
     """One step of 0.1 with λ = 0.01: 0.9 − 0.1 (1 + 0.01) = 0.799; 0.5 or less is cut off."""
-    tx = optimizer(Recipe(optimizer="beta-lasso", lr=0.1, weight_decay=0.01))
+    tx = make_optimizer(Recipe(optimizer="beta-lasso", lr=0.1, weight_decay=0.01))
     params = {"kernel": jnp.array([0.9, 0.6]), "bias": jnp.array([0.1])}
     grads = jax.tree.map(jnp.ones_like, params)
     updates, _ = tx.update(grads, tx.init(params), params, lr=1.0)

@@ -1,0 +1,129 @@
+"""Networks as users train them, with the fast implementations, are held to the definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cnn import models
+from cnn.ablations import unshare
+from cnn.data import Dataset, Split
+from cnn.ops import implementations
+from cnn.train import Config, Result, fit
+
+STEPS, BATCH = 4, 8
+
+
+class Case(NamedTuple):
+    """A network, the shape of its input, and the implementations that its step must call."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    expected: frozenset[str]
+
+
+def case(build: Callable[[], nn.Module], shape: tuple[int, ...], *expected: str) -> Case:
+    return Case(build, shape, frozenset(expected))
+
+
+CASES = {
+    "lenet5": case(models.lenet5, (12, 12, 1), "toeplitz", "max_pool"),
+    "local_lenet5": case(
+        lambda: unshare(models.lenet5()), (12, 12, 1), "local_toeplitz", "max_pool"
+    ),
+    "separable_net": case(
+        partial(models.separable_net, width=0.25), (8, 8, 3), "toeplitz", "depthwise", "pointwise"
+    ),
+    "small_vgg": case(
+        partial(models.small_vgg, channels=(24, 32), hidden=512),
+        (8, 8, 3),
+        *("toeplitz", "winograd", "max_pool", "matmul"),
+    ),
+    "cnn1d": case(models.cnn1d, (40, 1), "conv_with_kernel_gradient"),
+}
+
+
+def noise(shape: tuple[int, ...]) -> Dataset:
+    """Return random inputs with random labels: as many as the steps take, and a few to test."""
+    rng = np.random.default_rng(0)
+
+    def split(n: int) -> Split:
+        x = rng.standard_normal((n, *shape)).astype(np.float32)
+        return Split(x, rng.integers(0, 10, n).astype(np.int32))
+
+    zeros, ones = (0.0,) * shape[-1], (1.0,) * shape[-1]
+    return Dataset("noise", split(STEPS * BATCH), split(BATCH), tuple("0123456789"), zeros, ones)
+
+
+def train(name: str, devices: int) -> Result:
+    """Train the network called `name`: SGD, so that rounding moves weights by as little."""
+    return fit(
+        Config(
+            model=CASES[name].build(),
+            data=noise(CASES[name].shape),
+            steps=STEPS,
+            batch_size=BATCH,
+            optimizer="sgd",
+            lr=1e-2,
+            devices=devices,
+        )
+    )
+
+
+@cache
+def by_definition(name: str) -> Result:
+    """Return the result of the definitions, on one device."""
+    with implementations.use("reference"):
+        return train(name, 1)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the names of the fast implementations that are traced from now on."""
+    names: set[str] = set()
+
+    def recorded(implementation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        def record(*arrays: jax.Array, **spec: Any) -> jax.Array:
+            names.add(implementation.__name__)
+            return implementation(*arrays, **spec)
+
+        return record
+
+    def rows(entries: Sequence[tuple]) -> tuple[tuple, ...]:
+        return tuple((recorded(implementation), applies) for implementation, applies in entries)
+
+    table = {operation: rows(entries) for operation, entries in implementations.TABLE.items()}
+    monkeypatch.setattr(implementations, "TABLE", table)
+    return names
+
+
+def test_every_fast_implementation_trains() -> None:
+    table = implementations.TABLE.values()
+    every = {implementation.__name__ for entries in table for implementation, _ in entries}
+    assert set().union(*(case.expected for case in CASES.values())) == every
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_training_agrees_with_the_definitions(name: str, devices: int, called: set[str]) -> None:
+    """Losses and weights agree to 1e-4 after some steps.
+
+    Both compute in float32, which rounds to 6e-8, but add in another order. Winograd's transforms
+    enlarge rounding tenfold, and every step starts from what the last one rounded.
+    """
+    expected = by_definition(name)
+    called.clear()
+    with implementations.use("fastest"):
+        result = train(name, devices)
+    assert called == CASES[name].expected
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    for field in ("train_loss", "test_loss"):
+        close(getattr(result, field), getattr(expected, field))
+    (ours,), (theirs,) = result.states, expected.states
+    jax.tree.map(close, ours.params, theirs.params)
