@@ -1,12 +1,12 @@
-"""Probes: what is measured on a model and its weights.
+"""Probes: measurements on a model and its weights.
 
-Most take any function `f` from inputs `(batch, *spatial, channels)` to outputs: a whole network,
-`functools.partial(model.apply, variables)`, or what one of its layers puts out, from
-`layer_functions`. They call it a few times as it is: jit it where that pays.
+Most take a function `f` from inputs `(batch, *spatial, channels)` to outputs: a whole network,
+`functools.partial(model.apply, variables)`, or the output of one of its layers, from
+`layer_functions`. They do not jit `f`.
 """
 
 from cnn.probes.equivariance import (
-    Map,
+    ArrayFn,
     equivariance_error,
     invariance_error,
     layer_functions,
@@ -18,7 +18,7 @@ from cnn.probes.position import effective_receptive_field, position_leak
 from cnn.probes.transforms import rotate, scale, shift
 
 __all__ = [
-    "Map",
+    "ArrayFn",
     "effective_receptive_field",
     "equivariance_error",
     "invariance_error",

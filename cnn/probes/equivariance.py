@@ -1,9 +1,8 @@
-"""Equivariance: does it matter whether the input is moved, or the output?
+"""Equivariance: whether f commutes with a transformation of its input.
 
     error = ‖f(T x) − T′ f(x)‖ / ‖f(x)‖
 
-for a motion T of the input and what should become of it at the output, T′. Invariance asks for a
-T′ that does nothing.
+with a transformation T of the input and T′ of the output. For invariance T′ is the identity.
 """
 
 from __future__ import annotations
@@ -21,21 +20,26 @@ from jaxtyping import Array, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.layers.tree import join, parts
+from cnn.layers.tree import children, join_path
 from cnn.ops import PaddingMode, Size
 from cnn.probes.transforms import amounts, shift
 
-Map = Callable[[Array], Array]
+ArrayFn = Callable[[Array], Array]
 
 
 def layer_functions(
     model: nn.Module, variables: dict[str, Any], input_shape: Sequence[int]
-) -> dict[str, Map]:
-    """Return, by the name of each layer with a map as output, the function from input to output.
+) -> dict[str, ArrayFn]:
+    """Return, for each layer whose output is a map, the function from the input to that output.
 
-    Names are those of `cnn.layers.tree`, layers made of layers after their parts and the whole
-    model, as "", last. `input_shape` is `(*spatial, channels)`; outputs without spatial axes have
-    no function here. A layer is called as for inference.
+    Args:
+        model: The network, applied as for inference.
+        variables: Its variables.
+        input_shape: `(*spatial, channels)`.
+
+    Returns:
+        Functions by layer name, as in `cnn.layers.tree`. Combinators come after their parts, and
+        the whole model, called "", last. Layers without spatial axes in their output are left out.
     """
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 
@@ -59,60 +63,68 @@ def layer_functions(
 
 
 def _names(model: nn.Module, path: str = "") -> list[str]:
-    inside = parts(model).items()
-    return [n for name, part in inside for n in _names(part, join(path, name))] + [path]
+    inside = children(model).items()
+    return [n for name, part in inside for n in _names(part, join_path(path, name))] + [path]
 
 
 def equivariance_error(
-    f: Map,
+    f: ArrayFn,
     x: Float[Array, "batch *spatial c"],
-    transform: Map,
-    output_transform: Map | None = None,
+    transform: ArrayFn,
+    output_transform: ArrayFn | None = None,
     margin: Size = 0,
 ) -> Float[Array, ""]:
-    """Return ‖f(T x) − T′ f(x)‖ / ‖f(x)‖, norms over all inputs and positions.
+    """Return ‖f(T x) − T′ f(x)‖ / ‖f(x)‖, with norms over all inputs and positions.
 
-    `transform` is T, `output_transform` T′, the same as T if not given. The outermost `margin`
-    positions of the output are left out of all norms.
-    Raises `InputError` if f(T x) and T′ f(x) differ in shape, or the margin leaves nothing.
+    Args:
+        f: The function.
+        x: Inputs.
+        transform: T.
+        output_transform: T′; by default the same as T.
+        margin: Number of outermost output positions that no norm includes, per axis.
+
+    Raises:
+        InputError: If f(T x) and T′ f(x) differ in shape, or the margin leaves no position.
     """
     y = f(x)
-    moved_before, moved_after = f(transform(x)), (output_transform or transform)(y)
-    if moved_before.shape != moved_after.shape:
+    transformed, expected = f(transform(x)), (output_transform or transform)(y)
+    if transformed.shape != expected.shape:
         raise InputError(
-            f"f(T x) has shape {moved_before.shape} but T' f(x) {moved_after.shape}: "
+            f"f(T x) has shape {transformed.shape} but T' f(x) {expected.shape}: "
             "give the output_transform that belongs to the transform"
         )
-    return jnp.linalg.norm(_inner(moved_before - moved_after, margin)) / jnp.linalg.norm(
-        _inner(y, margin)
-    )
+    error = jnp.linalg.norm(_interior(transformed - expected, margin))
+    return error / jnp.linalg.norm(_interior(y, margin))
 
 
-def _inner(y: Array, margin: Size) -> Array:
-    """Leave out the outermost positions, and return the rest as a vector."""
+def _interior(y: Array, margin: Size) -> Array:
+    """Return `y` without its outermost positions, as a vector."""
     margins = ops.per_axis(margin, y.ndim - 2, "margin", least=0)
-    inner = y[(slice(None), *(slice(m, -m or None) for m in margins))]
-    if not inner.size:
-        raise InputError(f"margin {margin!r} leaves nothing of an output of shape {y.shape}")
-    return inner.ravel()
+    interior = y[(slice(None), *(slice(m, -m or None) for m in margins))]
+    if not interior.size:
+        raise InputError(f"margin {margin!r} leaves no position of an output of shape {y.shape}")
+    return interior.ravel()
 
 
 def shift_error(
-    f: Map,
+    f: ArrayFn,
     x: Float[Array, "batch *spatial c"],
     by: float | Sequence[float],
     strides: Size = 1,
     margin: Size = 0,
 ) -> Float[Array, ""]:
-    """Return the equivariance error for a shift by `by` input positions (`cnn.probes.shift`).
+    """Return the equivariance error for a circular shift by `by` input positions.
 
-    `strides` are the effective strides of f, so the output moves by `by / strides`: a shift of 1
-    becomes half a position at stride 2. Input and output move around their borders, which is where
-    a network that pads with zeros differs. These differences are taken along: they are left out
-    by a margin of at least |by| / strides plus the outputs that see the border.
+    It is exactly zero only if f sums in the same order at all positions. Compiled convolutions do
+    not always: expect 1e-7, and 0.0 where no sum is rounded.
 
-    Exactly zero only if f sums in the same order at all positions, which compiled convolutions
-    need not do: expect 1e-7, and 0.0 for weights and inputs whose sums have no rounding error.
+    Args:
+        f: The function.
+        x: Inputs.
+        by: Positions to shift by, for all axes or one per axis, as in `cnn.probes.shift`.
+        strides: Total strides of f; the output is shifted by `by / strides`.
+        margin: As in `equivariance_error`. Zero padding makes a difference near the border: to
+            exclude it, give |by| / strides plus the number of outputs that see the border.
     """
     steps = ops.per_axis(strides, x.ndim - 2, "strides")
     after = [b / s for b, s in zip(amounts(by, len(steps)), steps, strict=True)]
@@ -120,33 +132,39 @@ def shift_error(
 
 
 def invariance_error(
-    f: Map, x: Float[Array, "batch *spatial c"], transform: Map
+    f: ArrayFn, x: Float[Array, "batch *spatial c"], transform: ArrayFn
 ) -> Float[Array, ""]:
-    """Return ‖f(T x) − f(x)‖ / ‖f(x)‖: how far `transform` moves the output."""
+    """Return ‖f(T x) − f(x)‖ / ‖f(x)‖: how much `transform` changes the output."""
     return equivariance_error(f, x, transform, lambda y: y)
 
 
 def shift_consistency(
-    f: Map,
+    f: ArrayFn,
     x: Float[Array, "batch *spatial c"],
     max_shift: int,
     padding_mode: PaddingMode = "circular",
 ) -> Float[Array, ""]:
-    """Return how often two shifts of an image are given the same class (Zhang 2019, section 4.1).
+    """Return how often two shifts of one image are classified alike (Zhang 2019, section 4.1).
 
-    `f` returns `(batch, classes)`. The share is taken over the inputs and all pairs of different
-    shifts by −`max_shift` to `max_shift` along each axis: (2 · `max_shift` + 1)^rank calls of f.
-    `padding_mode` says what comes in at the border.
-    Raises `InputError` if `max_shift` is below 1 or too large for the mode.
+    Args:
+        f: Function that returns logits `(batch, classes)`; called (2 · `max_shift` + 1)^rank times.
+        x: Inputs.
+        max_shift: Shifts are those by −`max_shift` to `max_shift` along each axis. The result is
+            the mean over inputs and all pairs of different shifts.
+        padding_mode: What comes in at the border.
+
+    Raises:
+        InputError: If `max_shift` is below 1, or too large for the padding mode.
     """
     size = x.shape[1:-1]
     (reach,) = ops.per_axis(max_shift, 1, "max_shift")
-    wide = ops.pad(x, ((reach, reach),) * len(size), padding_mode)
+    padded = ops.pad(x, ((reach, reach),) * len(size), padding_mode)
     classes = []
     for start in itertools.product(range(2 * reach + 1), repeat=len(size)):
-        view = wide[(slice(None), *(slice(i, i + n) for i, n in zip(start, size, strict=True)))]
+        view = padded[(slice(None), *(slice(i, i + n) for i, n in zip(start, size, strict=True)))]
         classes.append(f(view).argmax(-1))
-    given = jnp.stack(classes)
-    shifts, inputs = given.shape
-    same = (given[:, None] == given[None]).sum() - shifts * inputs  # each agrees with itself
+    predicted = jnp.stack(classes)
+    shifts, inputs = predicted.shape
+    # Each shift agrees with itself, which does not count.
+    same = (predicted[:, None] == predicted[None]).sum() - shifts * inputs
     return same / (shifts * (shifts - 1) * inputs)

@@ -1,4 +1,4 @@
-"""How far weights that need not be local or shared have become so."""
+"""How local and how shared the weights of a layer have become in training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cnn.probes.filters import filters
 def learned_locality(
     kernel: Float[Array, "..."], layer: ConvBase, radius: float
 ) -> Float[Array, ""]:
-    """Return Σ_{|δ| ≤ radius} w[p, δ]² / Σ w[p, δ]²: the share of weights within `radius`.
+    """Return Σ_{|δ| ≤ radius} w[p, δ]² / Σ w[p, δ]²: the share of weight within `radius`.
 
     δ is the offset of an input from the centre of the window at p, |δ| its largest component: a
-    window of 2r + 1 lies within radius r. Hold it against that of the untrained kernel, and against
-    the uniform level, `learned_locality(jnp.ones_like(kernel), layer, radius)`.
+    window of 2r + 1 lies within radius r. Compare with the untrained kernel, and with equal
+    weights, `learned_locality(jnp.ones_like(kernel), layer, radius)`.
     """
     w = filters(kernel, layer)
     mass = jnp.square(w.weights).sum((0, 2, 3))
@@ -27,20 +27,19 @@ def learned_locality(
 
 
 def learned_sharing(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, " distances"]:
-    """Return the correlation of filters against their distance, 0, 1, 2, … output positions.
+    """Return the correlation of filters by their distance: 0, 1, 2, … output positions.
 
     Entry d is the mean of ⟨w_p, w_q⟩ / (|w_p| |w_q|) over the pairs of positions whose largest
-    distance along an axis is d. Weights are compared where their offsets from the window's centre,
-    input and output channels agree, and over the offsets that both filters have. 1 for shared
-    weights, about 0 for independent ones. Pairs with nothing to compare do not count; without any
-    other, the entry is nan.
+    distance along an axis is d: 1 for shared weights, about 0 for independent ones. Weights are
+    compared at equal offsets and channels, over the offsets that both filters have. A pair with a
+    zero norm does not count; an entry without pairs is nan.
     """
     w = filters(kernel, layer)
     flat = w.weights.reshape(len(w.positions), -1)
-    seen = jnp.broadcast_to(w.seen[..., None, None], w.weights.shape).reshape(flat.shape)
-    # Summed over channels in one product with the rest: jaxlib 0.10.2 to 0.12.0 on the CPU read
-    # beyond their memory where a sum is multiplied by a constant matrix of ones.
-    mass = jnp.square(flat) @ seen.T.astype(flat.dtype)
+    mask = jnp.broadcast_to(w.mask[..., None, None], w.weights.shape).reshape(flat.shape)
+    # Channels are summed in the same product: jaxlib 0.10.2 to 0.12.0 on the CPU read beyond
+    # their memory where a sum is multiplied by a constant matrix of ones.
+    mass = jnp.square(flat) @ mask.T.astype(flat.dtype)
     norms = jnp.sqrt(mass * mass.T)  # mass[p, q]: |w_p|² over the offsets that q has
     counts = norms > 0
     correlation = jnp.where(counts, flat @ flat.T / jnp.where(counts, norms, 1), 0)

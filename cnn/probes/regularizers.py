@@ -1,6 +1,6 @@
-"""Soft biases: what a convolution has built in, as a price in place of a constraint.
+"""Soft biases: penalties on a layer's kernel, in place of a constraint.
 
-A penalty is a function of one layer's kernel, to be added to a loss with a strength of its own:
+Add a penalty to the loss with a strength of its own:
 `loss + 1e-3 * locality_penalty(params["layers_0"]["kernel"], model.layers[0])`.
 """
 
@@ -16,7 +16,7 @@ from cnn.probes.filters import filters
 def locality_penalty(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, ""]:
     """Return Σ_p Σ_δ |δ|² · w[p, δ]², δ the offset of an input from the centre of the window.
 
-    `kernel` is that of `layer`, windowed or dense; distances are Euclidean, in input positions.
+    `kernel` is that of `layer`. Distances are Euclidean, in input positions.
     """
     w = filters(kernel, layer)
     by_offset = jnp.square(w.weights).sum((0, 2, 3))
@@ -26,11 +26,10 @@ def locality_penalty(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Arra
 def sharing_penalty(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, ""]:
     """Return Σ_p Σ_δ |w[p, δ] − w̄[δ]|², w̄ the mean over positions: zero for a convolution.
 
-    `kernel` is that of `layer`: positions are the phases of a tiled layer, and the mean for a dense
-    one is taken over those positions for which the offset δ is inside the input.
+    `kernel` is that of `layer`. For a `DenseSpatial`, w̄[δ] is the mean over the positions at
+    which the offset δ is inside the input.
     """
     w = filters(kernel, layer)
-    count = jnp.asarray(w.seen.sum(0).clip(1), kernel.dtype)
+    count = jnp.asarray(w.mask.sum(0).clip(1), kernel.dtype)
     mean = w.weights.sum(0, keepdims=True) / count[None, :, None, None]
-    apart = jnp.where(w.seen[..., None, None], w.weights - mean, 0)
-    return jnp.square(apart).sum()
+    return jnp.square(jnp.where(w.mask[..., None, None], w.weights - mean, 0)).sum()

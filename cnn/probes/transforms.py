@@ -1,4 +1,4 @@
-"""Motions of images and maps."""
+"""Shifts, rotations and scalings of images and maps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from cnn.errors import InputError
 def shift(
     x: Float[Array, "batch *spatial c"], by: float | Sequence[float]
 ) -> Float[Array, "batch *spatial c"]:
-    """Move `x` around by `by` positions, one number or one per spatial axis: y[p] = x[p − by].
+    """Shift `x` circularly by `by` positions, one number or one per spatial axis: y[p] = x[p − by].
 
-    What leaves at one border comes back at the other. Whole positions are moved exactly; for parts
-    of one, y is the trigonometric interpolation of x between its samples: each frequency k of n
-    samples is turned by exp(−2πi · k · by / n), the highest one of an even n kept real.
+    Integer shifts are exact. A fraction uses trigonometric interpolation: each frequency k of n
+    samples is multiplied by exp(−2πi · k · by / n), and the highest of an even n kept real.
     Raises `InputError` if there is not one number per axis.
     """
     for axis, amount in enumerate(amounts(by, x.ndim - 2), 1):
@@ -29,29 +28,31 @@ def shift(
             x = jnp.roll(x, int(amount), axis)
             continue
         n = x.shape[axis]
-        turns = jnp.exp(-2j * math.pi * amount * jnp.fft.rfftfreq(n))
-        apart = [d for d in range(x.ndim) if d != axis]
-        spectrum = jnp.fft.rfft(x, axis=axis) * jnp.expand_dims(turns, apart)
+        phases = jnp.exp(-2j * math.pi * amount * jnp.fft.rfftfreq(n))
+        others = [d for d in range(x.ndim) if d != axis]
+        spectrum = jnp.fft.rfft(x, axis=axis) * jnp.expand_dims(phases, others)
         x = jnp.fft.irfft(spectrum, n, axis).astype(x.dtype)
     return x
 
 
 def amounts(by: float | Sequence[float], rank: int) -> tuple[float, ...]:
-    """Return `by` as one float for each of `rank` spatial axes. Raises `InputError`."""
+    """Return `by` as one float per spatial axis. Raises `InputError`."""
     values = tuple(by) if isinstance(by, Sequence) else (by,) * rank
     if len(values) != rank:
-        raise InputError(f"by {by!r} is not a number, or one for each of {rank} spatial axes")
+        raise InputError(
+            f"by must be a number, or one per axis for {rank} spatial axes, got {by!r}"
+        )
     return tuple(map(float, values))
 
 
 def rotate(x: Float[Array, "batch h w c"], degrees: float) -> Float[Array, "batch h w c"]:
-    """Turn `x` about its centre, counter-clockwise as images are drawn (rows downwards).
+    """Rotate `x` about its centre, counter-clockwise with rows downwards.
 
-    Quarter turns are exact; other angles interpolate bilinearly, with zeros beyond the border.
-    Raises `InputError` unless there are two spatial axes.
+    Multiples of 90 degrees are exact. Other angles use bilinear interpolation, with zeros beyond
+    the border. Raises `InputError` unless there are two spatial axes.
     """
     if x.ndim != 4:
-        raise InputError(f"x has shape {x.shape} but only (batch, height, width, c) can be turned")
+        raise InputError(f"x must have shape (batch, height, width, c), got {x.shape}")
     if degrees % 90 == 0:
         return jnp.rot90(x, int(degrees // 90), (1, 2))
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -60,13 +61,13 @@ def rotate(x: Float[Array, "batch h w c"], degrees: float) -> Float[Array, "batc
 
 
 def scale(x: Float[Array, "batch *spatial c"], factor: float) -> Float[Array, "batch *spatial c"]:
-    """Enlarge `x` by `factor` about its centre, on a map of the same size.
+    """Scale `x` by `factor` about its centre, on a map of the same size.
 
-    Bilinear interpolation, with zeros beyond the border where `factor` is below 1.
-    Raises `InputError` unless `factor` is positive.
+    Bilinear interpolation, with zeros beyond the border. Raises `InputError` unless `factor` is
+    positive.
     """
     if not factor > 0:
-        raise InputError(f"factor {factor} cannot be: give a positive number")
+        raise InputError(f"factor must be positive, got {factor}")
     return _sample(x, [u / factor for u in _from_centre(x.shape[1:-1])])
 
 
@@ -75,7 +76,7 @@ def _from_centre(size: tuple[int, ...]) -> list[Float[Array, "*spatial"]]:
 
 
 def _sample(x: Array, source: list[Array]) -> Array:
-    """Read `x` at the points `source`, which are given from its centre."""
-    at = [u + (n - 1) / 2 for u, n in zip(source, x.shape[1:-1], strict=True)]
-    read = functools.partial(map_coordinates, coordinates=at, order=1)
-    return jax.vmap(jax.vmap(read, -1, -1))(x)
+    """Interpolate `x` at the points `source`, relative to its centre."""
+    points = [u + (n - 1) / 2 for u, n in zip(source, x.shape[1:-1], strict=True)]
+    sample = functools.partial(map_coordinates, coordinates=points, order=1)
+    return jax.vmap(jax.vmap(sample, -1, -1))(x)

@@ -1,4 +1,4 @@
-"""Soft biases: values by hand, gradients that pull where they should."""
+"""Penalties: values and gradients by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +39,11 @@ def test_locality_penalty_of_ones_is_the_sum_of_squared_distances(layer, shape, 
     assert float(locality_penalty(2 * jnp.ones(shape), layer)) == pytest.approx(4 * expected)
 
 
-def test_locality_penalty_pulls_harder_from_farther_away() -> None:
+def test_the_gradient_of_the_locality_penalty_grows_with_distance() -> None:
     layer = DenseSpatial(1, 1)
-    pull = jax.grad(locality_penalty)(jnp.ones((6, 1, 6, 1)), layer)[:, 0, :, 0]
+    gradient = jax.grad(locality_penalty)(jnp.ones((6, 1, 6, 1)), layer)[:, 0, :, 0]
     i, p = np.indices((6, 6))
-    np.testing.assert_allclose(pull, 2.0 * (i - p) ** 2)
+    np.testing.assert_allclose(gradient, 2.0 * (i - p) ** 2)
 
 
 def test_sharing_penalty_by_hand() -> None:
@@ -52,15 +52,15 @@ def test_sharing_penalty_by_hand() -> None:
     assert float(sharing_penalty(kernel, layer)) == pytest.approx(9 + 1 + 16)  # the mean is 4
     tiled = ConvTiled(1, 2, period=3)
     assert float(sharing_penalty(kernel, tiled)) == pytest.approx(26)
-    slope = jax.grad(sharing_penalty)(kernel, layer)[:, 0, 0, 0]
-    np.testing.assert_allclose(slope, [-6.0, -2.0, 8.0], atol=1e-5)
+    gradient = jax.grad(sharing_penalty)(kernel, layer)[:, 0, 0, 0]
+    np.testing.assert_allclose(gradient, [-6.0, -2.0, 8.0], atol=1e-5)
 
 
 def test_sharing_penalty_of_a_dense_kernel_compares_along_diagonals() -> None:
     """The diagonals of [[1, 2], [3, 5]]: 1 and 5 with mean 3, 2 alone, 3 alone."""
     kernel = jnp.array([[1.0, 2.0], [3.0, 5.0]])[:, None, :, None]
     assert float(sharing_penalty(kernel, DenseSpatial(1, 1))) == pytest.approx(4 + 4)
-    # Around the border 2 and 3 lie on one diagonal too.
+    # With circular padding 2 and 3 are on one diagonal too.
     around = DenseSpatial(1, 1, padding_mode="circular")
     assert float(sharing_penalty(kernel, around)) == pytest.approx(8 + 0.5)
 
@@ -73,7 +73,7 @@ def test_sharing_penalty_of_a_dense_kernel_compares_along_diagonals() -> None:
         ((6, 8), {"strides": 2, "padding": "SAME", "padding_mode": "circular"}),
     ],
 )
-def test_a_convolution_written_out_pays_nothing_for_sharing(size: tuple, fields: dict) -> None:
+def test_the_sharing_penalty_of_a_convolution_is_zero(size: tuple, fields: dict) -> None:
     kernel = jax.random.normal(jax.random.key(0), (3,) * len(size) + (2, 4))
     dense = ops.conv_matrix(kernel, (*size, 2), **fields)
     layer = DenseSpatial(4, 3, **fields)
@@ -87,11 +87,11 @@ def test_a_convolution_written_out_pays_nothing_for_sharing(size: tuple, fields:
     ("layer", "shape", "message"),
     [
         (Conv(4, 3), (5, 2, 4), r"kernel has shape \(5, 2, 4\) but the layer's window is \(3,\)"),
-        (Conv(4, 3), (2, 4), r"kernel has shape \(2, 4\) but that is none of a"),
-        (ConvLocal(4, 3), (7, 3, 2, 4, 1), r"but that is none of a"),
+        (Conv(4, 3), (2, 4), r"kernel of shape \(2, 4\) has the wrong number of axes for Conv"),
+        (ConvLocal(4, 3), (7, 3, 2, 4, 1), r"wrong number of axes for ConvLocal"),
         (DenseSpatial(4, 3), (5, 2, 5, 4), r"on a map of \(5,\) the .* positions \(3,\)"),
     ],
 )
-def test_a_kernel_of_another_layer_is_refused(layer, shape: tuple, message: str) -> None:
+def test_bad_kernels(layer, shape: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
         locality_penalty(jnp.zeros(shape), layer)

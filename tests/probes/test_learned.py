@@ -1,4 +1,4 @@
-"""Learned locality and sharing: closed forms for convolutions, ones and independent weights."""
+"""Learned locality and sharing: convolutions, equal weights and independent weights."""
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +42,8 @@ def test_uniform_level_by_hand() -> None:
     assert float(learned_locality(window, ConvLocal(1, 5), 1)) == pytest.approx(3 / 5)
 
 
-def test_weights_beyond_the_radius_of_a_layer_are_not_there() -> None:
-    """They keep their initial values, which no output depends on."""
+def test_weights_beyond_the_radius_of_a_layer_do_not_count() -> None:
+    """They keep their initial values; no output depends on them."""
     kernel = jax.random.normal(jax.random.key(0), (9, 2, 9, 3))
     assert float(learned_locality(kernel, DenseSpatial(3, 1, radius=2), 2)) == 1.0
 

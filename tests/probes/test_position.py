@@ -1,4 +1,4 @@
-"""Position leak and effective receptive fields."""
+"""Position leak and effective receptive fields by hand."""
 
 import functools
 
@@ -29,7 +29,7 @@ def test_zero_padding_tells_position_and_circular_padding_does_not() -> None:
     np.testing.assert_allclose(leaks["circular"], 0, atol=0.01)
 
 
-def test_the_read_out_is_ridge_regression() -> None:
+def test_the_regression_is_ridge_regression() -> None:
     """Feature t + 2 at t of power 2/3 + 4 (three positions, -1 0 1), so that W = v / (v + λ P)."""
     t = jnp.array([-1.0, 0.0, 1.0])
     h = (t + 2).reshape(1, 3, 1)
@@ -39,17 +39,19 @@ def test_the_read_out_is_ridge_regression() -> None:
     assert float(position_leak(h, -h + 4, ridge)) == pytest.approx(1 - (1 + w) ** 2, rel=1e-5)
 
 
-def test_coordinates_leak_in_as_many_axes_as_they_are_there() -> None:
+def test_the_share_of_the_axes_that_leak() -> None:
     rows, columns = jnp.meshgrid(jnp.arange(5.0), jnp.arange(7.0), indexing="ij")
     both = jnp.stack([rows, columns], -1)[None]
     assert float(position_leak(both, both, 1e-6)) == pytest.approx(1.0, abs=1e-3)
     # The other axis has variance 4/9 on 7 positions, this one 1/2 on 5.
-    told = (1 / 2) / (1 / 2 + 4 / 9)
-    assert float(position_leak(both[..., :1], both[..., :1], 1e-6)) == pytest.approx(told, abs=1e-3)
+    share = (1 / 2) / (1 / 2 + 4 / 9)
+    assert float(position_leak(both[..., :1], both[..., :1], 1e-6)) == pytest.approx(
+        share, abs=1e-3
+    )
 
 
 @given(st.floats(-100, 100), st.integers(0, 100))
-def test_features_that_differ_by_rounding_errors_tell_nothing(level: float, seed: int) -> None:
+def test_rounding_errors_leak_nothing(level: float, seed: int) -> None:
     noise = np.random.default_rng(seed).standard_normal((1, 8, 1)) * 1e-7
     h = jnp.asarray(np.float32(level) * (1 + noise), jnp.float32)
     assert abs(float(position_leak(h, h))) < 1e-3
@@ -58,7 +60,7 @@ def test_features_that_differ_by_rounding_errors_tell_nothing(level: float, seed
 def test_maps_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match=r"features \(1, 4, 2\) and held_out \(1, 5, 2\)"):
         position_leak(jnp.ones((1, 4, 2)), jnp.ones((1, 5, 2)))
-    with pytest.raises(InputError, match="two positions or more"):
+    with pytest.raises(InputError, match="of two positions or more"):
         position_leak(jnp.ones((1, 1, 2)), jnp.ones((1, 1, 2)))
 
 
@@ -80,6 +82,6 @@ def test_the_effective_field_is_a_mean_of_absolute_values_over_inputs() -> None:
 
     x = jnp.array([[0.0, 1.0, 0.0], [0.0, -3.0, 5.0]])[..., None]
     np.testing.assert_allclose(effective_receptive_field(f, x), [0, 4, 1])
-    # Without a map there is no centre, and all outputs count: |2 x - 1| everywhere.
+    # Without a map there is no centre, and all outputs count: |2 x - 1|.
     field = effective_receptive_field(lambda x: f(x).sum(1), x)
     np.testing.assert_allclose(field, [1, (1 + 7) / 2, (1 + 9) / 2])
