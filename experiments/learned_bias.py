@@ -215,7 +215,7 @@ def profile(kernel: Array, layer: ConvBase) -> np.ndarray:
 
     found = filters(kernel, layer)
     mass = np.square(np.asarray(found.weights)).sum(0).mean((1, 2))
-    seen = found.seen.sum(0)
+    seen = found.mask.sum(0)
     distance = np.abs(found.offsets).max(1).round().astype(int)
     known = distance <= FAR
     total, count = (np.bincount(distance[known], values[known], FAR + 1) for values in (mass, seen))

@@ -1,19 +1,16 @@
-"""Geometry: everything that can be known of a network before any data.
+"""Geometry: what is known of a network before any data.
 
-`describe` says, layer by layer, shapes, parameters, multiply-accumulates, memory and receptive
-fields; `compare` what changes between two models; `input_size_for` which input an output needs.
-The receptive field comes in three ways that share nothing but where the windows of a layer stand:
-forwards (`describe`), backwards (`backward_field`), and by the gradient (`gradient_field`), inside
-which most of the weight falls on less (`effective_field`).
+`describe` returns shapes, parameters, multiply-accumulates, memory and receptive fields by layer,
+`compare` what changes between two models, `input_size_for` the input that an output size needs.
+`uniform_field` and `effective_field` show how a unit's weight is distributed over its field.
 """
 
-from cnn.geometry.backward import backward_field, input_size_for
 from cnn.geometry.comparison import Comparison, compare, pair
-from cnn.geometry.description import Geometry, Layer, describe
-from cnn.geometry.gradient import effective_field, gradient_field, spread, uniform_field
-from cnn.geometry.receptive_field import Field, Misaligned
-from cnn.geometry.tables import HEADS
-from cnn.geometry.trace import Seen, trace
+from cnn.geometry.description import HEADS, Geometry, Layer, describe
+from cnn.geometry.effective_field import effective_field, spread, uniform_field
+from cnn.geometry.input_size import input_size_for
+from cnn.geometry.receptive_field import Field, MisalignedError
+from cnn.geometry.trace import LayerTrace, trace
 
 __all__ = [
     "HEADS",
@@ -21,13 +18,11 @@ __all__ = [
     "Field",
     "Geometry",
     "Layer",
-    "Misaligned",
-    "Seen",
-    "backward_field",
+    "LayerTrace",
+    "MisalignedError",
     "compare",
     "describe",
     "effective_field",
-    "gradient_field",
     "input_size_for",
     "pair",
     "spread",

@@ -1,4 +1,4 @@
-"""What a change of one layer does to the geometry of all that follow."""
+"""What a change of one layer does to the geometry of all layers after it."""
 
 from __future__ import annotations
 
@@ -10,44 +10,45 @@ from typing import TYPE_CHECKING
 
 from flax import linen as nn
 
-from cnn.geometry.description import Geometry, Layer, describe
-from cnn.geometry.tables import HEADS, cells, markdown, rich_table
+from cnn.geometry.description import HEADS, Geometry, Layer, describe
+from cnn.geometry.tables import markdown, rich_table
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.table import Table
 
 Pair = tuple[Layer | None, Layer | None]
 
 COMPARED = HEADS[:7]
+"""Column heads of a comparison."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks on one input, and which layer of the one stands for which of the other."""
+    """Two networks on one input, with their layers paired."""
 
     a: Geometry
     b: Geometry
     pairs: tuple[Pair, ...]
-    """In order; `None` where one of them has no such layer."""
+    """In order; `None` where one of the networks has no such layer."""
 
     @property
     def changed(self) -> tuple[Pair, ...]:
         """The pairs that differ in more than their names."""
-        return tuple(pair for pair in self.pairs if len({cells(x)[1:] for x in pair}) > 1)
+        return tuple(pair for pair in self.pairs if len({_cells(x)[1:] for x in pair}) > 1)
 
     def rows(self) -> list[list[str]]:
-        """Return the cells of a table below `COMPARED`: the pairs that changed, and the totals.
+        """Return the rows of a table below `COMPARED`: the pairs that changed, and the totals.
 
-        A cell says "a → b" where the two differ, "–" for a layer that is not there.
+        A cell is "a → b" where the two differ, with "–" for a layer that does not exist.
         """
-        both = [(cells(x), cells(y)) for x, y in self.changed]
+        both = [(_cells(x), _cells(y)) for x, y in self.changed]
         return [
             [x if x == y else f"{x or '–'} → {y or '–'}" for x, y in zip(*row, strict=True)][:7]
             for row in (*both, (self.a.total(), self.b.total()))
         ]
 
-    def to_rich(self, title: str = "") -> RichTable:
-        """Return the table for a terminal, to be printed by `rich.print`."""
+    def to_rich(self, title: str = "") -> Table:
+        """Return the table for `rich.print`."""
         return rich_table(title, COMPARED, self.rows())
 
     def to_markdown(self) -> str:
@@ -55,20 +56,25 @@ class Comparison:
         return markdown(COMPARED, self.rows())
 
 
-def compare(
-    a: nn.Module, b: nn.Module, input_shape: Sequence[int], *, aligned: bool = True
-) -> Comparison:
-    """Describe `a` and `b` on one input and pair their layers, in order and by kind.
+def _cells(layer: Layer | None) -> tuple[str, ...]:
+    return layer.cells() if layer else ("",) * len(HEADS)
 
-    Raises `LayerError` as `describe` does.
+
+def compare(
+    a: nn.Module, b: nn.Module, input_shape: Sequence[int], *, check_alignment: bool = True
+) -> Comparison:
+    """Describe `a` and `b` on one input, and pair their layers in order and by kind.
+
+    Arguments and errors are those of `describe`.
     """
-    return pair(*(describe(model, input_shape, aligned=aligned) for model in (a, b)))
+    first, second = (describe(m, input_shape, check_alignment=check_alignment) for m in (a, b))
+    return pair(first, second)
 
 
 def pair(a: Geometry, b: Geometry) -> Comparison:
-    """Pair the layers of two networks that are described already."""
-    of_a, of_b = ([layer.kind for layer in geometry.layers] for geometry in (a, b))
-    matcher = difflib.SequenceMatcher(None, of_a, of_b, autojunk=False)
+    """Pair the layers of two networks that have been described."""
+    kinds = ([layer.kind for layer in geometry.layers] for geometry in (a, b))
+    matcher = difflib.SequenceMatcher(None, *kinds, autojunk=False)
     pairs: list[Pair] = []
     for _, i, j, k, m in matcher.get_opcodes():
         pairs += itertools.zip_longest(a.layers[i:j], b.layers[k:m])

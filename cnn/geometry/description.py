@@ -1,4 +1,4 @@
-"""What can be known of a network before any data: shapes, costs and receptive fields."""
+"""What is known of a network before any data: shapes, costs and receptive fields."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, NamedTuple
 from flax import linen as nn
 
 from cnn.errors import InputError
-from cnn.geometry.receptive_field import Field, grown, one, united
-from cnn.geometry.tables import HEADS, cells, markdown, numbers, rich_table
-from cnn.geometry.trace import Seen, Shape, trace
-from cnn.geometry.windows import fold, placement, smallest
+from cnn.geometry.input_size import smallest_size
+from cnn.geometry.receptive_field import Field, compose, pixel_field, union
+from cnn.geometry.tables import markdown, rich_table
+from cnn.geometry.trace import LayerTrace, Shape, trace
+from cnn.geometry.windows import layer_windows, propagate
 from cnn.layers import ConvLocal, ConvTiled, DenseSpatial
 from cnn.ops import per_axis
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.table import Table
+
+HEADS = (
+    *("layer", "kind", "output", "parameters", "MACs"),
+    *("field", "stride", "padding", "centre", "memory, kB"),
+)
+"""Column heads of a table of layers."""
 
 
 class Layer(NamedTuple):
-    """One layer, or the place where branches meet: its kind is then "Concat" or "Residual"."""
+    """One layer, or a `Concat` or `Residual` at the point where its branches meet."""
 
     name: str
     """Its path among the parameters."""
@@ -37,7 +44,11 @@ class Layer(NamedTuple):
     memory: int
     """Bytes of the output for one example."""
     field: Field | None
-    """`None`: every unit sees all positions."""
+    """Receptive field; `None` if every unit sees all positions."""
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the layer's row of a table below `HEADS`."""
+        return (self.name, self.kind, "×".join(map(str, self.shape)), *_numbers(self))
 
 
 @dataclass(frozen=True)
@@ -59,19 +70,19 @@ class Geometry:
 
     @property
     def memory(self) -> int:
-        """Bytes of all outputs for one example: what training keeps for the way back."""
+        """Bytes of all outputs for one example, which training keeps for the backward pass."""
         return sum(layer.memory for layer in self.layers)
 
     @property
     def local(self) -> tuple[Layer, ...]:
-        """The layers before the head sees all positions."""
+        """The layers before the head, the first layer that sees all positions."""
         return tuple(itertools.takewhile(lambda layer: layer.field is not None, self.layers))
 
     @property
     def field(self) -> Field:
-        """The field of the last local layer; of the pixels themselves where there is none."""
+        """The field of the last local layer; that of the pixels if there is none."""
         last = self.local[-1].field if self.local else None
-        return last or one(len(self.input_shape) - 1)
+        return last or pixel_field(len(self.input_shape) - 1)
 
     @property
     def receptive_field(self) -> Shape:
@@ -80,22 +91,22 @@ class Geometry:
 
     def total(self) -> tuple[str, ...]:
         """Return the last row of the table."""
-        return ("total", "", "", *numbers(self))
+        return ("total", "", "", *_numbers(self))
 
-    def rows(self) -> list[Sequence[str]]:
-        """Return the cells of a table below `HEADS`: a row per layer, and the totals."""
-        return [*map(cells, self.layers), self.total()]
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the rows of a table below `HEADS`: one per layer, and the total."""
+        return [*(layer.cells() for layer in self.layers), self.total()]
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
         return markdown(HEADS, self.rows())
 
-    def to_rich(self, title: str = "") -> RichTable:
-        """Return the table for a terminal, to be printed by `rich.print`."""
+    def to_rich(self, title: str = "") -> Table:
+        """Return the table for `rich.print`."""
         return rich_table(title, HEADS, self.rows())
 
     def to_json(self) -> str:
-        """Return everything as JSON; a field that is all positions is null."""
+        """Return everything as JSON; a field of all positions is null."""
         layers = [
             {
                 **layer._asdict(),
@@ -108,46 +119,67 @@ class Geometry:
         return json.dumps({**known, **totals, "layers": layers}, indent=1)
 
 
-def describe(model: nn.Module, input_shape: Sequence[int], *, aligned: bool = True) -> Geometry:
-    """Describe `model` on inputs of `input_shape`, `(*spatial, channels)`; nothing is computed.
+def _numbers(of: Layer | Geometry) -> list[str]:
+    """Return the cells of costs and field; equal values on all axes are written once."""
+    field = ["all", "", "", ""]
+    if of.field:
+        cells = [[f"{v:g}" for v in axes] for axes in (*of.field, of.field.centre)]
+        field = [v[0] if len(set(v)) == 1 else "×".join(v) for v in cells]
+    return [f"{of.params:,}", f"{of.macs:,}", *field, f"{of.memory / 1e3:,.1f}"]
 
-    A layer that is not of `cnn.layers` acts on each position if it keeps their number, else it sees
-    all of them. Its multiply-accumulates are those of parameters called "kernel", once per output
-    position. Normalisation over positions (`GroupNorm`) counts as acting on each, as usual.
 
-    Raises `LayerError` where the model does not fit the input, with the smallest that it does fit,
-    `Misaligned` where branches that meet do not look at the same place. With `aligned=False` the
-    field is then the union of theirs, as the first unit has it.
+def describe(
+    model: nn.Module, input_shape: Sequence[int], *, check_alignment: bool = True
+) -> Geometry:
+    """Return shapes, costs and receptive fields of `model` by layer; nothing is computed.
+
+    A layer that is not of `cnn.layers` is taken as pointwise if it keeps the number of positions,
+    otherwise as one that sees all positions. Its multiply-accumulates are the sizes of its
+    parameters called "kernel" times the output positions. Normalisation over positions
+    (`GroupNorm`) is taken as pointwise, as is usual.
+
+    Args:
+        model: The network.
+        input_shape: `(*spatial, channels)`.
+        check_alignment: Whether branches that meet must have fields of equal stride and centre.
+            Otherwise their field is the union, taken for the first unit.
+
+    Raises:
+        LayerError: If the model does not fit the input; the message names the smallest that fits.
+        MisalignedError: If the alignment is checked and branches differ.
     """
     shape = tuple(input_shape)
     if not shape or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise InputError(f"input_shape {input_shape} cannot be: give sizes, then channels, from 1")
+        raise InputError(
+            f"input_shape must be spatial sizes and channels, each 1 or more, got {input_shape}"
+        )
     try:
-        seen = trace(model, shape)
+        traces = trace(model, shape)
     except InputError as error:
-        error.args = (f"{error}{_remedy(model, shape)}",)
+        error.args = (f"{error}{_hint(model, shape)}",)
         raise
     layers: list[Layer] = []
 
-    def leaf(name: str, layer: nn.Module, field: Field | None) -> Field | None:
-        was, now = seen[name].input[:-1], seen[name].output[:-1]
-        at = placement(layer, was) if field is not None else None
-        field = grown(field, at) if field is not None and at is not None and at.out == now else None
-        layers.append(_layer(name, layer, seen[name], field))
+    def at_layer(name: str, layer: nn.Module, field: Field | None) -> Field | None:
+        before, after = traces[name].input[:-1], traces[name].output[:-1]
+        spec = None if field is None else layer_windows(layer, before)
+        known = field is not None and spec is not None and spec.out == after
+        field = compose(field, spec) if known else None
+        layers.append(_layer(name, layer, traces[name], field))
         return field
 
-    def merge(name: str, layer: nn.Module, fields: list[Field | None]) -> Field | None:
-        field = united(name, fields, aligned)
-        output, size = seen[name].output, seen[name].memory
-        layers.append(Layer(name, type(layer).__name__, output, 0, 0, size, field))
+    def at_merge(name: str, layer: nn.Module, fields: list[Field | None]) -> Field | None:
+        field = union(name, fields, check_alignment)
+        output, memory = traces[name].output, traces[name].memory
+        layers.append(Layer(name, type(layer).__name__, output, 0, 0, memory, field))
         return field
 
-    start: Field | None = one(len(shape) - 1)
-    fold(model, start, leaf, merge)
+    start: Field | None = pixel_field(len(shape) - 1)
+    propagate(model, start, at_layer, at_merge)
     return Geometry(shape, tuple(layers))
 
 
-def _layer(name: str, layer: nn.Module, seen: Seen, field: Field | None) -> Layer:
+def _layer(name: str, layer: nn.Module, seen: LayerTrace, field: Field | None) -> Layer:
     params = sum(map(math.prod, seen.params.values()))
     kernels = sum(math.prod(s) for path, s in seen.params.items() if path[-1].endswith("kernel"))
     positions = math.prod(seen.output[:-1])
@@ -161,19 +193,17 @@ def _layer(name: str, layer: nn.Module, seen: Seen, field: Field | None) -> Laye
     return Layer(name, type(layer).__name__, seen.output, params, macs, seen.memory, field)
 
 
-def _remedy(model: nn.Module, shape: Shape) -> str:
-    """Say which is the smallest input that works; nothing if none does."""
+def _hint(model: nn.Module, shape: Shape) -> str:
+    """Return the end of an error message: the smallest input that works, if there is one."""
     *size, channels = shape
 
-    def fits(tried: Shape) -> bool:
+    def fits(size: Shape) -> bool:
         try:
-            trace(model, (*tried, channels))
+            trace(model, (*size, channels))
         except InputError:
             return False
         return True
 
-    most = min(4096, int(2 ** (20 / max(len(size), 1))))  # a million positions
-    found = smallest(fits, len(size), start=max(size, default=1), most=most)
-    if found is None:
-        return ""
-    return f"; the smallest input that works is {(*found, channels)}, not {shape}"
+    limit = min(4096, int(2 ** (20 / max(len(size), 1))))  # a million positions
+    found = smallest_size(fits, len(size), start=max(size, default=1), limit=limit)
+    return f"; the smallest input that works is {(*found, channels)}, not {shape}" if found else ""

@@ -1,4 +1,4 @@
-"""One abstract evaluation of a model, and what every module saw in it."""
+"""Shapes of all layers of a model, from one abstract evaluation."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ from flax.traverse_util import flatten_dict
 Shape = tuple[int, ...]
 
 
-class Seen(NamedTuple):
-    """What passed through a module: shapes without the batch, and shapes of its parameters."""
+class LayerTrace(NamedTuple):
+    """Shapes of a layer's input and output, without the batch, and of its parameters."""
 
     input: Shape
     output: Shape
     memory: int
+    """Bytes of the output for one example."""
     params: dict[tuple[str, ...], Shape]
 
 
-def trace(model: nn.Module, input_shape: Shape) -> dict[str, Seen]:
-    """Return what every module in `model` sees, by name; abstract evaluation, nothing computed.
+def trace(model: nn.Module, input_shape: Shape) -> dict[str, LayerTrace]:
+    """Return a trace of every module in `model`, by its path among the parameters.
 
-    Raises `LayerError` where the model does not fit the input.
+    Nothing is computed. Raises `LayerError` where the model does not fit the input.
     """
-    seen: dict[str, Seen] = {}
+    traces: dict[str, LayerTrace] = {}
 
-    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         y = call(*args, **kwargs)
         if context.method_name == "__call__":
             module = context.module
             params = flatten_dict(module.variables.get("params", {}))
             memory = math.prod(y.shape[1:]) * y.dtype.itemsize
             shapes = {path: value.shape for path, value in params.items()}
-            seen["/".join(module.path)] = Seen(args[0].shape[1:], y.shape[1:], memory, shapes)
+            path = "/".join(module.path)
+            traces[path] = LayerTrace(args[0].shape[1:], y.shape[1:], memory, shapes)
         return y
 
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    with nn.intercept_methods(note):  # a function of its own, which no earlier trace stands for
+    with nn.intercept_methods(record):
+        # A new function object, so that JAX does not reuse an earlier trace without `record`.
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
-    return seen
+    return traces
