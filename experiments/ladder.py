@@ -24,16 +24,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.harness import cli, study
+from etils import epy
+
+from experiments.harness import cli, plots, study
+from experiments.harness.study import Name, Outcome, Summary, Table, percent
+
+with epy.lazy_imports():
+    from cnn import ablations, layers, models, train
+    from cnn import data as datasets
 
 if TYPE_CHECKING:
     from flax import linen as nn
-    from matplotlib.figure import Figure
 
     from cnn.data import Dataset
     from cnn.train import Config
-    from experiments.harness.report import Table
-    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "What are locality and weight sharing worth?"
 HYPOTHESIS = (
@@ -51,73 +55,97 @@ PUBLISHED: dict[Name, float] = {
 """Test accuracy in Greydanus & Kobak (2024): Adam at 1e-2, batch 100, 6,000 steps, one seed."""
 
 
+PAIRS = [("conv", "tiled-2"), ("conv", "local"), ("local", "dense"), ("dense", "mlp")]
+"""Neighbours on the ladder."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Full):
-    """What is kept on every rung. (The published protocol has 6,000 steps at 1e-2.)"""
+class Settings(study.Settings):
+    """The same on every rung. (The published protocol has 6,000 steps at 1e-2.)"""
 
     permute: bool = False
-    """Run the permuted half of the study alone."""
+    """Run only the permuted half of the study."""
     full: bool = False
-    """Fashion-MNIST, into the folder full inside of out.
+    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
 
     About an hour of one core, estimated from steps of 0.1 s (dense) and 0.02 s (conv, local).
     """
     out: Path = Path("results/ladder")
-    """Folder for results.jsonl, ladder.png, ladder.svg and report.html."""
+    """Folder for results.jsonl, summary.json, ladder.png, ladder.svg and report.html."""
 
 
 def base(data: Dataset) -> nn.Module:
     """Return strided convolutions and a linear head, for signals or for images."""
-    from cnn.layers import Chain, Conv, Dense, Flatten, ReLU
-    from cnn.models import cnn1d
-
     if len(data.input_shape) == 2:
-        return cnn1d(data.num_classes)
-    convs = [part for _ in range(2) for part in (Conv(16, (3, 3), 2, padding=1), ReLU())]
-    return Chain((*convs, Flatten(), Dense(data.num_classes, scale=1.0)))
+        return models.cnn1d(data.num_classes)
+    convs = [
+        part for _ in range(2) for part in (layers.Conv(16, (3, 3), 2, padding=1), layers.ReLU())
+    ]
+    head = layers.Dense(data.num_classes, scale=1.0)
+    return layers.Chain((*convs, layers.Flatten(), head))
 
 
 def rungs(data: Dataset) -> dict[str, nn.Module]:
     """Return the models by name, from the strongest bias to none."""
-    from cnn.ablations import densify, tile, unshare
-    from cnn.models import logistic, mlp
-
     conv = base(data)
     return {
         "conv": conv,
-        "tiled-2": tile(conv, 2),
-        "tiled-4": tile(conv, 4),
-        "local": unshare(conv),
-        "dense": densify(conv),
-        "mlp": mlp(),
-        "logistic": logistic(),
+        "tiled-2": ablations.tile(conv, 2),
+        "tiled-4": ablations.tile(conv, 4),
+        "local": ablations.unshare(conv),
+        "dense": ablations.densify(conv),
+        "mlp": models.mlp(),
+        "logistic": models.logistic(),
     }
 
 
-def orders(data: Dataset, permuted_alone: bool) -> dict[str, Dataset]:
-    """Return the data as it is and with one fixed permutation of its positions."""
-    from cnn.data import permutation, permute
+def orders(data: Dataset, only_permuted: bool) -> dict[str, Dataset]:
+    """Return the data as it is, and with one fixed permutation of its positions."""
+    order = datasets.permutation(data.input_shape[:-1], seed=0)
+    shuffled = datasets.permute(data, order)
+    return {"permuted": shuffled} if only_permuted else {"ordered": data, "permuted": shuffled}
 
-    shuffled = permute(data, permutation(data.input_shape[:-1], seed=0))
-    return {"permuted": shuffled} if permuted_alone else {"ordered": data, "permuted": shuffled}
 
-
-def points(settings: Study) -> dict[Name, Config]:
-    """Return every point of the study: a model, data, and one recipe for all."""
-    from cnn.train import Config
-
-    data = settings.data("mnist1d")
+def points(settings: Settings) -> dict[Name, Config]:
+    """Return every point of the study: a model and data, with the same recipe for all."""
+    data = settings.load()
     return {
-        (rung, order): Config(model=model, data=arrays, **settings.recipe())
+        (rung, order): train.Config(model=model, data=arrays, **settings.recipe())
         for order, arrays in orders(data, settings.permute).items()
         for rung, model in rungs(data).items()
     }
 
 
-def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
-    """Return test accuracy in percent, mean ± standard deviation over seeds, by rung and order."""
-    from experiments.harness.report import Table, percent
+def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+    """Return findings, tables and figure."""
+    shown = dict.fromkeys(order for _, order in results)
+    pairs = [((a, order), (b, order)) for order in shown for a, b in PAIRS]
+    tables = [accuracies(settings, results), study.differences(results, pairs)]
+    return Summary(findings(results), tables, {"ladder": figure(settings, results)})
 
+
+def findings(results: Mapping[Name, Outcome]) -> list[str]:
+    """Return what the numbers say, in points of test accuracy."""
+    mean = {point: 100 * outcome["test_accuracy"].mean() for point, outcome in results.items()}
+    if ("conv", "ordered") not in mean:
+        return []
+    sharing = mean["conv", "ordered"] - mean["local", "ordered"]
+    locality = mean["local", "ordered"] - mean["dense", "ordered"]
+    change = {
+        rung: mean[rung, "permuted"] - mean[rung, "ordered"]
+        for rung in ("conv", "local", "dense", "mlp")
+    }
+    return [
+        f"With the positions in order, weight sharing is worth {sharing:.1f} points "
+        f"(conv over local) and locality {locality:.1f} (local over dense).",
+        "One fixed permutation of the positions changes test accuracy by, in points: "
+        + ", ".join(f"{rung} {points:+.1f}" for rung, points in change.items())
+        + ".",
+    ]
+
+
+def accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
+    """Return test accuracy in percent beside the published one, a row per rung."""
     shown = list(dict.fromkeys(order for _, order in results))
     heads = ["rung", "parameters"]
     for order in shown:
@@ -129,95 +157,46 @@ def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
             known = None if settings.full else PUBLISHED.get((rung, order))
             row += [percent(results[rung, order]["test_accuracy"]), f"{known:.0%}" if known else ""]
         rows.append(row)
-    part = "Validation" if settings.validate else "Test"
-    caption = (
-        f"{part} accuracy on {settings.title('MNIST-1D')}, mean ± standard deviation over "
-        f"{settings.seeds} seeds, {settings.steps:,} steps"
-    )
+    caption = f"{settings.part.capitalize()} accuracy on {settings.title}, {settings.protocol}"
     return Table(caption, heads, rows)
 
 
-def findings(results: Mapping[Name, Outcome]) -> list[str]:
-    """Return what the numbers say, in points of test accuracy."""
-    mean = {point: 100 * result["test_accuracy"].mean() for point, result in results.items()}
-    if ("conv", "ordered") not in mean:
-        return []
-    sharing = mean["conv", "ordered"] - mean["local", "ordered"]
-    locality = mean["local", "ordered"] - mean["dense", "ordered"]
-    moved = {r: mean[r, "permuted"] - mean[r, "ordered"] for r in ("conv", "local", "dense", "mlp")}
-    return [
-        f"With the positions in order, weight sharing is worth {sharing:.1f} points "
-        f"(conv over local) and locality {locality:.1f} (local over dense).",
-        "One fixed permutation of the positions moves test accuracy, in points: "
-        + ", ".join(f"{rung} {points:+.1f}" for rung, points in moved.items())
-        + ".",
-    ]
-
-
-def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
-    """Draw test accuracy against rung, every seed a dot, published values beside them."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from experiments.harness.report import BLUE, COLUMN_WIDTH, GREY, ORANGE, STYLE, spread
-
-    looks = {"ordered": (BLUE, -0.22, "o"), "permuted": (ORANGE, 0.16, "s")}
+def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
+    """Return test accuracy by rung, with a dot for every seed and the published values."""
     names = list(dict.fromkeys(rung for rung, _ in results))
-    published = {} if settings.full else PUBLISHED
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_WIDTH, 2.5))
-        axes = figure.add_subplot()
-        for order in dict.fromkeys(order for _, order in results):
-            colour, shift, marker = looks[order]
-            at = [i + shift for i in range(len(names))]
-            scores = [100 * results[rung, order]["test_accuracy"] for rung in names]
-            for x, values in zip(at, scores, strict=True):
-                beside = [x + 0.13] * len(values)
-                axes.plot(beside, values, ".", ms=3.5, color=colour, alpha=0.6, mew=0)
-            axes.errorbar(
-                at,
-                *spread(scores),
-                color=colour,
-                fmt=marker,
-                ms=3,
-                mfc="white",
-                capsize=2,
-                lw=0.9,
-                label=f"{order} (mean ± s.d. of {settings.seeds})",
-            )
-            known = [
-                (i + shift, 100 * published[name, order])
-                for i, name in enumerate(names)
-                if (name, order) in published
-            ]
-            if known:
-                axes.plot(*zip(*known, strict=True), "_", ms=11, mew=1.6, color=colour)
-        if published:
-            axes.plot([], [], "_", ms=9, mew=1.6, color=GREY, label="published")
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-        axes.set_ylabel(f"{'validation' if settings.validate else 'test'} accuracy (%)")
-        axes.set_ylim(20, 100)
-        axes.grid(axis="y", lw=0.4, alpha=0.5)
-        axes.legend(frameon=False, loc="lower left")
-    return figure
+    colors = {"ordered": plots.BLUE, "permuted": plots.ORANGE}
+    published = {} if settings.full else {name: 100 * v for name, v in PUBLISHED.items()}
+    series = [
+        plots.Series(
+            order,
+            [100 * results[rung, order]["test_accuracy"] for rung in names],
+            color=colors[order],
+            reference=[published.get((rung, order)) for rung in names],
+        )
+        for order in dict.fromkeys(order for _, order in results)
+    ]
+    panel = plots.Dots(
+        series,
+        names,
+        y_label=f"{settings.part} accuracy (%)",
+        y_limits=(20, 100),
+        seeds=True,
+        legend="lower left",
+    )
+    return plots.Figure([panel])
 
 
-PAIRS = [("conv", "tiled-2"), ("conv", "local"), ("local", "dense"), ("dense", "mlp")]
-"""Neighbours on the ladder."""
-
-
-def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
-    """Return what the study shows."""
-    shown = dict.fromkeys(order for _, order in results)
-    pairs = [((a, order), (b, order)) for order in shown for a, b in PAIRS]
-    tables = [table(settings, results), study.differences(results, pairs)]
-    return study.Story(findings(results), tables, {"ladder": draw(settings, results)})
-
-
-def main(settings: Study) -> None:
+def main(settings: Settings) -> None:
     """Run the study."""
-    study.main(settings, QUESTION, HYPOTHESIS, ("rung", "order"), points, tell)
+    study.main(
+        settings,
+        question=QUESTION,
+        hypothesis=HYPOTHESIS,
+        labels=("rung", "order"),
+        points=points,
+        summarize=summarize,
+    )
 
 
 if __name__ == "__main__":
-    cli.run(main, Study, __doc__)
+    cli.run(main, Settings, __doc__)

@@ -1,30 +1,35 @@
-"""Progress for long work: rate and time left on a terminal, nothing elsewhere."""
+"""A progress bar on a terminal, with rate and time left; nothing elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from etils import epy
+
+with epy.lazy_imports():
+    from rich import console as rich_console
+    from rich import progress as rich_progress
+    from rich import text as rich_text
+
 
 @contextmanager
 def show_steps(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of `total` steps on standard error; yields the function that advances it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
+    """Show a bar of `total` steps on standard error; yield the function that advances it."""
 
-    class Rate(ProgressColumn):
-        def render(self, task):  # type: ignore[no-untyped-def]
-            return Text(f"{task.speed:,.0f} steps/s" if task.speed else "compiling")
+    class Rate(rich_progress.ProgressColumn):
+        def render(self, task: rich_progress.Task) -> rich_text.Text:
+            return rich_text.Text(f"{task.speed:,.0f} steps/s" if task.speed else "compiling")
 
-    console = Console(stderr=True)
+    console = rich_console.Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         Rate(),
-        TimeRemainingColumn(),
+        rich_progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    shown = console.is_terminal
+    with rich_progress.Progress(*columns, console=console, disable=not shown) as progress:
         task = progress.add_task(description, total=total)
         yield lambda steps: progress.advance(task, steps)

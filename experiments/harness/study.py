@@ -261,5 +261,5 @@ def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
     return [by_name[name] for name in only or by_name]
 
 
-# Names for studies that are not converted yet.
+# For studies that are not converted yet.
 Full = Settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -150,7 +150,9 @@ def test_another_measure_is_measured_anew(tmp_path: Path, trained: list) -> None
 def test_a_measure_typed_at_a_prompt_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     typed: dict[str, Any] = {}
     exec("def mine(config, result): return {}", typed)
-    with pytest.raises(InputError, match=r"measure 'mine' has no file.* write it into one"):
+    with pytest.raises(
+        InputError, match=r"measure 'mine' has no source file.* write it"
+    ):
         run(settings(tmp_path / "new"), measure=typed["mine"])
     assert not (tmp_path / "new").exists()
 
@@ -175,11 +177,38 @@ def test_paired_differences_are_those_of_a_paired_t_test() -> None:
     ]
 
 
-def test_the_real_data_set(tmp_path: Path) -> None:
-    """Asked for by name, in a folder of its own, which a smoke test keeps apart once more."""
-    assert study.Full().data("digits").name == "digits"
-    full = study.Full(full=True, data_dir=tmp_path, out=tmp_path / "some")
+def test_the_larger_data_set(tmp_path: Path) -> None:
+    """It has a folder of its own, in which a smoke test has another."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Digits(Settings):
+        small: ClassVar[str] = "digits"
+
+    assert Digits().load().name == "digits"
+    full = Digits(full=True, data_dir=tmp_path, out=tmp_path / "some")
     with pytest.raises(InputError, match="unknown data set 'fashion_mnist'"):
-        full.data("digits")
+        full.load()
+    assert (Digits().title, full.title) == ("digits", "Fashion-MNIST")
     assert study.reduced(full).out == tmp_path / "some" / "full"
     assert study.reduced(replace(full, smoke=True)).out == tmp_path / "some" / "full" / "smoke"
+
+
+def test_a_study_without_a_larger_data_set_refuses_full() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Generated(Settings):
+        large: ClassVar[str] = ""
+
+    with pytest.raises(InputError, match="full: this study has no larger data set"):
+        study.reduced(Generated(full=True))
+
+
+def test_pooled_seeds() -> None:
+    def one(value: float) -> Outcome:
+        return Outcome(7, {"test_accuracy": np.array([value])})
+
+    pooled = study.pool_seeds({("a", "0"): one(0.1), ("a", "1"): one(0.2), ("b", "0"): one(0.3)})
+    assert {name: list(outcome["test_accuracy"]) for name, outcome in pooled.items()} == {
+        ("a",): [0.1, 0.2],
+        ("b",): [0.3],
+    }
+    assert pooled["a",].parameters == 7

@@ -1,0 +1,54 @@
+"""Tables of text, for a terminal and for HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from etils import epy
+
+with epy.lazy_imports():
+    import numpy as np
+    from rich import console as rich_console
+    from rich import table as rich_table
+
+
+def percent(values: np.ndarray) -> str:
+    """Return the mean of fractions in percent, ± their sample deviation if there are several."""
+    return number(100 * values, 2)
+
+
+def number(values: np.ndarray, digits: int = 3) -> str:
+    """Return the mean of `values`, ± their sample deviation if there are several."""
+    mean = f"{values.mean():.{digits}f}"
+    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, column heads and rows of text; every column but the first is aligned right."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def show(self) -> None:
+        """Print the table, as wide as it needs to be."""
+        table = rich_table.Table(title=self.caption, title_justify="left")
+        for i, head in enumerate(self.heads):
+            table.add_column(head, justify="right" if i else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row)
+        width = rich_console.Console(width=1000).measure(table).maximum
+        rich_console.Console(width=max(rich_console.Console().width, width)).print(table)
+
+    def to_html(self) -> str:
+        """Return the table as an HTML element, its text escaped."""
+        head = "".join(f"<th>{html.escape(h)}</th>" for h in self.heads)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        caption = html.escape(self.caption)
+        return f"<table><caption>{caption}</caption><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,23 @@
+"""Tables hold what they were given."""
+
+import numpy as np
+import pytest
+
+from experiments.harness.tables import Table, percent
+
+TABLE = Table(
+    "a <caption>", ["rung", "accuracy"], [["conv", "94.0 ± 0.5"], ["<mlp>", "68.0 ± 1.0"]]
+)
+
+
+def test_percent_is_mean_and_sample_deviation() -> None:
+    """0.5, 0.7 and 0.9 have mean 0.7 and deviation sqrt(0.08 / 2) = 0.2."""
+    assert percent(np.array([0.5, 0.7, 0.9])) == "70.00 ± 20.00"
+    assert percent(np.array([0.5])) == "50.00"
+
+
+def test_table_on_a_terminal_and_in_html(capsys: pytest.CaptureFixture[str]) -> None:
+    TABLE.show()
+    assert "94.0 ± 0.5" in capsys.readouterr().out
+    assert "<caption>a &lt;caption&gt;</caption>" in TABLE.to_html()
+    assert "<td>&lt;mlp&gt;</td><td>68.0 ± 1.0</td>" in TABLE.to_html()
