@@ -1,18 +1,17 @@
-"""Ablations: functions from model value to model value that change one bias and keep all else.
+"""Ablations: functions from model to model that change one inductive bias and nothing else.
 
-They compose, leave their argument as it is, and apply to all layers that can be meant or to those
-that `where` chooses: by a predicate `(name, layer) -> bool`, or by names.
+They return a new model and can be composed. They apply to all layers of a suitable type, or to
+those that `where` selects: a predicate `(name, layer) -> bool`, or names.
 
     sharing         unshare, tile, share
     locality        densify, localize, rewindow, dilate
-    factorisation   separate, group, factorize, bottleneck
-    border          repad
+    factorization   separate, group, factorize, bottleneck
+    padding         repad
     pooling         repool, pool_window
     order           permute_input
     budget          match
 
-`lift` carries trained weights to a model with less bias whose function is the same; `project` goes
-back.
+`lift` moves trained weights to a model with less bias that computes the same; `project` goes back.
 """
 
 from cnn.ablations.budget import Match, match

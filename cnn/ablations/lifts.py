@@ -1,13 +1,13 @@
-"""Weights carried up the ladder of biases, function unchanged, and back down.
+"""Weights moved to a model with less bias, with the function unchanged, and back.
 
-A rung's kernels are a subspace of those of the rung below it: up is an inclusion, down the
-orthogonal projection. With the windows' incidence S of `cnn.ops.conv_matrix` and period P,
+The kernels of each layer type are a linear subspace of those of the next:
 
     conv → tiled → local:   w[p] = w[p mod P]
     local → dense:          W[i, p] = Σ_a S[i, p, a] · w[p, a]
 
-Downwards w is the mean over the positions that share it, and from dense to windowed layers the
-least-squares solution of the second equation.
+with the period P and the windows' S of `cnn.ops.conv_matrix`. `lift` is the inclusion, `project`
+the orthogonal projection: the mean over the positions that share a kernel, and from dense to
+windowed layers the least-squares solution of the second equation.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from cnn.errors import InputError, LayerError
 from cnn.geometry import trace
 from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
 from cnn.layers.serialization import differences, to_spec
-from cnn.layers.tree import leaves
+from cnn.layers.tree import leaf_layers
 from cnn.ops import WindowSpec, window_spec
-from cnn.ops.conv_matrix import incidence
+from cnn.ops.conv_matrix import tap_masks
 
 Variables = dict[str, Any]
 Shape = tuple[int, ...]
 
-_LADDER: tuple[type[ConvBase], ...] = (Conv, ConvTiled, ConvLocal, DenseSpatial)
+# From the most to the least bias.
+_ORDER: tuple[type[ConvBase], ...] = (Conv, ConvTiled, ConvLocal, DenseSpatial)
 
 
 def lift(
@@ -44,13 +45,18 @@ def lift(
 ) -> Variables:
     """Return variables with which `target` computes what `source` computes with `variables`.
 
-    `target` has the layers of `source`, each at the same rung of conv → tiled → local → localized
-    dense → dense or further along it, as `tile`, `unshare`, `localize` and `densify` make them. A
-    period must be a multiple of the one before, a radius cover the window. Leaves of `variables`
-    that are no weights of such layers are kept. `input_shape` is `(*spatial, channels)`.
-    Raises `LayerError` where a layer of `target` is not further along, with what differs.
+    Args:
+        variables: Variables of `source`. What is not a weight of a changed layer is kept.
+        source: The model with more bias.
+        target: The model with less bias, as `tile`, `unshare`, `localize` and `densify` make it.
+            Each layer is of the same or a later type in conv → tiled → local → dense. A period
+            must be a multiple of the one before, a radius must cover the window.
+        input_shape: `(*spatial, channels)`.
+
+    Raises:
+        LayerError: If a layer of `target` cannot represent that of `source`.
     """
-    params = _carry(variables["params"], source, target, tuple(input_shape), up=True)
+    params = _transfer(variables["params"], source, target, tuple(input_shape), up=True)
     return {**variables, "params": params}
 
 
@@ -59,137 +65,137 @@ def project(
 ) -> Variables:
     """Return the variables of `target` whose lift to `source` is nearest to `variables`.
 
-    Here `source` is further along the ladder than `target`. Nearest is meant in the weights, by
-    least squares: sharing averages. Of a lift it gives back what was lifted; only weights that see
-    nothing but padding are lost on the way through a dense layer, and return as zeros.
+    The inverse of `lift`, with `target` the model with more bias; the distance is that of the
+    weights, in least squares. `project` of a lift returns what was lifted, except for weights that
+    see only padding: these are lost in a dense layer and come back as zeros.
     Raises `LayerError` as `lift` does.
     """
-    params = _carry(variables["params"], source, target, tuple(input_shape), up=False)
+    params = _transfer(variables["params"], source, target, tuple(input_shape), up=False)
     return {**variables, "params": params}
 
 
 @partial(jax.jit, static_argnames=("source", "target", "input_shape", "up"))
-def _carry(
+def _transfer(
     weights: Variables, source: nn.Module, target: nn.Module, input_shape: Shape, up: bool
 ) -> Variables:
-    before, after = leaves(source), leaves(target)
+    before, after = leaf_layers(source), leaf_layers(target)
     if before.keys() != after.keys():
         odd = min(before.keys() ^ after.keys())
         raise InputError(
-            f"the models are not on one ladder: only one of them has a layer {odd}; "
+            f"the models must have the same layers, but only one of them has {odd}: "
             "they may differ by tile, unshare, localize and densify alone"
         )
-    seen = trace(source if up else target, input_shape)
+    traces = trace(source if up else target, input_shape)
     params = flatten_dict(weights, sep="/")
     for name, layer in before.items():
         if layer == after[name]:
             continue
-        strict, free = (layer, after[name]) if up else (after[name], layer)
-        size = seen[name].input
-        if not (isinstance(strict, _LADDER) and isinstance(free, _LADDER)):
-            what = "; ".join(differences(to_spec(strict), to_spec(free)))
-            raise LayerError(name, f"not on one ladder: {what}")
+        biased, free = (layer, after[name]) if up else (after[name], layer)
+        size = traces[name].input
+        if not (isinstance(biased, _ORDER) and isinstance(free, _ORDER)):
+            what = "; ".join(differences(to_spec(biased), to_spec(free)))
+            raise LayerError(name, f"cannot be lifted: {what}")
         try:
-            at = _check(strict, free, size)
+            spec = _check(biased, free, size)
         except InputError as error:
-            raise LayerError(name, f"not on one ladder: {error}") from None
+            raise LayerError(name, f"cannot be lifted: {error}") from None
         kernel, bias = (f"{name}/{part}".lstrip("/") for part in ("kernel", "bias"))
-        move = _kernel_up if up else _kernel_down
-        params[kernel] = move(params[kernel], strict, free, at, size)
+        move = _lift_kernel if up else _project_kernel
+        params[kernel] = move(params[kernel], biased, free, spec, size)
         if bias in params:
-            periods = _period(strict, at), _period(free, at)
+            periods = _period(biased, spec), _period(free, spec)
             b = params[bias].reshape(*periods[not up], -1)
-            b = _spread(b, *periods) if up else _gather(b, *periods)
-            params[bias] = b.reshape(-1) if not up and isinstance(strict, Conv) else b
+            b = _repeat(b, *periods) if up else _average(b, *periods)
+            params[bias] = b.reshape(-1) if not up and isinstance(biased, Conv) else b
     return unflatten_dict(params, sep="/")
 
 
-def _check(strict: ConvBase, free: ConvBase, size: Shape) -> WindowSpec:
-    """Return where the windows stand; raise `InputError` unless `free` is further along."""
-    if _LADDER.index(type(strict)) > _LADDER.index(type(free)):
-        raise InputError(f"{type(free).__name__} has more bias than {type(strict).__name__}")
+def _check(biased: ConvBase, free: ConvBase, size: Shape) -> WindowSpec:
+    """Return the windows; raise `InputError` if `free` cannot represent all that `biased` can."""
+    if _ORDER.index(type(biased)) > _ORDER.index(type(free)):
+        raise InputError(f"{type(free).__name__} has more bias than {type(biased).__name__}")
     may_differ = {"parent", "name", "scale"}
     if isinstance(free, DenseSpatial):
         may_differ |= {"padding_mode", "groups"}
     for field in {f.name for f in dataclasses.fields(ConvBase)} - may_differ:
-        old, new = getattr(strict, field), getattr(free, field)
+        old, new = getattr(biased, field), getattr(free, field)
         if old != new:
             raise InputError(f"{field} {old} is not {new}")
-    at = window_spec(size[:-1], strict.window, strict.strides, strict.padding, strict.dilation)
-    if isinstance(free, ConvTiled) and np.any(np.mod(_period(free, at), _period(strict, at))):
-        raise InputError(f"period {free.period} is no multiple of {_period(strict, at)}")
+    spec = window_spec(size[:-1], biased.window, biased.strides, biased.padding, biased.dilation)
+    if isinstance(free, ConvTiled) and np.any(np.mod(_period(free, spec), _period(biased, spec))):
+        raise InputError(f"period {free.period} is no multiple of {_period(biased, spec)}")
     if isinstance(free, DenseSpatial):
-        for sees, limit in zip(_sees(strict, at), _sees(free, at), strict=True):
-            if (sees & ~limit).any():
-                raise InputError(f"radius {free.radius} does not cover all that the other sees")
-    return at
+        for mask, limit in zip(_masks(biased, spec), _masks(free, spec), strict=True):
+            if (mask & ~limit).any():
+                raise InputError(f"radius {free.radius} does not cover the window or radius")
+    return spec
 
 
-def _sees(layer: ConvBase, at: WindowSpec) -> list[np.ndarray]:
-    """Return for each axis, as `(size, out)`, which positions each window has weights for."""
+def _masks(layer: ConvBase, spec: WindowSpec) -> list[np.ndarray]:
+    """Return for each axis, as `(size, out)`, whether an output has a weight for an input."""
     if isinstance(layer, DenseSpatial):
-        return ops.within(at, layer.radius, layer.padding_mode)
-    return [np.any(s, -1) for s in incidence(at, layer.padding_mode)]
+        return ops.radius_masks(spec, layer.radius, layer.padding_mode)
+    return [np.any(mask, -1) for mask in tap_masks(spec, layer.padding_mode)]
 
 
-def _period(layer: ConvBase, at: WindowSpec) -> Shape:
-    """Return of how many kernels, per axis, the layer consists."""
+def _period(layer: ConvBase, spec: WindowSpec) -> Shape:
+    """Return the number of kernels of the layer, per axis."""
     if isinstance(layer, Conv):
-        return (1,) * len(at.out)
+        return (1,) * len(spec.out)
     if isinstance(layer, ConvTiled):
-        return ops.per_axis(layer.period, len(at.out), "period")
-    return at.out
+        return ops.per_axis(layer.period, len(spec.out), "period")
+    return spec.out
 
 
-def _spread(w: Array, few: Shape, many: Shape) -> Array:
-    """w[p mod few] for p in `many`, whose axes come first."""
-    for axis, (P, Q) in enumerate(zip(few, many, strict=True)):
-        w = jnp.take(w, np.arange(Q) % P, axis)
+def _repeat(w: Array, period: Shape, count: Shape) -> Array:
+    """Return w[p mod period] for p below `count`, whose axes come first."""
+    for axis, (P, n) in enumerate(zip(period, count, strict=True)):
+        w = jnp.take(w, np.arange(n) % P, axis)
     return w
 
 
-def _gather(w: Array, few: Shape, many: Shape) -> Array:
-    """Take the mean over the p of `many` that are equal modulo `few`."""
-    for axis, (P, Q) in enumerate(zip(few, many, strict=True)):
-        shares = _phases(P, Q) / _phases(P, Q).sum(1, keepdims=True)
-        w = _apply(shares, w, axis)
+def _average(w: Array, period: Shape, count: Shape) -> Array:
+    """Return the mean over the p below `count` that are equal modulo `period`."""
+    for axis, (P, n) in enumerate(zip(period, count, strict=True)):
+        phases = _phases(P, n)
+        mean = jnp.asarray(phases / phases.sum(1, keepdims=True), w.dtype)
+        w = jnp.moveaxis(jnp.tensordot(mean, w, (1, axis)), 0, axis)
     return w
 
 
 def _phases(period: int, count: int) -> np.ndarray:
-    """Return the 0/1 matrix `(period, count)` that says which p have which phase."""
+    """Return whether p mod `period` is q, `(period, count)` of 0 and 1, for q and p."""
     return (np.arange(count) % period == np.arange(period)[:, None]).astype(np.float32)
 
 
-def _apply(matrix: np.ndarray, w: Array, axis: int) -> Array:
-    return jnp.moveaxis(jnp.tensordot(jnp.asarray(matrix, w.dtype), w, (1, axis)), 0, axis)
-
-
-def _kernel_up(w: Array, strict: ConvBase, free: ConvBase, at: WindowSpec, size: Shape) -> Array:
-    if isinstance(strict, DenseSpatial):
-        return w * ops.outer(_sees(strict, at), w.dtype)
-    rank = len(at.out)
-    few = _period(strict, at)
-    w = _spread(w.reshape(*few, *w.shape[-rank - 2 :]), few, _period(free, at))
+def _lift_kernel(
+    w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, size: Shape
+) -> Array:
+    if isinstance(biased, DenseSpatial):
+        return w * ops.dense_mask(_masks(biased, spec), w.dtype)
+    period = _period(biased, spec)
+    w = _repeat(w.reshape(*period, *w.shape[-len(period) - 2 :]), period, _period(free, spec))
     if not isinstance(free, DenseSpatial):
         return w
     fields = ("strides", "padding", "padding_mode", "dilation", "groups")
-    return ops.conv_matrix(w, size, **{name: getattr(strict, name) for name in fields})
+    return ops.conv_matrix(w, size, **{name: getattr(biased, name) for name in fields})
 
 
-def _kernel_down(w: Array, strict: ConvBase, free: ConvBase, at: WindowSpec, size: Shape) -> Array:
-    few, rank = _period(strict, at), len(at.out)
-    if isinstance(strict, DenseSpatial):
-        return w * ops.outer(_sees(strict, at), w.dtype)
+def _project_kernel(
+    w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, size: Shape
+) -> Array:
+    if isinstance(biased, DenseSpatial):
+        return w * ops.dense_mask(_masks(biased, spec), w.dtype)
+    period, rank = _period(biased, spec), len(spec.out)
     if isinstance(free, DenseSpatial):
-        w = _windows_of(w * ops.outer(_sees(free, at), w.dtype), strict, at, few)
+        w = _solve_windows(w * ops.dense_mask(_masks(free, spec), w.dtype), biased, spec, period)
     else:
-        many = _period(free, at)
-        w = _gather(w.reshape(*many, *w.shape[-rank - 2 :]), few, many)
-    return w.reshape(w.shape[rank:]) if isinstance(strict, Conv) else w
+        count = _period(free, spec)
+        w = _average(w.reshape(*count, *w.shape[-rank - 2 :]), period, count)
+    return w.reshape(w.shape[rank:]) if isinstance(biased, Conv) else w
 
 
-def _windows_of(w: Array, layer: ConvBase, at: WindowSpec, period: Shape) -> Array:
+def _solve_windows(w: Array, layer: ConvBase, spec: WindowSpec, period: Shape) -> Array:
     """Solve W[i, p] = Σ_a S[i, p, a] · w[p mod P, a] for w by least squares, axis by axis.
 
     The normal equations of an axis and phase q are G w = Σ_p Σ_i S[i, p, a] W[i, p] with
@@ -198,14 +204,14 @@ def _windows_of(w: Array, layer: ConvBase, at: WindowSpec, period: Shape) -> Arr
     rank = len(period)
     i, p, a, q = "ijk"[:rank], "pqr"[:rank], "abc"[:rank], "xyz"[:rank]
     solvers = []
-    for s, P, n in zip(incidence(at, layer.padding_mode), period, at.out, strict=True):
-        seen, phases = s.astype(float), _phases(P, n)
-        gram = np.einsum("xp,ipa,ipb->xab", phases, seen, seen)
+    for mask, P, n in zip(tap_masks(spec, layer.padding_mode), period, spec.out, strict=True):
+        S, phases = mask.astype(float), _phases(P, n)
+        gram = np.einsum("xp,ipa,ipb->xab", phases, S, S)
         inverse = np.linalg.pinv(gram, hermitian=True)
-        solvers.append(np.einsum("xab,xp,ipb->xpia", inverse, phases, seen))
+        solvers.append(jnp.asarray(np.einsum("xab,xp,ipb->xpia", inverse, phases, S), w.dtype))
     terms = ",".join(map("".join, zip(q, p, i, a, strict=True)))
-    solve = [jnp.asarray(solver, w.dtype) for solver in solvers]
-    whole = jnp.einsum(f"{terms},{i}m{p}o->{q}{a}mo", *solve, w)
+    full = jnp.einsum(f"{terms},{i}m{p}o->{q}{a}mo", *solvers, w)
+    # Only the diagonal blocks of a grouped kernel are weights.
     g, c_out = layer.groups, w.shape[-1]
-    blocks = whole.reshape(*whole.shape[:-2], g, -1, g, c_out // g)
-    return jnp.einsum("...gigo->...igo", blocks).reshape(*whole.shape[:-2], -1, c_out)
+    blocks = full.reshape(*full.shape[:-2], g, -1, g, c_out // g)
+    return jnp.einsum("...gigo->...igo", blocks).reshape(*full.shape[:-2], -1, c_out)

@@ -1,32 +1,32 @@
-"""Locality without a convolution, and neither."""
+"""Locality: dense layers between maps, with and without a radius."""
 
 from __future__ import annotations
 
 from flax import linen as nn
 
-from cnn.ablations.rewrite import Where, change, need, with_fields
+from cnn.ablations.rewrite import Where, convert, require, rewrite
 from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
 
 
 def densify(model: nn.Module, where: Where = None) -> nn.Module:
-    """Let every output position see every input position: convolutions become dense tensors.
+    """Let every output position see every input position: convolutions become `DenseSpatial`.
 
-    Groups go too: a dense layer has none. Raises `LayerError` for a `SeparableConv`.
+    Groups are lost: a dense layer has none. Raises `LayerError` for a `SeparableConv`.
     """
     return localize(model, None, where)
 
 
 def localize(model: nn.Module, radius: int | None, where: Where = None) -> nn.Module:
-    """Let every output position see, by weights of its own, the inputs at most `radius` away.
+    """Let every output position see the inputs within `radius`, by weights of its own.
 
-    The distance is counted per axis from the centre of the window that stood there. No radius
-    means all inputs (`densify`). Raises `LayerError` for a `SeparableConv`.
+    The distance is measured per axis from the centre of the layer's window. With `radius=None`
+    there is no limit (`densify`). Raises `LayerError` for a `SeparableConv`.
     """
 
     def rule(layer: ConvBase) -> ConvBase:
-        dense = (Conv, ConvTiled, ConvLocal, DenseSpatial)
-        need(layer, dense, "it is two layers in one, with no kernel between maps")
+        supported = (Conv, ConvTiled, ConvLocal, DenseSpatial)
+        require(layer, supported, "it has two kernels, and none of them between maps")
         mode = "circular" if layer.padding_mode == "circular" else "zeros"
-        return with_fields(layer, DenseSpatial, groups=1, padding_mode=mode, radius=radius)
+        return convert(layer, DenseSpatial, groups=1, padding_mode=mode, radius=radius)
 
-    return change(model, ConvBase, rule, where)
+    return rewrite(model, ConvBase, rule, where)

@@ -1,4 +1,4 @@
-"""The order of the input's positions."""
+"""Permutation of the input's positions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cnn.layers import Chain, Permute
 
 
 def permute_input(model: nn.Module, order: Sequence[int]) -> Chain:
-    """Put a permutation of the positions in front: `model` itself is `layers_1` of the result.
+    """Return a chain of a permutation of positions and `model`, its `layers_1`.
 
-    Position p, counted in row-major order, gets the value of position `order[p]`. Whole or in
-    blocks: `cnn.data.permutation(shape, seed, block)` makes the order. `init` raises `LayerError`
-    where it is no permutation of the input's positions.
+    Position p, in row-major order, gets the value of position `order[p]`.
+    `cnn.data.permutation(shape, seed, block)` draws an order of positions or blocks. `init` raises
+    `LayerError` if it is not a permutation of the input's positions.
     """
     return Chain((Permute(tuple(int(p) for p in order)), model))

@@ -1,4 +1,4 @@
-"""Changing chosen layers of a model value, and nothing else."""
+"""Apply a rule to chosen layers of a model."""
 
 from __future__ import annotations
 
@@ -10,82 +10,74 @@ from flax import linen as nn
 
 from cnn.errors import InputError, LayerError, unknown_name
 from cnn.layers import ConvBase
-from cnn.layers.tree import leaves, replace
+from cnn.layers.tree import leaf_layers, map_layers
 
 Where = Callable[[str, nn.Module], bool] | Iterable[str] | None
-"""Which layers: a predicate of name and layer, or names, or `None` for all that can be meant.
+"""Which layers to change: a predicate `(name, layer) -> bool`, names, or `None` for all.
 
 A name is a path among the parameters, "layers_3/branches_1/layers_0", or the beginning of one,
-"layers_3", for all that is inside.
+"layers_3", for all layers inside.
 """
 
+Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
-def change(
-    model: nn.Module,
-    kinds: type[nn.Module] | tuple[type[nn.Module], ...],
-    rule: Callable[[Any], nn.Module],
-    where: Where = None,
+
+def rewrite(
+    model: nn.Module, kinds: Kinds, rule: Callable[[Any], nn.Module], where: Where = None
 ) -> nn.Module:
-    """Return `model` with `rule(layer)` in the place of the layers of `kinds` that `where` chooses.
+    """Return `model` with each layer of `kinds` that `where` selects replaced by `rule(layer)`.
 
-    Raises `LayerError` where the rule raises `InputError` for a layer, or where a name chooses
-    no layer of these kinds; `InputError` for an unknown name, or if there is nothing to change.
+    Raises:
+        LayerError: If the rule raises `InputError`, or a name selects no layer of these kinds.
+        InputError: If a name is unknown, or no layer is selected.
     """
-    named = leaves(model)
-    able = [name for name, layer in named.items() if isinstance(layer, kinds)]
-    if where is None:
-        chosen = set(able)
-    elif callable(where):
-        chosen = {name for name in able if where(name, named[name])}
-    else:
-        chosen = _by_name(named, [where] if isinstance(where, str) else where, kinds)
-    if not able:
+    layers = leaf_layers(model)
+    candidates = [name for name, layer in layers.items() if isinstance(layer, kinds)]
+    if not candidates:
         raise InputError("the model has no layer that this ablation changes: leave it out")
-    if not chosen:
-        raise InputError(
-            f"where chooses no layer that this ablation changes: choose from {', '.join(able)}"
-        )
+    if where is None:
+        selected = set(candidates)
+    elif callable(where):
+        selected = {name for name in candidates if where(name, layers[name])}
+    else:
+        names = [where] if isinstance(where, str) else where
+        selected = {path for name in names for path in _inside(name, layers, candidates)}
+    if not selected:
+        raise InputError(f"where selects no layer to change: choose from {', '.join(candidates)}")
 
     def apply(name: str, layer: nn.Module) -> nn.Module:
-        if name not in chosen or not isinstance(layer, kinds):
+        if name not in selected:
             return layer
         try:
             return rule(layer)
         except InputError as error:
             raise LayerError(name, str(error)) from None
 
-    return replace(model, apply)
+    return map_layers(model, apply)
 
 
-def _by_name(
-    named: dict[str, nn.Module],
-    wanted: Iterable[str],
-    kinds: type[nn.Module] | tuple[type[nn.Module], ...],
-) -> set[str]:
-    chosen: set[str] = set()
-    for name in wanted:
-        inside = [path for path in named if path == name or path.startswith(name + "/")]
-        if not inside:
-            raise unknown_name("layer", name, named)
-        fit = [path for path in inside if isinstance(named[path], kinds)]
-        if not fit:
-            raise LayerError(
-                name,
-                f"a {type(named[inside[0]]).__name__} is not among what this ablation changes: "
-                f"choose from {', '.join(k for k, v in named.items() if isinstance(v, kinds))}",
-            )
-        chosen.update(fit)
-    return chosen
+def _inside(name: str, layers: dict[str, nn.Module], candidates: list[str]) -> list[str]:
+    """Return the candidates called `name`, or inside the layer called so."""
+    inside = [path for path in layers if path == name or path.startswith(name + "/")]
+    if not inside:
+        raise unknown_name("layer", name, layers)
+    selected = [path for path in inside if path in candidates]
+    if not selected:
+        kind = type(layers[inside[0]]).__name__
+        raise LayerError(
+            name, f"this ablation does not change {kind}: choose from {', '.join(candidates)}"
+        )
+    return selected
 
 
-def with_fields(layer: ConvBase, kind: type[ConvBase], **fields: Any) -> ConvBase:
-    """Return a `kind` that has the windowed fields of `layer`, except for the `fields` given."""
+def convert(layer: ConvBase, kind: type[ConvBase], **fields: Any) -> ConvBase:
+    """Return a `kind` with the fields of `ConvBase` that `layer` has, and with `fields`."""
     kept = {f.name: getattr(layer, f.name) for f in dataclasses.fields(ConvBase)}
     del kept["parent"]
     return kind(**kept | fields)
 
 
-def need(layer: ConvBase, kinds: tuple[type[ConvBase], ...], why: str) -> None:
-    """Raise `InputError` with the reason unless `layer` is one of `kinds`."""
+def require(layer: ConvBase, kinds: tuple[type[ConvBase], ...], reason: str) -> None:
+    """Raise `InputError` with `reason` unless `layer` is one of `kinds`."""
     if not isinstance(layer, kinds):
-        raise InputError(f"{type(layer).__name__} cannot be changed in this way: {why}")
+        raise InputError(f"this ablation does not apply to {type(layer).__name__}: {reason}")

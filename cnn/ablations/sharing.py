@@ -1,15 +1,12 @@
-"""Weight sharing: from one kernel for all positions to one for each, and back."""
+"""Weight sharing: one kernel for all positions, one for each, or one for every n-th."""
 
 from __future__ import annotations
 
 from flax import linen as nn
 
-from cnn.ablations.rewrite import Where, change, need, with_fields
+from cnn.ablations.rewrite import Where, convert, require, rewrite
 from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled
 from cnn.ops import Size
-
-_SHARE = (Conv, ConvTiled, ConvLocal)
-_WHY = "only Conv, ConvTiled and ConvLocal say at which positions a kernel is shared"
 
 
 def unshare(model: nn.Module, where: Where = None) -> nn.Module:
@@ -17,15 +14,18 @@ def unshare(model: nn.Module, where: Where = None) -> nn.Module:
 
     Raises `LayerError` for a `SeparableConv` or `DenseSpatial`.
     """
-    return _share_as(model, ConvLocal, where)
+    return _convert_all(model, ConvLocal, where)
 
 
 def tile(model: nn.Module, period: Size, where: Where = None) -> nn.Module:
-    """Share the kernel with every `period`-th position only (Le et al. 2010).
+    """Share the kernel only between positions that are a multiple of `period` apart.
 
     Raises `LayerError` for a `SeparableConv` or `DenseSpatial`.
+
+    Reference:
+        Le et al., "Tiled convolutional neural networks" (2010).
     """
-    return _share_as(model, ConvTiled, where, period=period)
+    return _convert_all(model, ConvTiled, where, period=period)
 
 
 def share(model: nn.Module, where: Where = None) -> nn.Module:
@@ -33,12 +33,13 @@ def share(model: nn.Module, where: Where = None) -> nn.Module:
 
     Raises `LayerError` for a `SeparableConv` or `DenseSpatial`.
     """
-    return _share_as(model, Conv, where)
+    return _convert_all(model, Conv, where)
 
 
-def _share_as(model: nn.Module, kind: type[ConvBase], where: Where, **fields: Size) -> nn.Module:
+def _convert_all(model: nn.Module, kind: type[ConvBase], where: Where, **fields: Size) -> nn.Module:
     def rule(layer: ConvBase) -> ConvBase:
-        need(layer, _SHARE, _WHY)
-        return with_fields(layer, kind, **fields)
+        supported = (Conv, ConvTiled, ConvLocal)
+        require(layer, supported, "only Conv, ConvTiled and ConvLocal have one kernel per position")
+        return convert(layer, kind, **fields)
 
-    return change(model, ConvBase, rule, where)
+    return rewrite(model, ConvBase, rule, where)

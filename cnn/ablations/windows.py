@@ -1,4 +1,4 @@
-"""Where windows stand while the output keeps its size, and what they see beyond the border."""
+"""Window, dilation and padding of convolutions."""
 
 from __future__ import annotations
 
@@ -7,46 +7,38 @@ from typing import Any
 
 from flax import linen as nn
 
-from cnn.ablations.rewrite import Where, change, need
+from cnn.ablations.rewrite import Where, require, rewrite
 from cnn.errors import InputError
-from cnn.layers import (
-    AvgPool,
-    Conv,
-    ConvBase,
-    ConvLocal,
-    ConvTiled,
-    MaxPool,
-    SeparableConv,
-)
+from cnn.layers import AvgPool, Conv, ConvBase, ConvLocal, ConvTiled, MaxPool, SeparableConv
 from cnn.ops import Padding, PaddingMode, Size, per_axis, resolve_padding
 from cnn.ops.window import dilated
 
-SEES_THROUGH_A_WINDOW = (Conv, ConvTiled, ConvLocal, SeparableConv)
+WINDOWED = (Conv, ConvTiled, ConvLocal, SeparableConv)
 
 
 def rewindow(model: nn.Module, window: Size, where: Where = None) -> nn.Module:
-    """Give every convolution another window; its centre and the output size stay.
+    """Give every convolution another window. Its centre and the output size stay.
 
-    Padding makes up for the difference, negative padding where there is none to take away from.
-    Raises `LayerError` for a `DenseSpatial`, which has no window, and where the size of
-    the window does not say the number of axes (give one number per axis).
+    Padding makes up for the difference; where there is none to take away, it becomes negative.
+    Raises `LayerError` for a `DenseSpatial`, which has no window, and if the number of axes must
+    be known and `window` is one number.
     """
 
     def rule(layer: ConvBase) -> nn.Module:
-        need(layer, SEES_THROUGH_A_WINDOW, "it sees the whole map; `localize` gives it a radius")
-        return refit(layer, window, layer.dilation)
+        require(layer, WINDOWED, "it sees the whole map; `localize` gives it a radius")
+        return resize_window(layer, window, layer.dilation)
 
-    return change(model, ConvBase, rule, where)
+    return rewrite(model, ConvBase, rule, where)
 
 
 def dilate(model: nn.Module, rate: Size, where: Where = None) -> nn.Module:
-    """Spread the taps of every window `rate` apart; the output size stays, as in `rewindow`."""
+    """Set the dilation of every convolution. Centre and output size stay, as in `rewindow`."""
 
     def rule(layer: ConvBase) -> nn.Module:
-        need(layer, SEES_THROUGH_A_WINDOW, "it sees the whole map, and has no taps to spread")
-        return refit(layer, layer.window, rate)
+        require(layer, WINDOWED, "it sees the whole map, without a window to dilate")
+        return resize_window(layer, layer.window, rate)
 
-    return change(model, ConvBase, rule, where)
+    return rewrite(model, ConvBase, rule, where)
 
 
 def repad(
@@ -56,30 +48,30 @@ def repad(
     padding: Padding | None = None,
     where: Where = None,
 ) -> nn.Module:
-    """Change what convolutions see beyond the border, where they may stand, or both.
+    """Change the padding mode of convolutions, the amount of padding, or both.
 
-    `padding="FULL"` is full convolution (Kayhan & van Gemert 2020). The maps grow and shrink with
-    `padding`; a dense head behind `Flatten` follows them. Raises `LayerError` where a `mode` is
-    given to a `DenseSpatial`.
+    `padding="FULL"` is full convolution (Kayhan & van Gemert 2020). The sizes of maps change with
+    `padding`, and so does a dense head behind `Flatten`. Raises `LayerError` if a `mode` is given
+    for a `DenseSpatial`.
     """
-    fields = {"padding_mode": mode, "padding": padding}
-    given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    options = {"padding_mode": mode, "padding": padding}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if not given:
-        raise InputError("repad changes nothing: give mode, or padding")
+        raise InputError("repad changes nothing: give mode or padding")
 
     def rule(layer: ConvBase) -> ConvBase:
         if mode is not None:
-            need(layer, SEES_THROUGH_A_WINDOW, "it sees the whole map, and nothing beyond it")
+            require(layer, WINDOWED, "it sees the whole map, and no padding")
         return layer.clone(**given)
 
-    return change(model, ConvBase, rule, where)
+    return rewrite(model, ConvBase, rule, where)
 
 
-def refit(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: Size) -> nn.Module:
+def resize_window(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: Size) -> nn.Module:
     """Return `layer` with another window or dilation, padded so that the output size stays.
 
-    Half of the difference in span goes before, the rest after, so the centre stays (within half a
-    cell). Raises `InputError` if the number of axes must be known and is not.
+    Half of the difference in span goes before and the rest after, so the centre moves by half a
+    position at most. Raises `InputError` if the number of axes must be known and is not.
     """
     old_dilation = getattr(layer, "dilation", 1)
     fields: dict[str, Any] = {"window": window}
@@ -87,29 +79,27 @@ def refit(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: Size) -> 
         fields["dilation"] = dilation
     if layer.padding in ("SAME", "SAME_LOWER"):
         return layer.clone(**fields)
-    rank = axes(layer.window, window, dilation, layer.strides, layer.padding)
-    placed = resolve_padding(layer.padding, (0,) * rank, layer.window, 1, old_dilation)
-    old, new = span(layer.window, old_dilation, rank), span(window, dilation, rank)
+    rank = num_axes(layer.window, window, dilation, layer.strides, layer.padding)
+    old_pairs = resolve_padding(layer.padding, (0,) * rank, layer.window, 1, old_dilation)
+    old_spans, spans = span(layer.window, old_dilation, rank), span(window, dilation, rank)
     pairs = []
-    for (lo, hi), was, now in zip(placed, old, new, strict=True):
-        before = (now - was) // 2 if now >= was else -((was - now) // 2)
-        pairs.append((lo + before, hi + (now - was) - before))
+    for (lo, hi), old, new in zip(old_pairs, old_spans, spans, strict=True):
+        before = (new - old) // 2 if new >= old else -((old - new) // 2)
+        pairs.append((lo + before, hi + (new - old) - before))
     return layer.clone(**fields, padding=tuple(pairs))
 
 
-def axes(*values: object) -> int:
-    """Return the number of spatial axes that one of `values` says: those that are sequences.
+def num_axes(*values: object) -> int:
+    """Return the number of spatial axes: the length of the first of `values` that is a sequence.
 
-    Raises `InputError` if none does.
+    Raises `InputError` if none is.
     """
     for value in values:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return len(value)
-    raise InputError(
-        f"window {values[0]} does not say for how many axes it is: give one number per axis"
-    )
+    raise InputError(f"window must have one number per axis, got {values[0]}")
 
 
 def span(window: Size, dilation: Size, rank: int) -> tuple[int, ...]:
-    """Return how many positions the dilated window spans, per axis."""
+    """Return the size of the dilated window, per axis."""
     return dilated(per_axis(window, rank, "window"), per_axis(dilation, rank, "dilation"))

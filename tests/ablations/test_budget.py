@@ -1,4 +1,4 @@
-"""Equal costs: the width that is found is the best there is."""
+"""Matched widths, by hand and against all others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from cnn import models
 from cnn.ablations import densify, match, unshare
-from cnn.ablations.budget import scale
+from cnn.ablations.budget import scale_width
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv, Dense, Flatten, GroupNorm
 
@@ -20,7 +20,7 @@ def parameters(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def test_the_width_is_the_nearest_of_all() -> None:
-    """Against trying every width by hand: w channels on 9 positions of 10 cost 3w + w·9·2 + 2."""
+    """Against every width: w channels on 9 positions of 10 cost 3w + w·9·2 + 2."""
     model = Chain((Conv(5, (2,)), Flatten(), Dense(2)))
     costs = {w: (2 * w + w) + (w * 9 * 2 + 2) for w in range(1, 1000)}
     for wanted in (50, 333, 1000):
@@ -34,10 +34,10 @@ def test_the_width_is_the_nearest_of_all() -> None:
 
 
 @pytest.mark.parametrize("by", ["parameters", "macs", "units"])
-def test_rungs_of_equal_cost(by: str) -> None:
+def test_unshared_and_dense_networks_of_equal_cost(by: str) -> None:
     conv, shape = models.cnn1d(), (40, 1)
-    for rung in (unshare(conv), densify(conv)):
-        found = match(rung, conv, shape, by=by)  # type: ignore[arg-type]
+    for model in (unshare(conv), densify(conv)):
+        found = match(model, conv, shape, by=by)  # type: ignore[arg-type]
         assert abs(found.reached / found.wanted - 1) < 0.2
         if by == "units":  # which sharing does not change
             assert found.reached == found.wanted == 25 * (19 + 10 + 5) + 10
@@ -52,20 +52,22 @@ def test_macs_by_hand() -> None:
 
 
 def test_depthwise_stays_depthwise_and_groups_divide() -> None:
-    separable = scale(models.separable_net(), 0.7)
+    separable = scale_width(models.separable_net(), 0.7)
     assert jax.eval_shape(separable.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     assert all(
         layer.groups in (1, layer.features) for layer in separable.layers if isinstance(layer, Conv)
     )
-    grouped = scale(Chain((Conv(8, (1,)), GroupNorm(4), Conv(8, (1,), groups=4), Dense(3))), 0.7)
+    grouped = scale_width(
+        Chain((Conv(8, (1,)), GroupNorm(4), Conv(8, (1,), groups=4), Dense(3))), 0.7
+    )
     assert [layer.features for layer in grouped.layers if hasattr(layer, "features")] == [4, 4, 3]
-    odd = scale(Chain((Conv(8, (1,)), GroupNorm(4), Dense(3))), 1.2)  # 10 features
+    odd = scale_width(Chain((Conv(8, (1,)), GroupNorm(4), Dense(3))), 1.2)  # 10 features
     assert odd.layers[1].groups == 2
 
 
-def test_what_cannot_be_matched() -> None:
+def test_bad_input() -> None:
     tiny = Chain((Flatten(), Dense(1, use_bias=False)))
-    with pytest.raises(InputError, match=r"no width of the model comes near 4 param.* has 15"):
+    with pytest.raises(InputError, match=r"no width of the model is near 4 param.* has 15"):
         match(Chain((Flatten(), Dense(1), Dense(10), Dense(4))), tiny, (4, 1))
     with pytest.raises(InputError, match="unknown cost 'flops'"):
         match(models.cnn1d(), models.mlp(), (40, 1), by="flops")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A lift leaves the function as it was; a projection gives back what was lifted."""
+"""A lift keeps the function; a projection of it returns the weights that were lifted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from cnn.layers import (
 
 
 def variables(model: nn.Module, x: jax.Array) -> dict[str, Any]:
-    """Random weights, biases and running statistics, the latter positive."""
+    """Return random weights and biases, and positive running statistics."""
     made = model.init(jax.random.key(0), x)
     leaves, structure = jax.tree.flatten(made)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -47,7 +47,7 @@ def variables(model: nn.Module, x: jax.Array) -> dict[str, Any]:
 def assert_same_function(
     source: nn.Module, before: Any, target: nn.Module, after: Any, x: jax.Array
 ) -> None:
-    """Outputs, and the gradient of half their squares with respect to the input."""
+    """Compare outputs, and the gradient of half their squares with respect to the input."""
 
     @partial(jax.jit, static_argnums=0)
     def run(model: nn.Module, weights: Any) -> tuple[jax.Array, jax.Array]:
@@ -66,10 +66,10 @@ def assert_close(a: Any, b: Any) -> None:
 def check_ladder(
     model: nn.Module, shape: tuple[int, ...], rungs: list[nn.Module], all_seen: bool = True
 ) -> None:
-    """Lift `model` to each of the `rungs`, along all of them, and project it back.
+    """Lift `model` to each of the `rungs` and through all of them, and project it back.
 
-    Where maps are so small that some weights never see one, these are not `all_seen`: what comes
-    back is then the same function, with zeros for them.
+    On maps so small that some weights only ever see padding, not `all_seen`, the projection has
+    zeros for these, and the same function.
     """
     x = jax.random.normal(jax.random.key(2), (2, *shape))
     first = variables(model, x)
@@ -200,7 +200,7 @@ def test_projection_is_the_least_squares_map_by_hand() -> None:
 
 
 def test_projection_is_orthogonal() -> None:
-    """What is left over is orthogonal to every lift, also where reflection lays taps on taps."""
+    """The rest is orthogonal to every lift, also where reflection repeats an input."""
     conv = Conv(2, (3,), padding=1, padding_mode="reflect", use_bias=False)
     dense = ablations.densify(conv)
     x = jnp.zeros((1, 5, 1))
@@ -239,7 +239,7 @@ CONV = Chain((Conv(2, (3,), padding=1), ReLU(), Conv(2, (3,)), Dense(3)))
         (ablations.unshare(CONV), CONV, "layers_0: .* Conv has more bias than ConvLocal"),
         (CONV, ablations.rewindow(ablations.unshare(CONV), (5,)), r"layers_0: .* is not"),
         (CONV, ablations.unshare(CONV).clone(layers=CONV.layers[:2]), "only one .* layers_2"),
-        (CONV, models.mlp(), "only one of them has a layer layers_4"),
+        (CONV, models.mlp(), "only one of them has layers_4"),
         (ablations.tile(CONV, 2), ablations.tile(CONV, 3), r"period 3 is no multiple of \(2,\)"),
         (ablations.tile(CONV, 2), ablations.localize(CONV, 0), "radius 0 does not cover"),
         (ablations.densify(CONV), ablations.localize(CONV, 5), "radius 5 does not cover"),
@@ -251,9 +251,7 @@ CONV = Chain((Conv(2, (3,), padding=1), ReLU(), Conv(2, (3,)), Dense(3)))
         (SeparableConv(2, (3,)), Conv(2, (3,)), "layer: 'SeparableConv' is not 'Conv'"),
     ],
 )
-def test_models_that_are_not_on_one_ladder(
-    source: nn.Module, target: nn.Module, message: str
-) -> None:
+def test_models_that_cannot_be_lifted(source: nn.Module, target: nn.Module, message: str) -> None:
     made = source.init(jax.random.key(0), jnp.zeros((1, 8, 2)))
     with pytest.raises(InputError, match=message) as error:
         lift(made, source, target, (8, 2))

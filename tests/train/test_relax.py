@@ -129,5 +129,5 @@ def test_both_or_neither() -> None:
         fit(config(relax_at=3))
     with pytest.raises(InputError, match="relax_at 21 cannot be: give 0 to steps, 20"):
         fit(config(relax_at=21, relax_to=LOCAL))
-    with pytest.raises(InputError, match="layer layers_0: not on one ladder"):
+    with pytest.raises(InputError, match="layer layers_0: cannot be lifted"):
         fit(config(relax_at=3, relax_to=model(features=5)))
