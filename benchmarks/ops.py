@@ -64,11 +64,11 @@ def timed(f: Callable, shapes: tuple[tuple[int, ...], ...], how: str) -> Timed:
     """Compile `f` for random arrays of these shapes, and return its clock."""
     import jax
 
-    from cnn.ops import cpu
+    from cnn.ops import implementations
 
     keys = jax.random.split(jax.random.key(0), len(shapes))
     arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
-    with cpu.use(how):  # type: ignore[arg-type]
+    with implementations.use(how):  # type: ignore[arg-type]
         compiled = jax.jit(f).lower(*arrays).compile()
 
     def run(steps: int) -> float:

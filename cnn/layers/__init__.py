@@ -1,22 +1,21 @@
-"""Layers as values: hyper-parameters are fields, and inside each stands one call to an operation.
+"""Flax Linen layers. Their hyper-parameters are fields, and each calls one operation of `cnn.ops`.
 
-A layer that no parent has bound yet is a frozen dataclass: `Conv(64, window=3, strides=2)` can be
-printed, compared, hashed and cloned. `init` and `apply` are Flax Linen's. Called without more, a
-layer infers; `train=True` makes the layers that differ (`BatchNorm`, `Dropout`) train.
+An unbound layer is a frozen dataclass: `Conv(64, window=3, strides=2)` can be printed, compared,
+hashed and cloned. `init` and `apply` are those of Linen; they raise `cnn.errors.InputError` for an
+invalid field or input. `train=True` selects the training mode of `BatchNorm` and `Dropout`.
 
-The windowed layers share their fields, so a rung of the ladder of biases is a class name:
+Four layers share their fields, so exchanging the class changes one inductive bias:
 
     Conv          local, shared          y_p = Σ_a x[s·p + a] w[a]
     ConvTiled     local, partly shared   y_p = Σ_a x[s·p + a] w[p mod period, a]
     ConvLocal     local, not shared      y_p = Σ_a x[s·p + a] w[p, a]
     DenseSpatial  neither                y_p = Σ_j x[j] w[j, p]
 
-They start with kernels from N(0, scale / fan_in), hence with the same output variance, and with
-biases of zero.
+They all start with the same output variance: kernels from N(0, scale / fan_in), and zero biases.
 """
 
 from cnn.layers.activations import GELU, ReLU, Sigmoid, Tanh
-from cnn.layers.combinators import Chain, Concat, Residual, call
+from cnn.layers.combinators import Chain, Concat, Residual, apply_layer
 from cnn.layers.conv import (
     Conv,
     ConvBase,
@@ -76,6 +75,6 @@ __all__ = [
     "SeparableConv",
     "Sigmoid",
     "Tanh",
-    "call",
+    "apply_layer",
     "normalization",
 ]

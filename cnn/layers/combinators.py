@@ -1,4 +1,4 @@
-"""Layers made of layers: one after another, around a shortcut, side by side."""
+"""Layers made of layers: in sequence, around a shortcut, in parallel."""
 
 from __future__ import annotations
 
@@ -15,78 +15,82 @@ from cnn.errors import InputError, LayerError
 from cnn.layers.pooling import AvgPool, BlurPool, MaxPool
 
 BLOCK = "block"
-"""The name, for `jax.checkpoint`, of what a chain's blocks and pooling layers give."""
+"""The `checkpoint_name` of the outputs of a chain's blocks and pooling layers."""
 
 
 class Chain(nn.Module):
-    """Layers one after another, any Linen modules; layer i owns the parameters `layers_i`.
+    """Layers in sequence, of any Linen class. Layer i has the parameters `layers_i`.
 
-    The same value twice is two layers of equal shape, not one layer with shared weights.
+    Equal layers in a chain are separate layers: they do not share weights.
     """
 
     layers: tuple[nn.Module, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(map(_own, self.layers)))
+        object.__setattr__(self, "layers", tuple(map(_unbound_copy, self.layers)))
         super().__post_init__()
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         for layer in self.layers:
-            x = call(layer, x, train)
+            x = apply_layer(layer, x, train)
             if isinstance(layer, Chain | Residual | Concat | MaxPool | AvgPool | BlurPool):
                 x = checkpoint_name(x, BLOCK)
         return x
 
 
 class Residual(nn.Module):
-    """x ↦ body(x) + shortcut(x) (He et al. 2016); no shortcut module means the identity."""
+    """x ↦ body(x) + shortcut(x) (He et al. 2016). The default shortcut is the identity."""
 
     body: nn.Module
     shortcut: nn.Module | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "body", _own(self.body))
+        object.__setattr__(self, "body", _unbound_copy(self.body))
         if self.shortcut is not None:
-            object.__setattr__(self, "shortcut", _own(self.shortcut))
+            object.__setattr__(self, "shortcut", _unbound_copy(self.shortcut))
         super().__post_init__()
 
     def __call__(self, x: Array, train: bool = False) -> Array:
-        skip = x if self.shortcut is None else call(self.shortcut, x, train)
-        y = call(self.body, x, train)
+        skip = x if self.shortcut is None else apply_layer(self.shortcut, x, train)
+        y = apply_layer(self.body, x, train)
         if y.shape != skip.shape:
             raise InputError(
-                f"Residual adds shapes {y.shape} and {skip.shape}: give it a "
-                "shortcut that ends in the body's shape"
+                f"body and shortcut of Residual must have the same output shape, got {y.shape} and "
+                f"{skip.shape}: set a shortcut with the body's output shape"
             )
         return y + skip
 
 
 class Concat(nn.Module):
-    """The same input through several branches, their outputs side by side in the channels."""
+    """Branches with the same input; their outputs are concatenated along the channels."""
 
     branches: tuple[nn.Module, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "branches", tuple(map(_own, self.branches)))
+        object.__setattr__(self, "branches", tuple(map(_unbound_copy, self.branches)))
         super().__post_init__()
 
     def __call__(self, x: Array, train: bool = False) -> Array:
-        outputs = [call(branch, x, train) for branch in self.branches]
-        spatial = {y.shape[:-1] for y in outputs}
-        if len(spatial) > 1:
-            raise InputError(f"Concat end in different sizes {sorted(spatial)}: pad them alike")
+        outputs = [apply_layer(branch, x, train) for branch in self.branches]
+        sizes = {y.shape[:-1] for y in outputs}
+        if len(sizes) > 1:
+            raise InputError(
+                f"branches of Concat must have the same output size, got {sorted(sizes)}: "
+                "give them matching padding and strides"
+            )
         return jnp.concatenate(outputs, axis=-1)
 
 
-def _own(layer: nn.Module) -> nn.Module:
-    """Return a copy that stands nowhere else: Flax takes one object for one set of weights."""
+def _unbound_copy(layer: nn.Module) -> nn.Module:
+    """Copy a layer that has no parent: Flax gives one object one set of weights."""
     return layer.clone() if layer.parent is None else layer
 
 
-def call(layer: nn.Module, x: Array, train: bool) -> Array:
-    """Apply `layer`, telling it whether this is training if its `__call__` wants to know.
+def apply_layer(layer: nn.Module, x: Array, train: bool) -> Array:
+    """Return `layer(x)`, with `train` if its `__call__` has that argument.
 
-    An `InputError` of the layer becomes a `LayerError`, which says which layer it was.
+    Raises:
+      LayerError: The layer raised an `InputError`. The message names the layer.
     """
     try:
         return layer(x, train=train) if _takes_train(type(layer).__call__) else layer(x)

@@ -1,4 +1,4 @@
-"""Dense layers, and flattening maps for them."""
+"""Fully connected layers, and flattening."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnn.layers.initializers import normal
+from cnn.layers.initializers import fan_in_normal
 from cnn.ops import dense
 
 
@@ -20,7 +20,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
         c_in = x.shape[-1]
-        kernel = self.param("kernel", normal(self.scale, c_in), (c_in, self.features))
+        kernel = self.param("kernel", fan_in_normal(self.scale, c_in), (c_in, self.features))
         y = dense(x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
@@ -29,7 +29,7 @@ class Dense(nn.Module):
 
 
 class Flatten(nn.Module):
-    """All axes but the first become one."""
+    """`(batch, ...)` to `(batch, units)`."""
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "batch units"]:
         return x.reshape(x.shape[0], -1)

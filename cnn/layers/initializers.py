@@ -1,4 +1,4 @@
-"""Initial weights: every rung of the ladder starts with the same output variance."""
+"""Initial weights: the layers of `cnn.layers.conv` all start with the same output variance."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import math
 from flax import linen as nn
 
 
-def normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
-    """Return the initialiser N(0, scale / fan_in), `fan_in` the inputs that one output sees.
+def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
+    """Return the initializer N(0, scale / fan_in).
 
-    The output variance is then scale · E[x²], whatever the shape of the kernel: 2 keeps it through
-    a ReLU (He et al. 2015, eq. 10), 1 without one (LeCun et al. 1998).
+    The output variance is then scale · E[x²]. Scale 2 keeps it through a ReLU (He et al. 2015,
+    eq. 10), 1 without one (LeCun et al. 1998). `nn.initializers.variance_scaling` would compute
+    the fan-in from the kernel's shape, which is wrong for kernels that are not shared.
+
+    Args:
+      scale: The gain of the variance.
+      fan_in: The number of inputs that one output depends on.
     """
     return nn.initializers.normal(math.sqrt(scale / fan_in))

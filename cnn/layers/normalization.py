@@ -1,4 +1,4 @@
-"""Layers that behave differently while training, and normalisation."""
+"""Normalization and dropout."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from jaxtyping import Array, Float
 
 from cnn import ops
 from cnn.errors import InputError
+from cnn.ops.checks import check_groups
 
 
 class Dropout(nn.Module):
-    """While training, each unit is zero with probability `rate`, the rest scaled up to match."""
+    """In training, set each unit to zero with probability `rate`, and scale up the others."""
 
     rate: float = 0.5
 
@@ -24,9 +25,10 @@ class Dropout(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015), over all devices of the "data" axis if mapped.
+    """Batch normalization (Ioffe and Szegedy 2015).
 
-    While training by the batch's mean and variance, whose running averages stand in for them after.
+    In training it uses the mean and variance of the batch, over all devices of the mapped axis
+    "data" if there is one, and updates their running averages, which it uses in inference.
     """
 
     momentum: float = 0.9
@@ -52,24 +54,21 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018); `groups` must divide the channels."""
+    """Group normalization (Wu and He 2018); `groups` must divide the channels."""
 
     groups: int = 32
     epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
-        if self.groups < 1 or x.shape[-1] % self.groups:
-            raise InputError(
-                f"groups {self.groups} does not divide channels {x.shape[-1]}: choose a divisor"
-            )
+        check_groups(self.groups, {"channels": x.shape[-1]})
         return nn.GroupNorm(num_groups=self.groups, epsilon=self.epsilon)(x)
 
 
 class LocalResponseNorm(nn.Module):
-    """y_c = x_c / (k + α Σ_j x_j²)^β, j over the `size` channels around c: no parameters.
+    """y_c = x_c / (k + α Σ_j x_j²)^β, j over the `size` channels around c, without parameters.
 
-    Krizhevsky et al. 2012, section 3.3, with the constants given there.
+    Krizhevsky et al. (2012), section 3.3, with their constants.
     """
 
     size: int = 5
@@ -78,7 +77,7 @@ class LocalResponseNorm(nn.Module):
     beta: float = 0.75
 
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
-        line = jnp.square(x).reshape(-1, x.shape[-1], 1)  # the channels as a signal in one axis
+        line = jnp.square(x).reshape(-1, x.shape[-1], 1)  # channels as a 1-d signal
         mean = ops.avg_pool(line, self.size, strides=1, padding="SAME", count_padding=True)
         return x * (self.k + self.alpha * self.size * mean.reshape(x.shape)) ** -self.beta
 
@@ -87,9 +86,9 @@ Norm = Literal["batch", "group", "none"]
 
 
 def normalization(kind: Norm, channels: int, epsilon: float = 1e-5) -> tuple[nn.Module, ...]:
-    """Return the layers that normalise `channels` maps: to be spliced into a `Chain`.
+    """Return the normalization layers for `channels` maps, to be unpacked into a `Chain`.
 
-    "group" makes the most groups, up to the usual 32, that leave two channels or more to each.
+    "group" uses as many groups as possible, at most 32, with two or more channels each.
     """
     match kind:
         case "batch":
@@ -100,7 +99,7 @@ def normalization(kind: Norm, channels: int, epsilon: float = 1e-5) -> tuple[nn.
             return (GroupNorm(groups, epsilon),)
         case "none":
             return ()
-    raise InputError(f"norm {kind!r} is unknown: choose 'batch', 'group' or 'none'")
+    raise InputError(f"norm must be 'batch', 'group' or 'none', got {kind!r}")
 
 
 def _devices(axis: str) -> int:

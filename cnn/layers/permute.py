@@ -1,4 +1,4 @@
-"""The order of positions."""
+"""Reordering of positions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cnn.errors import InputError
 
 
 class Permute(nn.Module):
-    """Move the positions: position p gets the value of position `order[p]`, channels together.
+    """Permute the positions: position p of the output is position `order[p]` of the input.
 
-    Positions are counted in row-major order over the spatial axes.
+    Positions are numbered in row-major order. All channels of a position move together.
     """
 
     order: tuple[int, ...]
@@ -23,8 +23,8 @@ class Permute(nn.Module):
         positions = math.prod(x.shape[1:-1])
         if sorted(self.order) != list(range(positions)):
             raise InputError(
-                f"order of length {len(self.order)} is no permutation of the {positions} positions "
-                f"of {x.shape[1:]}: make one by cnn.data.permutation({positions}, seed)"
+                f"order must be a permutation of the {positions} positions of {x.shape[1:]}, got "
+                f"one of length {len(self.order)}: use cnn.data.permutation({positions}, seed)"
             )
         flat = x.reshape(x.shape[0], positions, x.shape[-1])
         return flat[:, np.array(self.order)].reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Pooling as layers: one call to an operation of `cnn.ops` each."""
+"""The pooling operations of `cnn.ops` as layers. They have no parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MaxPool(nn.Module):
 
 
 class AvgPool(nn.Module):
-    """Mean of each window (`cnn.ops.avg_pool`); padding does not count unless `count_padding`."""
+    """Mean of each window (`cnn.ops.avg_pool`), excluding padding unless `count_padding`."""
 
     window: Size
     strides: Size | None = None
@@ -42,7 +42,7 @@ class AvgPool(nn.Module):
 
 
 class AdaptiveAvgPool(nn.Module):
-    """Means of bins that cover the input: an output of one size (`cnn.ops.adaptive_avg_pool`)."""
+    """Mean of each of `output_size` bins that cover the input (`cnn.ops.adaptive_avg_pool`)."""
 
     output_size: Size
 
@@ -51,7 +51,7 @@ class AdaptiveAvgPool(nn.Module):
 
 
 class AdaptiveMaxPool(nn.Module):
-    """Largest values of bins that cover the input (`cnn.ops.adaptive_max_pool`)."""
+    """Largest value in each of `output_size` bins (`cnn.ops.adaptive_max_pool`)."""
 
     output_size: Size
 
@@ -60,7 +60,7 @@ class AdaptiveMaxPool(nn.Module):
 
 
 class BlurPool(nn.Module):
-    """A binomial low-pass filter, then subsampling (Zhang 2019; `cnn.ops.blur_pool`)."""
+    """A binomial blur, then subsampling (Zhang 2019; `cnn.ops.blur_pool`)."""
 
     window: int = 3
     strides: Size = 2
@@ -70,7 +70,7 @@ class BlurPool(nn.Module):
 
 
 class Maxout(nn.Module):
-    """Largest value in each `group` of neighbouring channels: maxout (Goodfellow et al. 2013)."""
+    """Largest value of each `group` of adjacent channels (Goodfellow et al. 2013)."""
 
     group: int
 

@@ -1,4 +1,4 @@
-"""A model value as a line of JSON, and back."""
+"""Models as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Json = Any
 
 
 def to_spec(model: nn.Module) -> dict[str, Json]:
-    """Describe `model` by its class and the fields that differ from their defaults.
+    """Return the class of `model` and its fields that differ from their defaults, as JSON.
 
     >>> to_spec(layers.Conv(8, window=(3, 3)))
     {'layer': 'Conv', 'features': 8, 'window': [3, 3]}
 
-    A module that is not one of `cnn.layers` is described too, as "package.module:Class", enough to
-    tell it from another but not to rebuild it.
+    The class of a module that is not in `cnn.layers` is "package.module:Class". `from_spec` cannot
+    rebuild such a module.
     """
     kind = type(model)
     spec: dict[str, Json] = {"layer": _name(kind)}
@@ -48,10 +48,7 @@ def _value(value: Any) -> Json:
 
 
 def from_spec(spec: dict[str, Json]) -> nn.Module:
-    """Rebuild the model that `to_spec` described. Looks names up, executes nothing.
-
-    Raises `InputError` for an unknown layer or field.
-    """
+    """Return the model of a `to_spec`. It looks up names, and executes no code of the spec."""
     known = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
     name = spec.get("layer", "")
     if name not in known:
@@ -59,7 +56,7 @@ def from_spec(spec: dict[str, Json]) -> nn.Module:
     kind: type[nn.Module] = getattr(layers, name)
     fields = {k: _field(v) for k, v in spec.items() if k != "layer"}
     for field in fields.keys() - {f.name for f in dataclasses.fields(kind)}:
-        raise InputError(f"layer {name} has no field {field!r}: take it out")
+        raise InputError(f"layer {name} has no field {field!r}: remove it")
     return kind(**fields)
 
 
@@ -72,9 +69,9 @@ def _field(value: Json) -> Any:
 
 
 def differences(old: Json, new: Json, path: str = "") -> list[str]:
-    """List where two JSON values differ, as "path: old is not new", outermost first.
+    """Return the differences of two JSON values as lines "path: old is not new".
 
-    `new` may have tuples where JSON will have lists.
+    `new` may have tuples where `old` has lists.
     """
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(k for k in new if k not in old)]

@@ -1,7 +1,7 @@
-"""A model value as a tree: its layers by name, and the same tree with other layers in it.
+"""The tree of layers in a model: list the layers by name, and replace them.
 
-A layer's name is its path among the parameters, "layers_3/branches_1/layers_0", so that
-`variables["params"]["layers_3"]["branches_1"]["layers_0"]` are its weights.
+The name of a layer is its path among the parameters. The weights of
+"layers_3/branches_1/layers_0" are `variables["params"]["layers_3"]["branches_1"]["layers_0"]`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from flax import linen as nn
 
 
-def parts(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules among the fields of `model`, by the names that their parameters have."""
+def children(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules among the fields of `model`, by the names of their parameters."""
     found = {}
     for field in dataclasses.fields(model):
         value = getattr(model, field.name)
@@ -26,36 +26,36 @@ def parts(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def leaves(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
-    """Return by name the layers that are not made of layers, in the order of the fields."""
-    inside = parts(model)
+def leaf_layers(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
+    """Return by name the layers that contain no other layers, in the order of the fields."""
+    inside = children(model)
     if not inside:
         return {path: model}
     return {
-        k: v for name, part in inside.items() for k, v in leaves(part, join(path, name)).items()
+        name: layer
+        for child_name, child in inside.items()
+        for name, layer in leaf_layers(child, join_path(path, child_name)).items()
     }
 
 
-def replace(
-    model: nn.Module, change: Callable[[str, nn.Module], nn.Module], path: str = ""
+def map_layers(
+    model: nn.Module, f: Callable[[str, nn.Module], nn.Module], path: str = ""
 ) -> nn.Module:
-    """Return the tree with `change(name, layer)` in the place of each of its leaves."""
-    inside = parts(model)
+    """Return `model` with each leaf layer replaced by `f(name, layer)`."""
+    inside = children(model)
     if not inside:
-        return change(path, model)
-    made = {name: replace(part, change, join(path, name)) for name, part in inside.items()}
+        return f(path, model)
+    new = {name: map_layers(child, f, join_path(path, name)) for name, child in inside.items()}
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(model):
         value = getattr(model, field.name)
-        if field.name in made:
-            fields[field.name] = made[field.name]
+        if field.name in new:
+            fields[field.name] = new[field.name]
         elif isinstance(value, tuple) and field.name != "parent":
-            fields[field.name] = tuple(
-                made.get(f"{field.name}_{i}", v) for i, v in enumerate(value)
-            )
+            fields[field.name] = tuple(new.get(f"{field.name}_{i}", v) for i, v in enumerate(value))
     return model.clone(**fields)
 
 
-def join(path: str, name: str) -> str:
-    """Return the name of the part `name` of the layer at `path`."""
+def join_path(path: str, name: str) -> str:
+    """Return the name of the child `name` of the layer at `path`, which is "" at the root."""
     return f"{path}/{name}" if path else name

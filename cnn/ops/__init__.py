@@ -1,13 +1,18 @@
-"""Operations: pure functions on channels-last arrays `(batch, *spatial, channels)`."""
+"""Pure functions on channels-last arrays `(batch, *spatial, channels)`.
+
+Invalid arguments raise `cnn.errors.InputError`, whose message is one line.
+"""
 
 from cnn.ops import filters
 from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
-from cnn.ops.conv_matrix import conv_matrix, outer, within
+from cnn.ops.conv_matrix import conv_matrix, dense_mask, radius_masks
 from cnn.ops.dense import dense, dense_spatial
-from cnn.ops.locally_connected import conv_local, conv_tiled, patches
+from cnn.ops.locally_connected import conv_local, conv_tiled
 from cnn.ops.normalization import batch_norm, normalize
+from cnn.ops.options import ConvOptions, WindowOptions
 from cnn.ops.padding import PaddingMode, pad
+from cnn.ops.patches import patches
 from cnn.ops.pool import (
     avg_pool,
     blur_pool,
@@ -29,10 +34,12 @@ from cnn.ops.window import (
 )
 
 __all__ = [
+    "ConvOptions",
     "Padding",
     "PaddingMode",
     "Pairs",
     "Size",
+    "WindowOptions",
     "WindowSpec",
     "adaptive_avg_pool",
     "adaptive_max_pool",
@@ -46,6 +53,7 @@ __all__ = [
     "conv_transpose",
     "convolve",
     "dense",
+    "dense_mask",
     "dense_spatial",
     "depthwise_conv",
     "filters",
@@ -55,14 +63,13 @@ __all__ = [
     "max_pool",
     "max_pool_channels",
     "normalize",
-    "outer",
     "output_size",
     "pad",
     "patches",
     "per_axis",
     "pointwise_conv",
+    "radius_masks",
     "resolve_padding",
     "separable_conv",
     "window_spec",
-    "within",
 ]

@@ -1,11 +1,11 @@
-"""Pooling to a given output size, whatever the input size.
+"""Pooling to a given output size, for any input size.
 
-Along an axis of n positions, output i of m sees the bin
+Along an axis of n positions, output i of m is computed from the bin
 
     ⌊i · n / m⌋ … ⌈(i + 1) · n / m⌉ − 1
 
-(PyTorch's bins): they cover the axis, are equal where m divides n, overlap by one where it does
-not, and repeat positions where m > n.
+as in PyTorch. The bins cover the axis. They are equal where m divides n, overlap by one position
+where it does not, and repeat positions where m > n.
 """
 
 from __future__ import annotations
@@ -16,27 +16,21 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn.ops.checks import check_map, floats
+from cnn.ops.checks import check_input, promote_floats
 from cnn.ops.window import Size, per_axis
 
 
 def adaptive_max_pool(
     x: Float[Array, "batch *spatial c"], output_size: Size
 ) -> Float[Array, "batch *out c"]:
-    """Return the largest value in each of `output_size` bins per spatial axis.
-
-    Raises `InputError` if `output_size` is not one positive int, or one per axis.
-    """
+    """Return the largest value in each of `output_size` bins per spatial axis."""
     return _per_bin(x, output_size, jnp.max)
 
 
 def adaptive_avg_pool(
     x: Float[Array, "batch *spatial c"], output_size: Size
 ) -> Float[Array, "batch *out c"]:
-    """Return the mean of each of `output_size` bins per spatial axis.
-
-    Raises `InputError` if `output_size` is not one positive int, or one per axis.
-    """
+    """Return the mean of each of `output_size` bins per spatial axis."""
     return _per_bin(x, output_size, jnp.mean)
 
 
@@ -50,9 +44,9 @@ def bins(size: int, out: int) -> list[tuple[int, int]]:
 
 
 def _per_bin(x: Array, output_size: Size, reduce: Callable[..., Array]) -> Array:
-    """Reduce the bins of one axis after the other: both reductions factorise over a box."""
-    (x,) = floats(x=x)
-    check_map(x.shape)
+    """Reduce one axis after another, which gives the same maximum or mean as all at once."""
+    (x,) = promote_floats(x=x)
+    check_input(x.shape)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, out in enumerate(per_axis(output_size, x.ndim - 2, "output_size"), 1):
         views = [

@@ -1,4 +1,4 @@
-"""Checks of arrays that the operations share, and the bias that they add."""
+"""Checks of arrays that the operations share, and the addition of a bias."""
 
 from __future__ import annotations
 
@@ -8,76 +8,74 @@ from jaxtyping import Array, ArrayLike, Float
 from cnn.errors import InputError
 
 
-def floats(**arrays: ArrayLike) -> list[Array]:
-    """Return the named arrays in their common floating-point type.
+def promote_floats(**arrays: ArrayLike) -> list[Array]:
+    """Return the named arrays in their common type, which must be floating-point.
 
-    Raises `InputError` for integers, which have no gradient and overflow.
+    Integers overflow and have no gradient.
     """
     values = {name: jnp.asarray(array) for name, array in arrays.items()}
     for name, value in values.items():
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise InputError(
-                f"{name} has type {value.dtype} but floats are needed: "
+                f"{name} must have a floating-point type, got {value.dtype}: "
                 f"convert it with {name}.astype(jnp.float32)"
             )
     common = jnp.result_type(*values.values())
     return [value.astype(common) for value in values.values()]
 
 
-def check_map(shape: tuple[int, ...]) -> None:
+def check_input(shape: tuple[int, ...]) -> None:
     """Raise `InputError` unless `shape` is `(batch, *spatial, channels)`, 1 to 3 axes spatial."""
     if not 3 <= len(shape) <= 5:
         raise InputError(
-            f"x has shape {shape} but (batch, *spatial, channels) with one, two or three spatial "
-            "axes is needed: reshape it"
+            "x must have the shape (batch, *spatial, channels) with 1, 2 or 3 spatial axes, "
+            f"got {shape}"
         )
 
 
 def check_kernel(
     x: tuple[int, ...], kernel: tuple[int, ...], groups: int, positions: int = 0
 ) -> None:
-    """Check the shape of a kernel `(*positions, *window, c_in / groups, c_out)` against that of x.
-
-    `positions` counts the leading axes over which the kernel is not shared.
-    Raises `InputError` for a wrong rank or number of channels.
-    """
-    check_map(x)
+    """Raise `InputError` unless a kernel fits `x`; the arguments are as in `conv_spec`."""
+    check_input(x)
     if len(kernel) != len(x) + positions:
         layout = "*positions, *window" if positions else "*window"
         raise InputError(
-            f"kernel has shape {kernel} but x {x} needs {len(x) + positions} axes: "
-            f"({layout}, c_in / groups, c_out)"
+            f"kernel must have {len(x) + positions} axes ({layout}, c_in / groups, c_out) "
+            f"for x of shape {x}, got shape {kernel}"
         )
-    for name, channels in (("input channels", x[-1]), ("output channels", kernel[-1])):
-        if groups < 1 or channels % groups:
-            raise InputError(f"groups {groups} does not divide {name} {channels}: use a divisor")
+    check_groups(groups, {"input channels": x[-1], "output channels": kernel[-1]})
     if kernel[-2] * groups != x[-1]:
         raise InputError(
-            f"kernel has shape {kernel} but x {x} with groups {groups} needs "
-            f"c_in / groups = {x[-1] // groups} as its last but one axis"
+            f"kernel must have c_in / groups = {x[-1] // groups} as its second last axis for x of "
+            f"shape {x} and groups={groups}, got shape {kernel}"
         )
+
+
+def check_groups(groups: int, channels: dict[str, int]) -> None:
+    """Raise `InputError` unless `groups` divides each of the named numbers of channels."""
+    for name, count in channels.items():
+        if groups < 1 or count % groups:
+            raise InputError(f"groups must divide the {name}: got groups={groups}, {name}={count}")
 
 
 def add_bias(
     y: Float[Array, "batch *out c"], bias: Float[Array, " c"] | None
 ) -> Float[Array, "batch *out c"]:
-    """Return `y` + `bias`, or `y` if there is none. Raises `InputError` for a wrong shape."""
+    """Return `y` + `bias`, or `y` if `bias` is None. Raise `InputError` for a wrong shape."""
     if bias is None:
         return y
     _check_bias(bias, y.shape[-1:])
     return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
 
 
-def spread_bias(bias: Array, shape: tuple[int, ...]) -> Float[Array, "*positions c"]:
-    """Return a bias `(c,)`, or one of its own `shape` `(*positions, c)`, as the latter.
-
-    Raises `InputError` for any other shape.
-    """
+def broadcast_bias(bias: Array, shape: tuple[int, ...]) -> Float[Array, "*positions c"]:
+    """Return a bias of shape `(c,)` or `shape` as one of `shape`, which is `(*positions, c)`."""
     _check_bias(bias, shape[-1:], shape)
     return jnp.broadcast_to(bias, shape)
 
 
 def _check_bias(bias: Array, *shapes: tuple[int, ...]) -> None:
     if bias.shape not in shapes:
-        needed = " or ".join(map(str, shapes))
-        raise InputError(f"bias has shape {bias.shape} but the output needs {needed}")
+        allowed = " or ".join(map(str, shapes))
+        raise InputError(f"bias must have shape {allowed}, got {bias.shape}")

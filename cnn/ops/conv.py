@@ -1,26 +1,29 @@
-"""Convolution: one small kernel, the same at every position.
+"""Convolution: one small kernel for all positions.
 
     y[b, p, o] = bias[o] + Σ_a Σ_c x[b, s·p + r·a − lo, c] · kernel[a, c, o]
 
-for strides s, dilation r and padding lo; positions p and taps a have one, two or three axes. This
-is the cross-correlation that deep learning calls convolution (Goodfellow, Bengio and Courville
-2016, eq. 9.6); `convolve` is the one of mathematics (eq. 9.4), in which the kernel is flipped.
+with strides s, dilation r, padding lo, positions p and taps a. Positions and taps have one, two or
+three axes. This is the cross-correlation that deep learning calls convolution (Goodfellow, Bengio
+and Courville 2016, eq. 9.6). `convolve` is the convolution of mathematics (eq. 9.4), which flips
+the kernel.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops import cpu
-from cnn.ops.checks import add_bias, check_kernel, check_map, floats
+from cnn.ops.checks import add_bias, check_input, check_kernel, promote_floats
 from cnn.ops.dense import dense
+from cnn.ops.implementations import compute
+from cnn.ops.options import ConvOptions, WindowOptions
 from cnn.ops.padding import PaddingMode, pad
-from cnn.ops.window import Padding, Size, window_spec
+from cnn.ops.window import Padding, Size, channels_last, window_spec
 
 
 def conv(
@@ -34,92 +37,65 @@ def conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Float[Array, "batch *out c_out"]:
-    """Cross-correlate `x` with `kernel`, in the wider of their floating-point types.
+    """Return the cross-correlation of `x` with `kernel`, in the wider of their types.
 
-    With `groups`, the channels are cut into as many blocks, and each block of outputs sees only
-    its block of inputs. `padding` and `padding_mode`: see `cnn.ops.Padding` and `PaddingMode`.
-    Raises `InputError` if shapes, types or window do not fit.
+    Args:
+      x: The input, `(batch, *spatial, c_in)`.
+      kernel: The weights, `(*window, c_in / groups, c_out)`.
+      bias: One value per output channel, or None.
+      strides: The distance of neighbouring windows, an int or one int per spatial axis.
+      padding: Where windows may be; see `cnn.ops.Padding`.
+      padding_mode: The values beyond the border; see `cnn.ops.PaddingMode`.
+      dilation: The distance of neighbouring taps, an int or one int per spatial axis.
+      groups: The number of groups of channels. The outputs of a group depend on the inputs of the
+        same group only.
+
+    Raises:
+      InputError: Shapes or types do not fit, or the window exceeds the padded input.
     """
-    x, kernel = floats(x=x, kernel=kernel)
+    x, kernel = promote_floats(x=x, kernel=kernel)
     check_kernel(x.shape, kernel.shape, groups)
-    at = window_spec(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-    pairs = at.pairs
+    spec = window_spec(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
     if padding_mode != "zeros":
-        x, pairs = pad(x, pairs, padding_mode), ((0, 0),) * len(pairs)
+        x = pad(x, spec.pairs, padding_mode)
+        spec = spec.on_padded
     definition = partial(
         lax.conv_general_dilated,
-        window_strides=at.strides,
-        padding=pairs,
-        rhs_dilation=at.dilation,
+        window_strides=spec.strides,
+        padding=spec.pairs,
+        rhs_dilation=spec.dilation,
         dimension_numbers=channels_last(x.ndim),
         feature_group_count=groups,
     )
-    at = at._replace(size=x.shape[1:-1], pairs=pairs)
-    on_cpu = cpu.conv_on_cpu(definition, x, kernel, at, groups)
-    y = cpu.compute(definition, on_cpu, x, kernel)
-    return add_bias(y, bias)
-
-
-def channels_last(ndim: int) -> tuple[str, str, str]:
-    """Return the axis names of input, kernel and output with `ndim` axes, for `lax`."""
-    spatial = "DHW"[5 - ndim :]
-    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
+    return add_bias(compute("conv", definition, x, kernel, spec=spec), bias)
 
 
 def convolve(
     x: Float[Array, "batch *spatial c_in"],
     kernel: Float[Array, "*window c_in_per_group c_out"],
     bias: Float[Array, " c_out"] | None = None,
-    *,
-    strides: Size = 1,
-    padding: Padding = "VALID",
-    padding_mode: PaddingMode = "zeros",
-    dilation: Size = 1,
-    groups: int = 1,
+    **options: Unpack[ConvOptions],
 ) -> Float[Array, "batch *out c_out"]:
-    """Convolve in the strict sense: `conv` with the kernel flipped over its spatial axes."""
-    flipped = jnp.flip(kernel, tuple(range(kernel.ndim - 2)))
-    return conv(
-        x,
-        flipped,
-        bias,
-        strides=strides,
-        padding=padding,
-        padding_mode=padding_mode,
-        dilation=dilation,
-        groups=groups,
-    )
+    """Return the convolution of mathematics: `conv` with the kernel flipped over its window."""
+    return conv(x, jnp.flip(kernel, tuple(range(kernel.ndim - 2))), bias, **options)
 
 
 def depthwise_conv(
     x: Float[Array, "batch *spatial c_in"],
     kernel: Float[Array, "*window 1 c_out"],
     bias: Float[Array, " c_out"] | None = None,
-    *,
-    strides: Size = 1,
-    padding: Padding = "VALID",
-    padding_mode: PaddingMode = "zeros",
-    dilation: Size = 1,
+    **options: Unpack[WindowOptions],
 ) -> Float[Array, "batch *out c_out"]:
-    """Convolve every channel by itself: `conv` with as many groups as channels.
+    """Convolve each channel separately: `conv` with as many groups as input channels.
 
     Each input channel gives m = c_out / c_in adjacent output channels.
     """
-    check_map(x.shape)
+    check_input(x.shape)
     if kernel.shape[-2:-1] != (1,):
         raise InputError(
-            f"kernel has shape {kernel.shape} but a depthwise one is (*window, 1, c_in * m)"
+            f"a depthwise kernel must have the shape (*window, 1, c_in * m), got {kernel.shape}"
         )
-    return conv(
-        x,
-        kernel,
-        bias,
-        strides=strides,
-        padding=padding,
-        padding_mode=padding_mode,
-        dilation=dilation,
-        groups=x.shape[-1],
-    )
+    return conv(x, kernel, bias, **options, groups=x.shape[-1])
 
 
 def pointwise_conv(
@@ -127,8 +103,8 @@ def pointwise_conv(
     kernel: Float[Array, "c_in c_out"],
     bias: Float[Array, " c_out"] | None = None,
 ) -> Float[Array, "batch *spatial c_out"]:
-    """Mix the channels of every position alike: the 1×1 convolution, a matrix product."""
-    check_map(x.shape)
+    """Apply the same matrix to the channels of every position: the 1×1 convolution."""
+    check_input(x.shape)
     return add_bias(dense(x, kernel), bias)
 
 
@@ -137,22 +113,10 @@ def separable_conv(
     depthwise: Float[Array, "*window 1 c_mid"],
     pointwise: Float[Array, "c_mid c_out"],
     bias: Float[Array, " c_out"] | None = None,
-    *,
-    strides: Size = 1,
-    padding: Padding = "VALID",
-    padding_mode: PaddingMode = "zeros",
-    dilation: Size = 1,
+    **options: Unpack[WindowOptions],
 ) -> Float[Array, "batch *out c_out"]:
-    """Look through the window in each channel, then mix the channels (Chollet 2017).
+    """Apply a depthwise, then a pointwise convolution (Chollet 2017).
 
-    Equal to `conv` with the kernel `depthwise` times `pointwise`, from far fewer weights.
+    Equals `conv` with the kernel `depthwise` · `pointwise`, with far fewer weights.
     """
-    y = depthwise_conv(
-        x,
-        depthwise,
-        strides=strides,
-        padding=padding,
-        padding_mode=padding_mode,
-        dilation=dilation,
-    )
-    return pointwise_conv(y, pointwise, bias)
+    return pointwise_conv(depthwise_conv(x, depthwise, **options), pointwise, bias)

@@ -1,109 +1,109 @@
-"""A convolution written out as the linear layer that it is.
+"""A convolution as a dense layer whose weights are local and shared.
 
-The derivation (Zhang et al., Dive into Deep Learning, section 7.1) starts from a dense layer
-between maps, and takes from it every weight that is not local and every difference between
-positions. Read backwards, with the incidence S of one axis,
+Zhang et al. (Dive into Deep Learning, section 7.1) start from a dense layer between maps, remove
+the weights beyond a neighbourhood, and share the rest between positions. In the other direction,
+with S for each spatial axis,
 
     S[i, p, a] = 1 where tap a of the window at p sees position i, else 0
     W[i, c, p, o] = Σ_a S[i, p, a] · kernel[a, c, o]
 
-W is zero unless i − s·p is within the window, and depends on i − s·p alone.
+W is zero where i − s·p is outside the window, and depends on i − s·p alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cnn.errors import InputError
-from cnn.ops.checks import check_kernel, floats
+from cnn.ops.checks import promote_floats
+from cnn.ops.options import ConvOptions, conv_spec
 from cnn.ops.padding import PaddingMode, sources
-from cnn.ops.window import Padding, Size, WindowSpec, window_spec
+from cnn.ops.window import WindowSpec
 
 
 def conv_matrix(
     kernel: Float[Array, "*window c_in_per_group c_out"],
     input_shape: Sequence[int],
-    *,
-    strides: Size = 1,
-    padding: Padding = "VALID",
-    padding_mode: PaddingMode = "zeros",
-    dilation: Size = 1,
-    groups: int = 1,
+    **options: Unpack[ConvOptions],
 ) -> Float[Array, "*in_spatial c_in *out_spatial c_out"]:
-    """Return `conv` on inputs `(*in_spatial, c_in)` as the kernel of `dense_spatial`.
+    """Return the kernel with which `dense_spatial` equals `conv`.
 
-    It has the axes `(*in_spatial, c_in, *out_spatial, c_out)`, so that
-    `dense_spatial(x, conv_matrix(kernel, x.shape[1:]))` equals `conv(x, kernel)`. As a matrix that
-    maps flat inputs: `conv_matrix(kernel, shape).reshape(math.prod(shape), -1)`. A kernel of
-    `conv_local`, which has its positions in front, is written out in the same way.
-    Raises `InputError` as `conv` does.
+    `dense_spatial(x, conv_matrix(kernel, x.shape[1:]))` equals `conv(x, kernel)`. The matrix on
+    flattened inputs is `conv_matrix(kernel, shape).reshape(math.prod(shape), -1)`.
+
+    Args:
+      kernel: A kernel of `conv`, or one of `conv_local`, which starts with the output positions.
+      input_shape: `(*in_spatial, c_in)`.
+      **options: See `conv`.
     """
-    (kernel,) = floats(kernel=kernel)
+    (kernel,) = promote_floats(kernel=kernel)
     rank = len(input_shape) - 1
     positions = rank if kernel.ndim == 2 * rank + 2 else 0
-    check_kernel((1, *input_shape), kernel.shape, groups, positions)
-    size, window = tuple(input_shape[:-1]), kernel.shape[positions:-2]
-    at = window_spec(size, window, strides, padding, dilation)
-    each = [jnp.asarray(s, kernel.dtype) for s in incidence(at, padding_mode)]
+    spec, mode, groups = conv_spec((1, *input_shape), kernel.shape, positions, **options)
+    masks = [jnp.asarray(s, kernel.dtype) for s in tap_masks(spec, mode)]
     i, p, a = "ijk"[:rank], "pqr"[:rank], "abc"[:rank]
     sums = ",".join(map("".join, zip(i, p, a, strict=True)))
     shared = f"{p[:positions]}{a}mo"
-    return jnp.einsum(f"{sums},{shared}->{i}m{p}o", *each, _ungroup(kernel, groups))
+    return jnp.einsum(f"{sums},{shared}->{i}m{p}o", *masks, _ungroup(kernel, groups))
 
 
-def incidence(at: WindowSpec, padding_mode: PaddingMode) -> list[Bool[np.ndarray, "n out window"]]:
-    """Return S of each axis: whether the tap of a window sees the position, of the n there are."""
-    each = []
-    for cells, n, k, s, r, out in zip(
-        sources(at.size, at.pairs, padding_mode),
-        at.size,
-        at.window,
-        at.strides,
-        at.dilation,
-        at.out,
+def tap_masks(
+    spec: WindowSpec, padding_mode: PaddingMode
+) -> list[Bool[np.ndarray, "n out window"]]:
+    """Return S of each axis: whether a tap of the window at an output sees an input position."""
+    masks = []
+    for positions, n, k, s, r, out in zip(
+        sources(spec.size, spec.pairs, padding_mode),
+        spec.size,
+        spec.window,
+        spec.strides,
+        spec.dilation,
+        spec.out,
         strict=True,
     ):
-        seen = cells[np.arange(out)[:, None] * s + np.arange(k) * r]
-        each.append(seen == np.arange(n)[:, None, None])
-    return each
+        seen = positions[np.arange(out)[:, None] * s + np.arange(k) * r]
+        masks.append(seen == np.arange(n)[:, None, None])
+    return masks
 
 
-def within(
-    at: WindowSpec, radius: int | None, padding_mode: PaddingMode
+def radius_masks(
+    spec: WindowSpec, radius: int | None, padding_mode: PaddingMode
 ) -> list[Bool[np.ndarray, "n out"]]:
-    """Return, for each axis, which positions are at most `radius` from the centre of each window.
+    """Return, for each axis, which inputs are at most `radius` from the centre of each window.
 
-    All are for no radius. The centre of an even window lies between two positions. With
-    `padding_mode` "circular" the distance is taken around the border.
-    Raises `InputError` for a negative radius.
+    The centre of an even window is between two positions. Without a radius all inputs are. With
+    `padding_mode` "circular" the distance is measured around the border.
     """
     if radius is not None and radius < 0:
-        raise InputError(f"radius {radius} cannot be: give 0 or more, or None for no limit")
-    each = []
-    for n, k, s, (lo, _), r, out in zip(*at, at.out, strict=True):
+        raise InputError(f"radius must be at least 0, or None for no limit, got {radius}")
+    masks = []
+    for n, k, s, (lo, _), r, out in zip(*spec, spec.out, strict=True):
         distance = np.abs(np.arange(n)[:, None] - (np.arange(out) * s - lo + r * (k - 1) / 2))
         if padding_mode == "circular":
             distance = np.minimum(distance % n, -distance % n)
-        each.append(distance <= (np.inf if radius is None else radius))
-    return each
+        masks.append(distance <= (np.inf if radius is None else radius))
+    return masks
 
 
-def outer(sees: list[np.ndarray], dtype: jnp.dtype) -> Float[Array, "*in_spatial one *out one"]:
-    """Return the product over the axes of 0/1 arrays `(size, out)`, shaped as a dense kernel's."""
-    i, p = "ijk"[: len(sees)], "pqr"[: len(sees)]
-    axes = [jnp.asarray(axis, dtype) for axis in sees]
-    whole = jnp.einsum(",".join(map("".join, zip(i, p, strict=True))) + f"->{i}{p}", *axes)
-    return jnp.expand_dims(whole, (len(sees), -1))
+def dense_mask(
+    masks: list[np.ndarray], dtype: jnp.dtype
+) -> Float[Array, "*in_spatial one *out one"]:
+    """Return the outer product of one mask `(n, out)` per axis, as a factor of a dense kernel."""
+    i, p = "ijk"[: len(masks)], "pqr"[: len(masks)]
+    axes = [jnp.asarray(mask, dtype) for mask in masks]
+    product = jnp.einsum(",".join(map("".join, zip(i, p, strict=True))) + f"->{i}{p}", *axes)
+    return jnp.expand_dims(product, (len(masks), -1))
 
 
 def _ungroup(
     kernel: Float[Array, "*window c_in_per_group c_out"], groups: int
 ) -> Float[Array, "*window c_in c_out"]:
-    """Write a grouped kernel as an ordinary one with zeros between the groups."""
+    """Return a grouped kernel as an ordinary one, with zeros between the groups."""
     *window, i, o = kernel.shape
     blocks = kernel.reshape(*window, i, groups, o // groups)
     blocks = jnp.einsum("...igo,hg->...higo", blocks, jnp.eye(groups, dtype=kernel.dtype))

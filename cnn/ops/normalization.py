@@ -1,4 +1,4 @@
-"""Batch normalisation: mean 0 and variance 1 of every channel, over batch and positions."""
+"""Batch normalization: mean 0 and variance 1 of every channel, over batch and positions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops.checks import floats
+from cnn.ops.checks import promote_floats
 
 Channels = Float[Array, " c"]
 
@@ -22,8 +22,15 @@ def batch_norm(
 ) -> tuple[Float[Array, "batch *spatial c"], Channels, Channels]:
     """Return y = γ (x − μ) / √(σ² + ε) + β, and μ and σ² of every channel.
 
-    Ioffe & Szegedy (2015), algorithm 1. The batch is that of all devices along a mapped `axis`.
-    Raises `InputError` if `scale` or `bias` has another shape than `(c,)`.
+    Args:
+      x: The input, `(batch, *spatial, c)`.
+      scale: γ, `(c,)`.
+      bias: β, `(c,)`.
+      epsilon: ε.
+      axis: The mapped axis over which the mean and variance are averaged, or None.
+
+    Reference:
+      Ioffe and Szegedy (2015), algorithm 1.
     """
     wide = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
     over = tuple(range(x.ndim - 1))
@@ -43,16 +50,17 @@ def normalize(
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "*rows c"]:
-    """Return γ (x − μ) / √(σ² + ε) + β.
+    """Return γ (x − μ) / √(σ² + ε) + β, in the common type of `x`, `scale` and `bias`.
 
-    As a x + b, with a = γ / √(σ² + ε) and b = β − a μ: maps are read once, and the gradient needs
-    no x − μ beside x. In float32 at least, then rounded to the type of x, `scale` and `bias`.
-    Raises `InputError` if `scale` or `bias` has another shape than `(c,)`.
+    It is computed as a x + b, with a = γ / √(σ² + ε) and b = β − a μ, in float32 or wider. So `x`
+    is read once, and the gradient does not store x − μ.
     """
-    x, scale, bias = floats(x=x, scale=scale, bias=bias)
+    x, scale, bias = promote_floats(x=x, scale=scale, bias=bias)
     for name, value in (("scale", scale), ("bias", bias)):
         if value.shape != x.shape[-1:]:
-            raise InputError(f"{name} has shape {value.shape} but x {x.shape} needs {x.shape[-1:]}")
+            raise InputError(
+                f"{name} must have shape {x.shape[-1:]} for x of shape {x.shape}, got {value.shape}"
+            )
     a = scale * lax.rsqrt(variance + epsilon)
     b = bias - a * mean
     over = tuple(range(x.ndim - 1))

@@ -1,4 +1,4 @@
-"""What windows see beyond the border."""
+"""Padding: the values that windows see beyond the border."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jax import lax
+from jaxtyping import Array, Float, Shaped
 
 from cnn.errors import InputError, unknown_name
 from cnn.ops.window import Pairs
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-"""What stands beyond the border of a b c.
+"""The values beyond the border of the signal a b c.
 
 - `"zeros"`: 0 0 | a b c | 0 0
-- `"reflect"`, mirrored about the outermost cell: c b | a b c | b a
-- `"replicate"`, the outermost cell again: a a | a b c | c c
+- `"reflect"`, mirrored about the outermost position: c b | a b c | b a
+- `"replicate"`, the outermost value repeated: a a | a b c | c c
 - `"circular"`, wrapped around: b c | a b c | a b
 """
-
 
 _NUMPY: dict[PaddingMode, Literal["constant", "reflect", "edge", "wrap"]] = {
     "zeros": "constant",
@@ -32,21 +32,26 @@ _NUMPY: dict[PaddingMode, Literal["constant", "reflect", "edge", "wrap"]] = {
 def pad(
     x: Shaped[Array, "batch *spatial c"], pairs: Pairs, mode: PaddingMode = "zeros"
 ) -> Shaped[Array, "batch *padded c"]:
-    """Add `pairs` of cells (before, after) to the spatial axes of `x`; negative ones take away.
+    """Return `x` with `pairs` (before, after) of positions added; negative ones are removed.
 
-    Raises `InputError` for an unknown mode, and where the input is too small to be mirrored
-    (padding beyond size − 1) or wrapped around (padding beyond size).
+    "reflect" adds at most size − 1 positions on a side, and "circular" at most size.
     """
     _check(x.shape[1:-1], pairs, mode)
     x = jnp.pad(x, ((0, 0), *_added(pairs), (0, 0)), mode=_NUMPY[mode])
     return x[(slice(None), *_kept(pairs))]
 
 
-def sources(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> list[np.ndarray]:
-    """Return, for each axis, which cell stands at each padded position: −1 for a zero.
+def pad_constant(
+    value: float, x: Float[Array, "batch *spatial c"], pairs: Pairs
+) -> Float[Array, "batch *padded c"]:
+    """Return `x` padded with `value`; negative `pairs` remove positions."""
+    if not any(map(any, pairs)):
+        return x
+    return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *((*p, 0) for p in pairs), (0, 0, 0)])
 
-    Raises `InputError` as `pad` does.
-    """
+
+def sources(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> list[np.ndarray]:
+    """Return, for each axis, the input position at each padded position, −1 for a zero."""
     _check(size, pairs, mode)
     counted = [np.arange(1, n + 1) for n in size]  # from 1, so that a padded 0 becomes −1
     padded = [np.pad(n, p, _NUMPY[mode]) - 1 for n, p in zip(counted, _added(pairs), strict=True)]
@@ -65,9 +70,9 @@ def _check(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> None:
     if mode not in _NUMPY:
         raise unknown_name("padding_mode", mode, _NUMPY)
     for axis, (n, pair) in enumerate(zip(size, pairs, strict=True), 1):
-        widest = {"reflect": n - 1, "circular": n}.get(mode, max(pair))
-        if max(pair) > widest:
+        most = {"reflect": n - 1, "circular": n}.get(mode, max(pair))
+        if max(pair) > most:
             raise InputError(
-                f"{mode} padding {max(pair)} exceeds {widest} on axis {axis} of size {n}: "
-                "pad less, or use padding_mode 'replicate' or 'zeros'"
+                f"{mode} padding must be at most {most} on axis {axis} of size {n}, "
+                f"got {max(pair)}: pad less, or use padding_mode 'replicate' or 'zeros'"
             )

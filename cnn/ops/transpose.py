@@ -1,8 +1,8 @@
-"""The transposed convolution: the adjoint of `conv`, which is its backward pass.
+"""Transposed convolution: the adjoint of `conv`, which is its gradient with respect to the input.
 
-`conv` pads, then places windows: C = W P. Its adjoint is Pᵀ Wᵀ. Wᵀ spreads the outputs apart by
-the stride, and convolves them with the kernel flipped, from input to output channels turned round;
-Pᵀ adds what fell on the border to the cells that it was made of, or drops it if they are zeros.
+`conv` pads, then applies windows: C = W P. Its adjoint is Pᵀ Wᵀ. Wᵀ dilates the outputs by the
+stride, and convolves them with the flipped kernel, with input and output channels exchanged. Pᵀ
+adds the values on the padding to the inputs that were copied there, and drops those on zeros.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops.checks import add_bias, check_kernel, floats
-from cnn.ops.conv import channels_last
+from cnn.ops.checks import add_bias, check_kernel, promote_floats
 from cnn.ops.padding import PaddingMode, pad
 from cnn.ops.sizes import input_size
-from cnn.ops.window import Padding, Size, dilated, per_axis, window_spec
+from cnn.ops.window import Padding, Size, channels_last, dilated, per_axis, window_spec
 
 
 def conv_transpose(
@@ -34,51 +33,57 @@ def conv_transpose(
 ) -> Float[Array, "batch *spatial c_in"]:
     """Apply the adjoint of `conv` with the same arguments: ⟨conv(x), y⟩ = ⟨x, conv_transpose(y)⟩.
 
-    The kernel is laid out as for the `conv` it belongs to, which takes c_in channels to c_out. A
-    strided `conv` takes several input sizes to one output size: `output_shape` (spatial) says
-    which one comes back, by default the smallest, `cnn.ops.input_size`. The bias is added after.
-    Raises `InputError` as `conv` does, and if `conv` does not take `output_shape` to that of `y`.
+    Args:
+      y: The input, `(batch, *out, c_out)`: an output of the `conv`.
+      kernel: The kernel of the `conv`, `(*window, c_in / groups, c_out)`.
+      bias: One value per channel of the result, or None.
+      strides: See `conv`, as for `padding`, `padding_mode`, `dilation` and `groups`.
+      output_shape: The spatial size of the result. Several input sizes of a strided `conv` give the
+        same output size; the default is the smallest, `cnn.ops.input_size`.
     """
-    y, kernel = floats(y=y, kernel=kernel)
+    y, kernel = promote_floats(y=y, kernel=kernel)
     rank, window = y.ndim - 2, kernel.shape[:-2]
     check_kernel((*y.shape[:-1], kernel.shape[-2] * groups), kernel.shape, groups)
     if kernel.shape[-1] != y.shape[-1]:
         raise InputError(
-            f"kernel has shape {kernel.shape} but y {y.shape} needs c_out = {y.shape[-1]} as its "
-            "last axis"
+            f"kernel must have c_out = {y.shape[-1]} as its last axis for y of shape {y.shape}, "
+            f"got shape {kernel.shape}"
         )
     if output_shape is None:
         output_shape = input_size(y.shape[1:-1], window, strides, padding, dilation)
     size = per_axis(output_shape, rank, "output_shape")
-    at = window_spec(size, window, strides, padding, dilation)
-    if at.out != y.shape[1:-1]:
+    spec = window_spec(size, window, strides, padding, dilation)
+    if spec.out != y.shape[1:-1]:
         raise InputError(
-            f"output_shape {size} does not fit: conv takes it to {at.out} but y has {y.shape[1:-1]}"
+            f"output_shape must be a size from which conv gives {y.shape[1:-1]}, the size of y, "
+            f"got {size}, from which it gives {spec.out}"
         )
-    spans = dilated(at.window, at.dilation)
+    spans = dilated(spec.window, spec.dilation)
     unused = [
         n + lo + hi - ((p - 1) * s + d)
-        for n, (lo, hi), p, s, d in zip(size, at.pairs, at.out, at.strides, spans, strict=True)
+        for n, (lo, hi), p, s, d in zip(
+            size, spec.pairs, spec.out, spec.strides, spans, strict=True
+        )
     ]
-    on_padded = lax.conv_general_dilated(
+    padded = lax.conv_general_dilated(
         y,
-        _turn_round(kernel, groups),
+        _transpose_kernel(kernel, groups),
         window_strides=(1,) * rank,
         padding=[(d - 1, d - 1 + rest) for d, rest in zip(spans, unused, strict=True)],
-        lhs_dilation=at.strides,
-        rhs_dilation=at.dilation,
+        lhs_dilation=spec.strides,
+        rhs_dilation=spec.dilation,
         dimension_numbers=channels_last(y.ndim),
         feature_group_count=groups,
     )
-    x = jax.ShapeDtypeStruct((y.shape[0], *size, on_padded.shape[-1]), on_padded.dtype)
-    (summed,) = jax.linear_transpose(lambda x: pad(x, at.pairs, padding_mode), x)(on_padded)
+    x = jax.ShapeDtypeStruct((y.shape[0], *size, padded.shape[-1]), padded.dtype)
+    (summed,) = jax.linear_transpose(lambda x: pad(x, spec.pairs, padding_mode), x)(padded)
     return add_bias(summed, bias)
 
 
-def _turn_round(
+def _transpose_kernel(
     kernel: Float[Array, "*window c_in_per_group c_out"], groups: int
 ) -> Float[Array, "*window c_out_per_group c_in"]:
-    """Flip the window, and within each group let inputs and outputs change places."""
+    """Flip the window, and exchange inputs and outputs within each group."""
     *window, i, o = kernel.shape
     blocks = kernel.reshape(*window, i, groups, o // groups)
     blocks = jnp.flip(blocks, tuple(range(len(window)))).swapaxes(-1, -3)

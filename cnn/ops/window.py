@@ -1,11 +1,11 @@
-"""Where windows stand, with no array in sight.
+"""The positions of windows on an input: sizes, strides, padding and dilation, without arrays.
 
-On every spatial axis, output position p looks through a window of k taps at the input positions
+On every spatial axis, the window of k taps at output position p covers the input positions
 
-    i = p · stride + a · dilation − lo,    a = 0 … k − 1,    p = 0 … out − 1,
+    i = p · stride + a · dilation − lo,    a = 0 … k − 1,    p = 0 … out − 1
 
-`lo` and `hi` positions being added before and after the n that are there. A dilated window spans
-d = (k − 1) · dilation + 1 positions, and fits out = ⌊(n + lo + hi − d) / stride⌋ + 1 times.
+where padding adds `lo` positions before and `hi` after the n of the input. A dilated window spans
+d = (k − 1) · dilation + 1 positions, and there are out = ⌊(n + lo + hi − d) / stride⌋ + 1 windows.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ Size = int | Sequence[int]
 """One int for every spatial axis, or one int per axis."""
 
 Pairs = tuple[tuple[int, int], ...]
-"""Positions added before and after, per spatial axis."""
+"""The padding (before, after) of each spatial axis. Negative numbers remove positions."""
 
 Padding = Literal["VALID", "SAME", "SAME_LOWER", "FULL"] | int | Sequence[int | tuple[int, int]]
-"""Where windows may stand.
+"""Where windows may be.
 
 - `"VALID"`: inside the input only.
-- `"SAME"`: ⌈n / stride⌉ outputs, the odd cell of padding after (XLA, TensorFlow).
-- `"SAME_LOWER"`: the same with the odd cell before (the textbooks' ⌈p / 2⌉ on top).
-- `"FULL"`: wherever they touch the input (d − 1 on both sides).
-- an int for all sides of all axes, or a sequence with one int, or one pair (before, after), per
-  axis. For one axis a pair is written `((1, 2),)`. A negative number in a pair takes cells away.
+- `"SAME"`: ⌈n / stride⌉ outputs; if the padding is odd, one more after (as XLA and TensorFlow).
+- `"SAME_LOWER"`: ⌈n / stride⌉ outputs; if the padding is odd, one more before (as textbooks, with
+  ⌈p / 2⌉ on top).
+- `"FULL"`: wherever they overlap the input, with d − 1 on both sides.
+- An int for all sides of all axes, or a sequence with one int, or one pair (before, after), per
+  axis. A pair for a single axis is `((1, 2),)`. A negative number in a pair removes positions.
 """
 
 
 class WindowSpec(NamedTuple):
-    """Windows placed on a map, everything said per spatial axis."""
+    """The windows on an input; each field has one entry per spatial axis."""
 
     size: tuple[int, ...]
     window: tuple[int, ...]
@@ -46,12 +47,18 @@ class WindowSpec(NamedTuple):
 
     @property
     def out(self) -> tuple[int, ...]:
-        """How many windows fit."""
+        """The number of windows."""
         spans = dilated(self.window, self.dilation)
         return tuple(
             (n + lo + hi - d) // s + 1
             for n, (lo, hi), d, s in zip(self.size, self.pairs, spans, self.strides, strict=True)
         )
+
+    @property
+    def on_padded(self) -> WindowSpec:
+        """The same windows on the padded input."""
+        size = tuple(n + lo + hi for n, (lo, hi) in zip(self.size, self.pairs, strict=True))
+        return self._replace(size=size, pairs=((0, 0),) * len(size))
 
 
 def window_spec(
@@ -61,11 +68,7 @@ def window_spec(
     padding: Padding = "VALID",
     dilation: Size = 1,
 ) -> WindowSpec:
-    """Place windows on a map of `size`.
-
-    Raises `InputError` if an argument is not one positive int (or one per axis), or if the dilated
-    window exceeds the padded size; axes are numbered as in `(batch, *spatial, channels)`, from 1.
-    """
+    """Return the windows on an input of `size`, which excludes batch and channels."""
     rank = len(size)
     window = per_axis(window, rank, "window")
     strides = per_axis(strides, rank, "strides")
@@ -74,38 +77,34 @@ def window_spec(
     spans = dilated(window, dilation)
     for axis, (n, (lo, hi), k, d) in enumerate(zip(size, pairs, window, spans, strict=True), 1):
         if d > n + lo + hi:
-            what = f"window {k}" if d == k else f"window {k} (dilated to {d})"
+            dilated_to = "" if d == k else f" (dilated to {d})"
             raise InputError(
-                f"{what} exceeds padded size {n + lo + hi} on axis {axis}: "
-                "make the window smaller, or the input or padding larger"
+                f"window must fit into the padded size {n + lo + hi} on axis {axis}, "
+                f"got {k}{dilated_to}: use a smaller window, a larger input or more padding"
             )
     return WindowSpec(tuple(size), window, strides, pairs, dilation)
 
 
 def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """Return how many positions a dilated window spans: (k − 1) · dilation + 1."""
+    """Return the size of a dilated window: (k − 1) · dilation + 1."""
     return tuple((k - 1) * r + 1 for k, r in zip(window, dilation, strict=True))
 
 
 def per_axis(value: Size, rank: int, name: str, least: float = 1) -> tuple[int, ...]:
-    """Return `value` as one int for each of `rank` spatial axes.
-
-    Raises `InputError` calling it `name` if it is not an int or `rank` ints, all at least `least`.
-    """
+    """Return `value` as one int for each of `rank` spatial axes."""
     try:
         if isinstance(value, Sequence):
             values = tuple(operator.index(v) for v in value)
         else:
             values = (operator.index(value),) * rank
     except TypeError:
-        raise InputError(f"{name} {value!r} is not an int or one int per spatial axis") from None
+        values = ()
     if len(values) != rank:
         raise InputError(
-            f"{name} {value!r} has {len(values)} entries for {rank} spatial axes: "
-            "give one int, or one per axis"
+            f"{name} must be an int, or one int for each of {rank} spatial axes, got {value!r}"
         )
     if any(v < least for v in values):
-        raise InputError(f"{name} {value!r} is too small: give at least {least}")
+        raise InputError(f"{name} must be at least {least}, got {value!r}")
     return values
 
 
@@ -116,7 +115,7 @@ def resolve_padding(
     strides: Size = 1,
     dilation: Size = 1,
 ) -> Pairs:
-    """Return the cells that `padding` adds (before, after) on each axis of a map of `size`."""
+    """Return the pair (before, after) that `padding` means on each axis of an input of `size`."""
     rank = len(size)
     strides = per_axis(strides, rank, "strides")
     window = per_axis(window, rank, "window")
@@ -137,13 +136,17 @@ def resolve_padding(
             raise unknown_name("padding", padding, ["VALID", "SAME", "SAME_LOWER", "FULL"])
     if not isinstance(padding, Sequence):
         return tuple((p, p) for p in per_axis(padding, rank, "padding", least=0))
-    if len(padding) != rank:
-        raise InputError(
-            f"padding {padding!r} has {len(padding)} entries for {rank} spatial axes: "
-            "give one int or pair per axis"
-        )
     sides = [p if isinstance(p, Sequence) else (p, p) for p in padding]
-    if any(len(pair) != 2 for pair in sides):
-        raise InputError(f"padding {padding!r} is not one int or pair (before, after) per axis")
+    if len(sides) != rank or any(len(pair) != 2 for pair in sides):
+        raise InputError(
+            "padding must be an int, or one int or pair (before, after) for each of "
+            f"{rank} spatial axes, got {padding!r}"
+        )
     los, his = (per_axis(side, rank, "padding", -math.inf) for side in zip(*sides, strict=True))
     return tuple(zip(los, his, strict=True))
+
+
+def channels_last(ndim: int) -> tuple[str, str, str]:
+    """Return `lax`'s axis names of input, kernel and output for arrays with `ndim` axes."""
+    spatial = "DHW"[5 - ndim :]
+    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"

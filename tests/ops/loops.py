@@ -1,6 +1,6 @@
-"""The equations of the lectures as loops: what every operation is held to.
+"""The equations of the lectures as loops: the reference for every operation.
 
-Nothing here is taken from `cnn`, and nothing is fast.
+It uses nothing from `cnn`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Index = tuple[int, ...]
 
 
 class Windows(NamedTuple):
-    """Windows on a map, everything per spatial axis."""
+    """Windows on an input; each field has one entry per spatial axis."""
 
     size: Index
     window: Index
@@ -26,15 +26,21 @@ class Windows(NamedTuple):
 
     @property
     def out(self) -> Index:
-        """Count the starts from which the last tap is still within the padded map."""
+        """The number of starts from which the last tap is within the padded input."""
         counts = []
         for n, k, s, lo, hi, r in zip(*self, strict=True):
             starts = range(0, n + lo + hi, s)
             counts.append(sum(start + (k - 1) * r < n + lo + hi for start in starts))
         return tuple(counts)
 
+    @property
+    def all_see_input(self) -> bool:
+        """Whether no window covers padding only."""
+        taps = list(indices(self.window))
+        return all(any(self.cell(p, a) for a in taps) for p in indices(self.out))
+
     def cell(self, p: Index, a: Index, mode: str = "zeros") -> Index | None:
-        """Return the cell that tap `a` of the window at `p` sees, None where there is none."""
+        """Return the input position of tap `a` of the window at `p`, or None for a zero."""
         cells = []
         for n, _, s, lo, _, r, p_, a_ in zip(*self, p, a, strict=True):
             i = p_ * s + a_ * r - lo
@@ -58,17 +64,17 @@ def indices(size: Index) -> Iterator[Index]:
 def conv(
     x: np.ndarray,
     kernel_at: Callable[[Index], np.ndarray],
-    at: Windows,
+    windows: Windows,
     mode: str = "zeros",
     groups: int = 1,
 ) -> np.ndarray:
     """y[b, p, o] = Σ_a Σ_c x[b, cell(p, a), c] · kernel_at(p)[a, c, o], c in the group of o."""
-    c_in, c_out = kernel_at(tuple(0 for _ in at.size)).shape[-2:]
-    y = np.zeros((len(x), *at.out, c_out))
-    for p in indices(at.out):
+    c_in, c_out = kernel_at(tuple(0 for _ in windows.size)).shape[-2:]
+    y = np.zeros((len(x), *windows.out, c_out))
+    for p in indices(windows.out):
         kernel = kernel_at(p)
-        for a in indices(at.window):
-            cell = at.cell(p, a, mode)
+        for a in indices(windows.window):
+            cell = windows.cell(p, a, mode)
             if cell is None:
                 continue
             for o in range(c_out):
@@ -78,17 +84,17 @@ def conv(
     return y
 
 
-def pool(x: np.ndarray, at: Windows, reduce: Callable[..., np.ndarray]) -> np.ndarray:
-    """Reduce the cells that each window sees; padding is not among them."""
-    y = np.zeros((len(x), *at.out, x.shape[-1]))
-    for p in indices(at.out):
-        cells = [cell for a in indices(at.window) if (cell := at.cell(p, a))]
+def pool(x: np.ndarray, windows: Windows, reduce: Callable[..., np.ndarray]) -> np.ndarray:
+    """Reduce the input positions of each window, without padding."""
+    y = np.zeros((len(x), *windows.out, x.shape[-1]))
+    for p in indices(windows.out):
+        cells = [cell for a in indices(windows.window) if (cell := windows.cell(p, a))]
         y[:, *p] = reduce([x[:, *cell] for cell in cells], axis=0)
     return y
 
 
 def adaptive_pool(x: np.ndarray, out: Index, reduce: Callable[..., np.ndarray]) -> np.ndarray:
-    """Cut n cells of width 1 into m bins of width n / m; a bin sees the cells it overlaps."""
+    """Cut n cells of width 1 into m bins of width n / m, and reduce the cells each bin overlaps."""
     y = np.zeros((len(x), *out, x.shape[-1]))
     for p in indices(out):
         cells = [

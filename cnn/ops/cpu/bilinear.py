@@ -1,14 +1,15 @@
-"""A bilinear operation with gradients of one's own, differentiable in every mode and order.
+"""A bilinear function with custom gradients, differentiable in every mode and order.
 
-For y = f(x, w), linear in both, a rule for reverse mode alone would say
+`jax.custom_vjp` would define the gradients of y = f(x, w),
 
     x̄ = grad_x(ȳ, w),    w̄ = grad_w(x, ȳ)
 
-and lose forward mode. Here the tangent is written as the transpose of these two,
+but rule out forward mode. Instead, the tangent is defined by the transposes of these two linear
+functions of ȳ,
 
-    ẏ = grad_x(·, w)ᵀ ẋ + grad_w(x, ·)ᵀ ẇ,
+    ẏ = grad_x(·, w)ᵀ ẋ + grad_w(x, ·)ᵀ ẇ
 
-which reverse mode transposes once more, back into grad_x and grad_w.
+Reverse mode transposes them again, which gives grad_x and grad_w back.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ Bilinear = Callable[[Array, Array], Array]
 
 
 def bilinear(f: Bilinear, grad_x: Bilinear, grad_w: Bilinear) -> Bilinear:
-    """Return `f(x, w)` whose gradients are `grad_x(ȳ, w)` and `grad_w(x, ȳ)`."""
+    """Return `f(x, w)` with the gradients `grad_x(ȳ, w)` and `grad_w(x, ȳ)`."""
     op = jax.custom_jvp(f)
 
-    def rule(
+    def jvp(
         primals: tuple[Array, Array], tangents: tuple[Array | SymbolicZero, ...]
     ) -> tuple[Array, Array]:
         x, w = primals
         y = op(x, w)
-        backward = (lambda g: grad_x(g, w), lambda g: grad_w(x, g))
-        parts = [
-            jax.linear_transpose(back, y)(tangent)[0]
-            for back, tangent in zip(backward, tangents, strict=True)
-            if not isinstance(tangent, SymbolicZero)  # what is not differentiated costs nothing
+        gradients = (lambda g: grad_x(g, w), lambda g: grad_w(x, g))
+        terms = [
+            jax.linear_transpose(gradient, y)(tangent)[0]
+            for gradient, tangent in zip(gradients, tangents, strict=True)
+            if not isinstance(tangent, SymbolicZero)  # no work for an argument held constant
         ]
-        return y, functools.reduce(jnp.add, parts)
+        return y, functools.reduce(jnp.add, terms)
 
-    op.defjvp(rule, symbolic_zeros=True)
+    op.defjvp(jvp, symbolic_zeros=True)
     return op

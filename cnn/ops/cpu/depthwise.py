@@ -1,4 +1,4 @@
-"""Depthwise convolution as sums of shifted products, one multiplication per tap and channel.
+"""Depthwise convolution as a sum of shifted products, one multiplication per tap and channel.
 
 y[b, p, c] = Σ_a x[b, s·p + r·a − lo, c] · w[a, c]
 x̄[b, i, c] = Σ_a ȳ⁺[b, i + lo − r·a, c] · w[a, c]        ȳ⁺[s·p] = ȳ[p], else 0
@@ -13,37 +13,40 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn.ops.cpu.bilinear import bilinear
-from cnn.ops.cpu.patches import pad_with, spread_out, taps
+from cnn.ops.cpu.transpose import dilate_output
+from cnn.ops.padding import pad_constant
+from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
 
 
 def depthwise(
-    x: Float[Array, "batch *spatial c"], kernel: Float[Array, "*window 1 c"], at: WindowSpec
+    x: Float[Array, "batch *spatial c"], kernel: Float[Array, "*window 1 c"], spec: WindowSpec
 ) -> Float[Array, "batch *out c"]:
-    """Convolve every channel of `x` with its own filter."""
+    """Convolve each channel of `x` with its own filter."""
     window_axes = tuple(range(kernel.ndim - 2))
 
-    def f(x: Array, w: Array) -> Array:
-        return _sum_of_shifted(taps(pad_with(0.0, x, at.pairs), at), w)
+    def views(x: Array) -> list[Array]:
+        return shifted_views(pad_constant(0.0, x, spec.pairs), spec)
+
+    def forward(x: Array, w: Array) -> Array:
+        return _weighted_sum(views(x), w)
 
     def grad_x(g: Array, w: Array) -> Array:
-        spread, over = spread_out(0.0, g, at)
-        return _sum_of_shifted(taps(spread, over), jnp.flip(w, window_axes))
+        return _weighted_sum(shifted_views(*dilate_output(0.0, g, spec)), jnp.flip(w, window_axes))
 
     def grad_w(x: Array, g: Array) -> Array:
-        seen = taps(pad_with(0.0, x, at.pairs), at)
-        return jnp.stack([_sum_of_rows(s * g) for s in seen]).reshape(kernel.shape)
+        return jnp.stack([_sum_rows(view * g) for view in views(x)]).reshape(kernel.shape)
 
-    return bilinear(f, grad_x, grad_w)(x, kernel)
-
-
-def _sum_of_shifted(maps: list[Array], w: Array) -> Array:
-    flat = w.reshape(len(maps), *(1,) * (maps[0].ndim - 1), -1)
-    return functools.reduce(jnp.add, [m * a for m, a in zip(maps, flat, strict=True)])
+    return bilinear(forward, grad_x, grad_w)(x, kernel)
 
 
-def _sum_of_rows(x: Float[Array, "*rows c"]) -> Float[Array, " c"]:
-    """Sum over all axes but the last, halves onto halves: XLA sums far columns ten times slower."""
+def _weighted_sum(views: list[Array], w: Array) -> Array:
+    weights = w.reshape(len(views), *(1,) * (views[0].ndim - 1), -1)
+    return functools.reduce(jnp.add, [v * a for v, a in zip(views, weights, strict=True)])
+
+
+def _sum_rows(x: Float[Array, "*rows c"]) -> Float[Array, " c"]:
+    """Sum over all axes but the last, by halves: XLA's sum over long columns is 10 times slower."""
     rows = x.reshape(-1, x.shape[-1])
     while len(rows) > 64:
         half, odd = divmod(len(rows), 2)

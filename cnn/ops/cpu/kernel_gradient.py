@@ -1,44 +1,51 @@
-"""The gradient of a kernel as one matrix product for each row of taps.
+"""Convolution whose kernel gradient is one matrix product per row of taps.
 
     w̄[a, c, o] = Σ_b Σ_p x[b, s·p + r·a − lo, c] · ȳ[b, p, o]
 
-is, for each a, the product of what the tap sees, turned on its side, with ȳ, all positions of all
-examples being summed over. With few channels the taps of a row go into one product.
+For each tap a, this is the product of its transposed view of x with ȳ, summed over all positions of
+all examples. With few channels, one product computes all taps of a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.ops.cpu.bilinear import bilinear
-from cnn.ops.cpu.patches import pad_with, taps
-from cnn.ops.window import WindowSpec
+from cnn.ops.padding import pad_constant
+from cnn.ops.patches import shifted_views
+from cnn.ops.window import WindowSpec, channels_last
 
 
-def by_taps(
+def conv_with_kernel_gradient(
     x: Float[Array, "batch *spatial c_in"],
     kernel: Float[Array, "*window c_in c_out"],
-    at: WindowSpec,
-    definition: Callable[[Array, Array], Array],
+    spec: WindowSpec,
 ) -> Float[Array, "batch *out c_out"]:
-    """Convolve by `definition` in one group; only the kernel's gradient is computed otherwise."""
+    """Convolve with `lax`, in one group; only the gradient of the kernel differs."""
+    convolve = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=spec.strides,
+        padding=spec.pairs,
+        rhs_dilation=spec.dilation,
+        dimension_numbers=channels_last(x.ndim),
+    )
 
     def grad_x(g: Array, w: Array) -> Array:
-        (back,) = jax.linear_transpose(lambda x: definition(x, w), x)(g)
-        return back
+        return jax.linear_transpose(lambda x: convolve(x, w), x)(g)[0]
 
     def grad_w(x: Array, g: Array) -> Array:
-        seen = taps(pad_with(0.0, x, at.pairs), at)
-        together = at.window[-1] if x.shape[-1] < 32 else 1
+        views = shifted_views(pad_constant(0.0, x, spec.pairs), spec)
+        together = spec.window[-1] if x.shape[-1] < 32 else 1
         summed = tuple(range(x.ndim - 1))
         products = [
-            jnp.tensordot(jnp.concatenate(seen[i : i + together], -1), g, (summed, summed))
-            for i in range(0, len(seen), together)
+            jnp.tensordot(jnp.concatenate(views[i : i + together], -1), g, (summed, summed))
+            for i in range(0, len(views), together)
         ]
         return jnp.concatenate(products).reshape(kernel.shape)
 
-    return bilinear(definition, grad_x, grad_w)(x, kernel)
+    return bilinear(convolve, grad_x, grad_w)(x, kernel)

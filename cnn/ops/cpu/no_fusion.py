@@ -1,8 +1,8 @@
-"""A computation that XLA does not melt into what consumes it.
+"""Keep XLA from fusing a function into its consumers.
 
-On a CPU, XLA fuses a cheap computation into each of its consumers, which then compute it once for
-every element that they read; `lax.optimization_barrier` is taken out before that and holds nothing
-apart. A call that may not be inlined does.
+On a CPU, XLA fuses a cheap computation into each of its consumers, which then repeat it for every
+element that they read. XLA removes `lax.optimization_barrier` before it fuses. A call that must not
+be inlined prevents the fusion.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from jaxtyping import Array
 Arrays = TypeVar("Arrays", Array, tuple[Array, Array])
 
 
-def apart(f: Callable[..., Arrays]) -> Callable[..., Arrays]:
-    """Return `f`, computed from arrays in memory into one or two in memory.
+def no_fusion(f: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """Return `f` as a call that XLA does not inline: its inputs and outputs are in memory.
 
-    A gradient keeps these arrays, and nothing that `f` makes of them on the way. Every jitted
-    function inside is computed so, too, many of those of `jax.numpy` among them: `f` uses `lax`.
+    A gradient stores the inputs of `f` and no intermediate value. Jitted functions inside `f` are
+    not inlined either, among them many of `jax.numpy`, so `f` should use `lax`.
     """
-    called = jax.jit(jax.checkpoint(f, prevent_cse=False))
+    jitted = jax.jit(jax.checkpoint(f, prevent_cse=False))
 
     @functools.wraps(f)
-    def call(*arrays: Array) -> Arrays:
+    def wrapped(*arrays: Array) -> Arrays:
         with set_xla_metadata(inlineable="false"):
-            return called(*arrays)
+            return jitted(*arrays)
 
-    return call
+    return wrapped

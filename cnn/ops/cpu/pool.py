@@ -1,4 +1,4 @@
-"""Max-pooling as the maximum of shifted maps, with a gradient that goes to the first maximum.
+"""Max-pooling as the maximum of shifted views, with a gradient that goes to the first maximum.
 
 y[p, c] = max_a x[s·p + r·a − lo, c]
 ẏ[p, c] = ẋ[s·p + r·a(p, c) − lo, c],    a(p, c) the first tap with x[s·p + r·a − lo, c] = y[p, c]
@@ -14,70 +14,74 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from cnn.ops.cpu.no_fusion import apart
-from cnn.ops.cpu.patches import pad_with, spread_out, taps
+from cnn.ops.cpu.no_fusion import no_fusion
+from cnn.ops.cpu.transpose import dilate_output
+from cnn.ops.padding import pad_constant
+from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def max_pool(x: Float[Array, "batch *spatial c"], at: WindowSpec) -> Float[Array, "batch *out c"]:
-    """Return the largest value in each window; padding never wins, and NaN always does."""
-    return functools.reduce(jnp.maximum, taps(pad_with(-jnp.inf, x, at.pairs), at))
+def max_pool(x: Float[Array, "batch *spatial c"], spec: WindowSpec) -> Float[Array, "batch *out c"]:
+    """Return the largest value in each window; padding never is, and NaN always is."""
+    return functools.reduce(jnp.maximum, _views(x, spec))
+
+
+def _views(x: Array, spec: WindowSpec) -> list[Array]:
+    return shifted_views(pad_constant(-jnp.inf, x, spec.pairs), spec)
 
 
 @max_pool.defjvp
-def _tangent(at: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
-    y = max_pool(x, at)
-    find = apart(functools.partial(_first_winner, at=at))
-    winner = find(lax.stop_gradient(x), lax.stop_gradient(y))
-    side_by_side = at.strides == at.window and set(at.dilation) == {1}
-    back = functools.partial(_into_tiles if side_by_side else _onto_cells, at=at)
-    (dy,) = jax.linear_transpose(lambda g: back(g, winner), y)(dx)
+    y = max_pool(x, spec)
+    find = no_fusion(functools.partial(_first_argmax, spec=spec))
+    argmax = find(lax.stop_gradient(x), lax.stop_gradient(y))
+    disjoint = spec.strides == spec.window and set(spec.dilation) == {1}
+    scatter = functools.partial(_interleave if disjoint else _scatter_add, spec=spec)
+    (dy,) = jax.linear_transpose(lambda g: scatter(g, argmax), y)(dx)
     return y, dy
 
 
-def _first_winner(x: Array, y: Array, at: WindowSpec) -> Int[Array, "batch *out c"]:
-    seen = taps(pad_with(-jnp.inf, x, at.pairs), at)
-    winner = jnp.full(y.shape, len(seen) - 1, jnp.int8)  # the last one, if no other is
-    for a, value in reversed(list(enumerate(seen[:-1]))):
-        wins = (value == y) | (value != value)
-        winner = lax.select(wins, jnp.full_like(winner, a), winner)
-    return winner
+def _first_argmax(x: Array, y: Array, spec: WindowSpec) -> Int[Array, "batch *out c"]:
+    """Return the first tap whose value is the maximum `y`, or NaN."""
+    views = _views(x, spec)
+    argmax = jnp.full(y.shape, len(views) - 1, jnp.int8)  # the last one, if no other is
+    for a, value in reversed(list(enumerate(views[:-1]))):
+        found = (value == y) | (value != value)
+        argmax = lax.select(found, jnp.full_like(argmax, a), argmax)
+    return argmax
 
 
-def _into_tiles(g: Array, winner: Array, at: WindowSpec) -> Float[Array, "batch *spatial c"]:
-    """Put `g` where it was taken from, windows side by side: no cell is written twice."""
-    return apart(functools.partial(_interleaved, at=at))(g, winner)
+def _interleave(g: Array, argmax: Array, spec: WindowSpec) -> Float[Array, "batch *spatial c"]:
+    """Return the gradient of x for windows side by side, in which every position occurs once."""
+
+    def interleave(g: Array, argmax: Array) -> Array:
+        zeros = jnp.zeros_like(g)
+        maps = [lax.select(argmax == a, g, zeros) for a in range(math.prod(spec.window))]
+        for axis in range(len(spec.window), 0, -1):  # merges the taps of one axis after another
+            k, n = spec.window[axis - 1], spec.out[axis - 1]
+            rows = [jnp.stack(maps[i : i + k], axis + 1) for i in range(0, len(maps), k)]
+            maps = [m.reshape(*m.shape[:axis], n * k, *m.shape[axis + 2 :]) for m in rows]
+        ends = tuple(
+            (-lo, n + lo - m)
+            for n, m, (lo, _) in zip(spec.size, maps[0].shape[1:], spec.pairs, strict=False)
+        )
+        return pad_constant(0.0, maps[0], ends)
+
+    return no_fusion(interleave)(g, argmax)
 
 
-def _interleaved(g: Array, winner: Array, at: WindowSpec) -> Array:
-    nothing = jnp.zeros_like(g)
-    maps = [lax.select(winner == a, g, nothing) for a in range(math.prod(at.window))]
-    for axis in range(len(at.window), 0, -1):  # the map of every tap but along this axis
-        k, n = at.window[axis - 1], at.out[axis - 1]
-        rows = [jnp.stack(maps[i : i + k], axis + 1) for i in range(0, len(maps), k)]
-        maps = [m.reshape(*m.shape[:axis], n * k, *m.shape[axis + 2 :]) for m in rows]
-    ends = [
-        (-lo, n + lo - m, 0)
-        for n, m, (lo, _) in zip(at.size, maps[0].shape[1:], at.pairs, strict=False)
-    ]
-    return lax.pad(maps[0], jnp.zeros((), g.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+def _scatter_add(g: Array, argmax: Array, spec: WindowSpec) -> Float[Array, "batch *spatial c"]:
+    """Return the gradient of x: for every position, the sum over the windows that chose it."""
+    dilated_g = no_fusion(lambda g: dilate_output(0.0, g, spec)[0])(g)
+    dilated_argmax = no_fusion(lambda a: dilate_output(-1, a, spec)[0])(argmax)
+    inputs = dilate_output(0.0, g, spec)[1]
 
+    def add(g: Array, argmax: Array) -> Array:
+        zeros = jnp.zeros((len(g), *inputs.out, g.shape[-1]), g.dtype)
+        taps = reversed(range(math.prod(spec.window)))
+        views = zip(taps, shifted_views(g, inputs), shifted_views(argmax, inputs), strict=True)
+        return functools.reduce(lax.add, [lax.select(c == a, v, zeros) for a, v, c in views])
 
-def _onto_cells(g: Array, winner: Array, at: WindowSpec) -> Float[Array, "batch *spatial c"]:
-    """Sum, for every cell, what the windows that it is in took from it."""
-    pad_g = apart(lambda g: spread_out(0.0, g, at)[0])
-    pad_winner = apart(lambda w: spread_out(-1, w, at)[0])
-    over = spread_out(0.0, g, at)[1]
-
-    def total(g: Array, winner: Array) -> Array:
-        nothing = jnp.zeros((len(g), *over.out, g.shape[-1]), g.dtype)
-        seen = zip(taps(g, over), reversed(range(math.prod(at.window))), strict=True)
-        came = [
-            lax.select(w == a, m, nothing)
-            for (m, a), w in zip(seen, taps(winner, over), strict=True)
-        ]
-        return functools.reduce(lax.add, came)
-
-    return apart(total)(pad_g(g), pad_winner(winner))
+    return no_fusion(add)(dilated_g, dilated_argmax)

@@ -1,4 +1,4 @@
-"""Designed filters: their numbers, and what they do to ramps, steps and flat images."""
+"""Fixed filters: their weights, and their outputs on ramps, steps and flat images."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
 from cnn.ops import filters
-from tests.ops.drawn import numbers
+from tests.ops.strategies import numbers
+
+
+def test_box_blur_is_one_ninth_everywhere() -> None:
+    """Of 0, 9 and 18 the mean is 9; in the corner of a 3×3 image of 9 at the centre, 1."""
+    assert_array_equal(filters.box_blur()[..., 0, 0], np.full((3, 3), np.float32(1 / 9)))
+    assert filters.box_blur(4, rank=3).shape == (4, 4, 4, 1, 1)
+    signal = np.array([0, 9, 18], np.float32)[None, :, None]
+    assert_allclose(ops.conv(signal, filters.box_blur(rank=1)).ravel(), [9], rtol=1e-6)
+    dot = np.zeros((1, 3, 3, 1), np.float32)
+    dot[0, 1, 1, 0] = 9
+    assert_allclose(ops.conv(dot, filters.box_blur(), padding="SAME"), np.ones_like(dot), rtol=1e-6)
 
 
 def test_blur_is_pascals_triangle() -> None:
-    assert_array_equal(filters.blur()[..., 0, 0] * 16, [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
-    assert_array_equal(filters.blur(5, rank=1).ravel() * 16, [1, 4, 6, 4, 1])
-    assert filters.blur(4, rank=3).shape == (4, 4, 4, 1, 1)
+    assert_array_equal(filters.binomial_blur()[..., 0, 0] * 16, [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
+    assert_array_equal(filters.binomial_blur(5, rank=1).ravel() * 16, [1, 4, 6, 4, 1])
+    assert filters.binomial_blur(4, rank=3).shape == (4, 4, 4, 1, 1)
     for size in range(1, 8):
-        assert float(filters.blur(size).sum()) == 1
+        assert float(filters.binomial_blur(size).sum()) == 1
 
 
 def test_edges_is_the_8_neighbour_laplacian_over_8() -> None:

@@ -1,4 +1,4 @@
-"""Model values as JSON and back."""
+"""Models as JSON."""
 
 import json
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from cnn import ops
 from tests.ops import loops
-from tests.ops.drawn import Case, cases, numbers
+from tests.ops.strategies import Case, cases, numbers
 
 
 def test_a_signal_and_a_kernel_of_two_taps_by_hand() -> None:
@@ -38,10 +38,10 @@ def test_it_is_local_and_depends_on_the_difference_alone() -> None:
 
 @given(case=cases(), shared=st.booleans())
 def test_the_linear_layer_of_the_matrix_is_the_convolution(case: Case, shared: bool) -> None:
-    x, kernel = case.x(), case.kernel(*(() if shared else case.at.out))
+    x, kernel = case.x(), case.kernel(*(() if shared else case.windows.out))
     matrix = jax.jit(lambda kernel: ops.conv_matrix(kernel, x.shape[1:], **case.arguments))(kernel)
     expected = loops.conv(
-        x, lambda p: kernel if shared else kernel[p], case.at, case.mode, case.groups
+        x, lambda p: kernel if shared else kernel[p], case.windows, case.mode, case.groups
     )
     assert matrix.shape == x.shape[1:] + expected.shape[1:]
     flat = x.reshape(len(x), -1) @ np.asarray(matrix).reshape(math.prod(x.shape[1:]), -1)

@@ -1,17 +1,16 @@
-"""Where windows may stand, and how large maps become and were."""
+"""Sizes and padding: examples by hand, and counted windows."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 
-import numpy as np
 import pytest
 from hypothesis import given
 
 from cnn import ops
 from cnn.errors import InputError
-from tests.ops.drawn import Case, cases
+from tests.ops.strategies import Case, cases
 
 
 @pytest.mark.parametrize("module", ["adaptive", "sizes"])
@@ -52,33 +51,19 @@ def test_the_odd_cell_of_same_padding_is_after_and_of_same_lower_before() -> Non
 @given(case=cases())
 def test_sizes_and_padding_are_those_of_the_counted_windows(case: Case) -> None:
     """And `input_size` is the smallest size that has this output: by trying all smaller ones."""
-    at, options = case.at, case.options
-    pairs = tuple(zip(at.before, at.after, strict=True))
-    assert ops.resolve_padding(window=at.window, size=at.size, **options) == pairs
-    assert ops.output_size(at.size, at.window, **options) == at.out
+    windows, options = case.windows, case.options
+    pairs = tuple(zip(windows.before, windows.after, strict=True))
+    assert ops.resolve_padding(window=windows.window, size=windows.size, **options) == pairs
+    assert ops.output_size(windows.size, windows.window, **options) == windows.out
 
     def has_this_output(size: tuple[int, ...]) -> bool:
         try:
-            return ops.output_size(size, at.window, **options) == at.out
+            return ops.output_size(size, windows.window, **options) == windows.out
         except InputError:
             return False
 
-    smallest = ops.input_size(at.out, at.window, **options)
+    smallest = ops.input_size(windows.out, windows.window, **options)
     assert has_this_output(smallest)
     for axis, n in enumerate(smallest):
         for fewer in range(1, n):
             assert not has_this_output((*smallest[:axis], fewer, *smallest[axis + 1 :]))
-
-
-@pytest.mark.parametrize(
-    ("mode", "expected"),
-    [
-        ("zeros", [0, 0, 1, 2, 3, 0]),
-        ("reflect", [3, 2, 1, 2, 3, 2]),
-        ("replicate", [1, 1, 1, 2, 3, 3]),
-        ("circular", [2, 3, 1, 2, 3, 1]),
-    ],
-)
-def test_what_stands_beyond_the_border(mode: ops.PaddingMode, expected: list[int]) -> None:
-    x = np.array([1, 2, 3], np.float32)[None, :, None]
-    np.testing.assert_array_equal(ops.pad(x, ((2, 1),), mode).ravel(), expected)

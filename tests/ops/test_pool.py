@@ -1,4 +1,4 @@
-"""Pooling: lectures' examples, loops over windows and bins, PyTorch."""
+"""Pooling: worked examples of the lectures, loops over windows, PyTorch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
 from tests.ops import loops
-from tests.ops.drawn import Case, cases, numbers
+from tests.ops.strategies import Case, cases, numbers
 
 IMAGE = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
 
@@ -22,7 +21,7 @@ def test_2x2_pooling_of_a_3x3_image_that_overlaps() -> None:
     assert_array_equal(ops.avg_pool(IMAGE, 2, strides=1)[0, :, :, 0], [[2, 3], [5, 6]])
 
 
-def test_the_stride_is_the_window_unless_said() -> None:
+def test_the_stride_defaults_to_the_window() -> None:
     x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
     assert_array_equal(ops.max_pool(x, 3).ravel(), [10])
     assert_array_equal(ops.max_pool(x, 3, padding=1, strides=2)[0, :, :, 0], [[5, 7], [13, 15]])
@@ -31,7 +30,7 @@ def test_the_stride_is_the_window_unless_said() -> None:
     )
 
 
-def test_padding_counts_only_if_asked() -> None:
+def test_avg_pool_counts_padding_only_on_request() -> None:
     x = np.ones((1, 2, 1), np.float32)
     assert_array_equal(ops.avg_pool(x, 2, strides=1, padding=1).ravel(), [1, 1, 1])
     counted = ops.avg_pool(x, 2, strides=1, padding=1, count_padding=True)
@@ -44,19 +43,19 @@ def test_padding_never_wins_over_negative_values() -> None:
 
 @given(case=cases(modes=["zeros"]))
 def test_max_and_mean_are_taken_over_the_cells_of_each_window(case: Case) -> None:
-    at = case.at
-    assume(all(any(at.cell(p, a) for a in loops.indices(at.window)) for p in loops.indices(at.out)))
+    windows = case.windows
+    assume(windows.all_see_input)
     x = case.x() * 10
 
     def both(x):  # type: ignore[no-untyped-def]
         return (
-            ops.max_pool(x, at.window, **case.options),
-            ops.avg_pool(x, at.window, **case.options),
+            ops.max_pool(x, windows.window, **case.options),
+            ops.avg_pool(x, windows.window, **case.options),
         )
 
     largest, mean = jax.jit(both)(x)
-    assert_array_equal(largest, loops.pool(x, at, np.max))
-    assert_allclose(mean, loops.pool(x, at, np.mean), rtol=1e-6)
+    assert_array_equal(largest, loops.pool(x, windows, np.max))
+    assert_allclose(mean, loops.pool(x, windows, np.mean), rtol=1e-6)
 
 
 def test_mean_pooling_is_a_convolution() -> None:
@@ -68,6 +67,15 @@ def test_mean_pooling_is_a_convolution() -> None:
         ops.avg_pool(x, (2, 4), **options, count_padding=True),
         ops.depthwise_conv(x, kernel, **options),
     )
+
+
+def test_max_pooling_is_not_additive_so_it_is_no_convolution() -> None:
+    """A convolution of a sum is the sum of the convolutions; the mean of a sum is, too."""
+    a, b = (np.array(v, np.float32)[None, :, None] for v in ([1, 0, 3, 5], [0, 1, 2, 4]))
+    assert_array_equal(ops.max_pool(a + b, 2).ravel(), [1, 9])
+    assert_array_equal((ops.max_pool(a, 2) + ops.max_pool(b, 2)).ravel(), [2, 9])
+    assert_array_equal(ops.avg_pool(a + b, 2).ravel(), [1, 7])
+    assert_array_equal((ops.avg_pool(a, 2) + ops.avg_pool(b, 2)).ravel(), [1, 7])
 
 
 def test_means_of_bfloat16_are_summed_in_float32() -> None:
@@ -93,12 +101,12 @@ def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values(dilation: in
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_max_pool_lets_not_a_number_through(dilation: int) -> None:
-    for at in range(3):
-        x = jnp.ones((1, 3, 1)).at[0, at].set(jnp.nan)
+def test_max_pool_propagates_nan(dilation: int) -> None:
+    for i in range(3):
+        x = jnp.ones((1, 3, 1)).at[0, i].set(jnp.nan)
         window = 3 if dilation == 1 else 2
         y = ops.max_pool(x, window, dilation=dilation)
-        assert bool(jnp.isnan(y).all()) == (dilation == 1 or at != 1)
+        assert bool(jnp.isnan(y).all()) == (dilation == 1 or i != 1)
 
 
 def test_global_pooling() -> None:
@@ -111,29 +119,6 @@ def test_pooling_across_channels_takes_adjacent_ones() -> None:
     x = np.array([[[3, 1, 2, 5, 4, 6]]], np.float32)
     assert_array_equal(ops.max_pool_channels(x, 2), [[[3, 5, 6]]])
     assert_array_equal(ops.max_pool_channels(x, 3), [[[3, 6]]])
-
-
-@given(data=st.data())
-def test_adaptive_pooling_reduces_the_cells_that_each_bin_overlaps(data: st.DataObject) -> None:
-    """Bins smaller, equal and larger than a cell."""
-    rank = data.draw(st.integers(1, 3))
-    size, out = data.draw(st.tuples(*[st.tuples(*[st.integers(1, 9 - 2 * rank)] * rank)] * 2))
-    x = numbers(np.random.default_rng(0), (2, *size, 2))
-
-    def both(x):  # type: ignore[no-untyped-def]
-        return ops.adaptive_max_pool(x, out), ops.adaptive_avg_pool(x, out)
-
-    largest, mean = jax.jit(both)(x)
-    assert_array_equal(largest, loops.adaptive_pool(x, out, np.max))
-    assert_allclose(mean, loops.adaptive_pool(x, out, np.mean), rtol=1e-5, atol=1e-6)
-
-
-def test_adaptive_pooling_by_hand() -> None:
-    x = np.arange(5, dtype=np.float32)[None, :, None]
-    assert_array_equal(ops.adaptive_max_pool(x, 3).ravel(), [1, 3, 4])
-    assert_array_equal(ops.adaptive_avg_pool(x, 3).ravel(), [0.5, 2, 3.5])
-    assert_array_equal(ops.adaptive_avg_pool(x, 5), x)
-    assert_array_equal(ops.adaptive_avg_pool(x[:, :2], 3).ravel(), [0, 0.5, 1])
 
 
 def test_blur_pool_by_hand() -> None:

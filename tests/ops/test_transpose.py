@@ -10,19 +10,19 @@ from numpy.testing import assert_array_equal
 
 from cnn import ops
 from tests.ops import loops
-from tests.ops.drawn import MODES, Case, cases, numbers
+from tests.ops.strategies import MODES, Case, cases, numbers
 
 
 @given(case=cases())
 def test_it_is_the_adjoint_of_conv(case: Case) -> None:
     """⟨conv(x), y⟩ = ⟨x, conv_transpose(y)⟩, exactly: every term is a small whole number."""
     x, kernel = case.x(), case.kernel()
-    y = numbers(case.rng, (len(x), *case.at.out, case.c_out))
-    size = case.at.size
+    y = numbers(case.rng, (len(x), *case.windows.out, case.c_out))
+    size = case.windows.size
     transpose = jax.jit(
         lambda *arrays: ops.conv_transpose(*arrays, **case.arguments, output_shape=size)
     )
-    forward = loops.conv(x, lambda p: kernel, case.at, case.mode, case.groups)
+    forward = loops.conv(x, lambda p: kernel, case.windows, case.mode, case.groups)
     assert np.vdot(forward, y) == np.vdot(x, transpose(y, kernel))
 
 

@@ -1,9 +1,8 @@
-"""Unshared convolution: one equation with period 1, P, all; and the dense layer above it."""
+"""Tiled and locally connected layers: one equation with a period of 1, P, or the whole output."""
 
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from numpy.testing import assert_array_equal
 from cnn import ops
 from cnn.ops import locally_connected
 from tests.ops import loops
-from tests.ops.drawn import Case, cases, numbers
+from tests.ops.strategies import Case, cases, numbers
 
 
 def test_a_local_layer_by_hand() -> None:
@@ -34,15 +33,15 @@ def test_a_tiled_layer_by_hand() -> None:
     assert_array_equal(ops.conv_tiled(x, kernel, bias).ravel(), [1, 8, 3, 6, 5])
 
 
-@pytest.mark.parametrize("most_taps", [256, 0], ids=["products", "phases"])
+@pytest.mark.parametrize("max_taps", [256, 0], ids=["products", "phases"])
 @given(case=cases(), data=st.data())
 def test_tiled_is_the_equation_for_every_period(
-    most_taps: int, case: Case, data: st.DataObject
+    max_taps: int, case: Case, data: st.DataObject
 ) -> None:
     """Period 1 is the equation of `conv`; as large as the output, it is that of `conv_local`."""
-    out = case.at.out
-    drawn = st.tuples(*(st.integers(1, n) for n in out))
-    period = data.draw(st.just(out) | st.just((1,) * len(out)) | drawn)
+    out = case.windows.out
+    valid_periods = st.tuples(*(st.integers(1, n) for n in out))
+    period = data.draw(st.just(out) | st.just((1,) * len(out)) | valid_periods)
     op = ops.conv_local if period == out else ops.conv_tiled
     x, kernel, bias = case.x(), case.kernel(*period), case.bias(*period)
 
@@ -50,9 +49,9 @@ def test_tiled_is_the_equation_for_every_period(
         return tuple(i % P for i, P in zip(p, period, strict=True))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(locally_connected, "MOST_TAPS", most_taps)
+        patch.setattr(locally_connected, "MAX_TAPS", max_taps)
         y = jax.jit(lambda *arrays: op(*arrays, **case.arguments))(x, kernel, bias)
-    expected = loops.conv(x, lambda p: kernel[phase(p)], case.at, case.mode, case.groups)
+    expected = loops.conv(x, lambda p: kernel[phase(p)], case.windows, case.mode, case.groups)
     for p in loops.indices(out):
         expected[:, *p] += bias[phase(p)]
     assert_array_equal(y, expected)
@@ -70,34 +69,3 @@ def test_a_bias_per_channel_is_the_same_everywhere(op: ops.conv_local) -> None:
     rng = np.random.default_rng(0)
     x, kernel, bias = (numbers(rng, s) for s in [(2, 4, 5, 1), (3, 3, 2, 3, 1, 2), (2,)])
     assert_array_equal(op(x, kernel, bias), np.asarray(op(x, kernel)) + bias)
-
-
-def test_patches_are_what_the_windows_see() -> None:
-    x = np.arange(24, dtype=np.float32).reshape(1, 3, 4, 2)
-    seen = ops.patches(x, (2, 2), strides=(1, 2), padding=((0, 0), (0, 1)), padding_mode="circular")
-    assert seen.shape == (1, 2, 2, 2, 2, 2)
-    assert_array_equal(seen[0, 1, 1], x[0, 1:, 2:])
-    strided = ops.patches(x, 2, strides=2, dilation=(2, 3), padding=((0, 0), (0, 3)))
-    assert_array_equal(strided[0, 0, 1, :, 0], x[0, ::2, 2])
-    assert_array_equal(strided[0, 0, 1, :, 1], np.zeros((2, 2)))
-
-
-def test_dense_is_the_fourth_order_equation() -> None:
-    """y[b, p, o] = bias + Σ_i Σ_c x[b, i, c] · W[i, c, p, o], from a 2×3 to a 4×1 map."""
-    rng = np.random.default_rng(0)
-    x, kernel = numbers(rng, (2, 2, 3, 2)), numbers(rng, (2, 3, 2, 4, 1, 3))
-    expected = np.zeros((2, 4, 1, 3))
-    for i in loops.indices((2, 3, 2)):
-        for p in loops.indices((4, 1, 3)):
-            expected[:, *p] += x[:, *i] * kernel[i + p]
-    assert_array_equal(ops.dense_spatial(x, kernel), expected)
-    for shape in [(3,), (4, 1, 3)]:
-        bias = numbers(rng, shape)
-        assert_array_equal(ops.dense_spatial(x, kernel, bias), expected + bias)
-
-
-def test_a_thousand_dense_units_on_a_megapixel_need_a_billion_weights() -> None:
-    image = jax.ShapeDtypeStruct((1, 1000, 1000, 1), jnp.float32)
-    kernel = jax.ShapeDtypeStruct((1000, 1000, 1, 1, 1, 1000), jnp.float32)
-    assert jax.eval_shape(ops.dense_spatial, image, kernel).shape == (1, 1, 1, 1000)
-    assert kernel.size == 10**9

@@ -1,4 +1,4 @@
-"""Batch normalisation by hand, as Flax and PyTorch have it, and over devices."""
+"""Batch normalization: by hand, against Flax and PyTorch, and over devices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_batch_norm_by_hand() -> None:
     assert_allclose(y[..., 0], 1 + 2 * np.array([[-3, 1], [2, 0]]) / np.sqrt(3.5), rtol=1e-6)
 
 
-def test_value_and_gradients_are_flaxs() -> None:
+def test_value_and_gradients_agree_with_flax() -> None:
     x, scale, bias = drawn()
     layer = nn.BatchNorm(use_running_average=False, epsilon=1e-5)
     g = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
@@ -49,7 +49,7 @@ def test_value_and_gradients_are_flaxs() -> None:
         assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_value_and_gradient_are_pytorchs() -> None:
+def test_value_and_gradient_agree_with_pytorch() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x, scale, bias = drawn()
     given = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
@@ -91,5 +91,5 @@ def test_statistics_of_bfloat16_are_float32() -> None:
 
 def test_a_scale_of_another_shape() -> None:
     x, scale, bias = drawn()
-    with pytest.raises(InputError, match=r"scale has shape \(2,\) but x .* needs \(3,\)"):
+    with pytest.raises(InputError, match=r"scale must have shape \(3,\) for x .*, got \(2,\)"):
         ops.batch_norm(x, scale[:2], bias)

@@ -1,6 +1,6 @@
-"""Random cases for hypothesis: windows on maps, small, and arrays of small whole numbers.
+"""Hypothesis strategies: small windows, and arrays of small whole numbers.
 
-Sums of products of small whole numbers are exact in float32, so results can be compared exactly.
+Sums of products of small whole numbers are exact in float32, so results compare exactly.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ MODES = ["zeros", "reflect", "replicate", "circular"]
 
 
 class Case(NamedTuple):
-    """Windows as the loops see them (`at`), and as `options` that say the same to `cnn.ops`."""
+    """Windows for the loops, and the same as `options`, keyword arguments of `cnn.ops`."""
 
-    at: Windows
+    windows: Windows
     options: dict[str, Any]
     mode: str
     groups: int
@@ -31,11 +31,11 @@ class Case(NamedTuple):
         return {**self.options, "padding_mode": self.mode, "groups": self.groups}
 
     def x(self) -> np.ndarray:
-        return numbers(self.rng, (2, *self.at.size, self.c_in))
+        return numbers(self.rng, (2, *self.windows.size, self.c_in))
 
     def kernel(self, *positions: int) -> np.ndarray:
         channels = (self.c_in // self.groups, self.c_out)
-        return numbers(self.rng, (*positions, *self.at.window, *channels))
+        return numbers(self.rng, (*positions, *self.windows.window, *channels))
 
     def bias(self, *positions: int) -> np.ndarray:
         return numbers(self.rng, (*positions, self.c_out))
@@ -47,7 +47,7 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 @st.composite
 def cases(draw: st.DrawFn, modes: list[str] = MODES) -> Case:
-    """Draw axes, window, strides, dilation, padding, mode, groups, and a size that they fit on."""
+    """Draw axes, window, strides, dilation, padding, mode, groups, and a size on which they fit."""
     rank = draw(st.integers(1, 3))
 
     def per_axis(most: int, least: int = 1) -> tuple[Any, tuple[int, ...]]:
@@ -74,10 +74,10 @@ def cases(draw: st.DrawFn, modes: list[str] = MODES) -> Case:
         n = max(1, d - lo - hi, needed) + draw(st.integers(0, 4 - rank))
         lo, hi = _sides(padding, axis, d, s, n)
         size.append(n), before.append(lo), after.append(hi)
-    at = Windows(tuple(size), window, each_stride, tuple(before), tuple(after), each_dilation)
+    windows = Windows(tuple(size), window, each_stride, tuple(before), tuple(after), each_dilation)
     groups = draw(st.integers(1, 2))
     return Case(
-        at,
+        windows,
         {"strides": strides, "padding": padding, "dilation": dilation},
         mode,
         groups,
@@ -88,7 +88,7 @@ def cases(draw: st.DrawFn, modes: list[str] = MODES) -> Case:
 
 
 def _sides(padding: Any, axis: int, span: int, stride: int, n: int | None) -> tuple[int, int]:
-    """Return what a padding adds on both sides; for SAME on an unknown size, the most it can."""
+    """Return the padding on both sides; for SAME on an unknown size, the most it can be."""
     match padding:
         case "VALID":
             return 0, 0

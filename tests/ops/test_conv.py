@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
 from tests.ops import loops
-from tests.ops.drawn import Case, cases, numbers
+from tests.ops.strategies import Case, cases, numbers
 
 IMAGE = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
 KERNEL = np.arange(4, dtype=np.float32).reshape(2, 2, 1, 1)
@@ -121,7 +121,7 @@ def test_gradient_descent_learns_the_edge_detector_back() -> None:
 def test_conv_is_the_equation(case: Case) -> None:
     x, kernel, bias = case.x(), case.kernel(), case.bias()
     y = jax.jit(lambda *arrays: ops.conv(*arrays, **case.arguments))(x, kernel, bias)
-    expected = loops.conv(x, lambda p: kernel, case.at, case.mode, case.groups) + bias
+    expected = loops.conv(x, lambda p: kernel, case.windows, case.mode, case.groups) + bias
     assert_array_equal(y, expected, strict=False)
     assert y.dtype == jnp.float32
 
@@ -206,17 +206,17 @@ def test_conv_agrees_with_pytorch(case: Case) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
     x, kernel, bias = case.x(), case.kernel(), case.bias()
     mode = {"zeros": "constant"}.get(case.mode, case.mode)
-    sides = zip(case.at.before[::-1], case.at.after[::-1], strict=True)
+    sides = zip(case.windows.before[::-1], case.windows.after[::-1], strict=True)
     padded = torch.nn.functional.pad(
         torch.tensor(np.moveaxis(x, -1, 1)), [side for pair in sides for side in pair], mode
     )
-    conv = getattr(torch.nn.functional, f"conv{len(case.at.size)}d")
+    conv = getattr(torch.nn.functional, f"conv{len(case.windows.size)}d")
     expected = conv(
         padded,
         torch.tensor(np.moveaxis(kernel, (-1, -2), (0, 1))),
         torch.tensor(bias),
-        stride=case.at.strides,
-        dilation=case.at.dilation,
+        stride=case.windows.strides,
+        dilation=case.windows.dilation,
         groups=case.groups,
     )
     y = jax.jit(lambda *arrays: ops.conv(*arrays, **case.arguments))(x, kernel, bias)

@@ -1,4 +1,4 @@
-"""Layers: values outside, one operation inside, the same variance on every rung."""
+"""Layers: they are values, each applies one operation, all start with the same variance."""
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from cnn.layers import (
     MaxPool,
     ReLU,
     Residual,
+    SeparableConv,
 )
 
 RUNGS = [Conv, ConvTiled, ConvLocal, DenseSpatial]
@@ -70,7 +71,7 @@ def test_weights_have_the_documented_shapes(layer: nn.Module, kernel: tuple, bia
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.__name__)
-def test_inside_stands_the_operation_of_that_name(rung: type) -> None:
+def test_a_layer_applies_the_operation_of_its_name(rung: type) -> None:
     operation = {
         Conv: ops.conv,
         ConvTiled: ops.conv_tiled,
@@ -86,7 +87,7 @@ def test_inside_stands_the_operation_of_that_name(rung: type) -> None:
     assert y.shape == (2, 6, 6)
 
 
-def test_biases_are_added_where_they_belong() -> None:
+def test_biases_are_added_at_their_positions() -> None:
     x = jnp.zeros((1, 6, 1))
     for layer, bias in [
         (Conv(1, 3), [[5.0]] * 4),
@@ -129,7 +130,7 @@ def test_the_same_value_twice_is_two_layers(twice: nn.Module) -> None:
     assert not np.array_equal(kernels[0], kernels[1])
 
 
-def test_chain_takes_any_linen_module_and_tells_those_that_ask_that_it_trains() -> None:
+def test_chain_takes_any_linen_module_and_passes_train_on() -> None:
     model = Chain((nn.Dense(8), nn.LayerNorm(), ReLU(), Dropout(0.5)))
     x = jnp.ones((4, 3))
     made = model.init(jax.random.key(0), x)
@@ -141,7 +142,7 @@ def test_chain_takes_any_linen_module_and_tells_those_that_ask_that_it_trains() 
     assert 0 < kept.sum() < np.count_nonzero(still)
 
 
-def test_batch_norm_normalises_in_training_and_remembers_for_inference() -> None:
+def test_batch_norm_uses_the_batch_in_training_and_averages_in_inference() -> None:
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (500, 4, 2))
     layer = BatchNorm(momentum=0.0)
     made = layer.init(jax.random.key(0), x)
@@ -152,7 +153,7 @@ def test_batch_norm_normalises_in_training_and_remembers_for_inference() -> None
     np.testing.assert_allclose(layer.apply({**made, **updated}, x), y, atol=1e-4)
 
 
-def test_residual_and_branches() -> None:
+def test_residual_and_concat() -> None:
     x = jax.random.normal(jax.random.key(0), (2, 5, 3))
     y, made = Residual(Conv(3, 3, padding=1)).init_with_output(jax.random.key(1), x)
     np.testing.assert_allclose(
@@ -165,26 +166,49 @@ def test_residual_and_branches() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Conv(4, (3, 3)), r"window \(3, 3\)"),
-        (Conv(4, 9), r"window 9 exceeds padded size 8 on axis 1"),
-        (Conv(4, 3, groups=2), r"groups 2 does not divide input channels 3"),
-        (Conv(4, 3, groups=3), r"groups 3 does not divide features 4"),
-        (Conv(4, 3, strides=0), r"strides"),
-        (DenseSpatial(4, 3, groups=3), r"groups 3 .* mean nothing to DenseSpatial"),
-        (GroupNorm(groups=2), r"groups 2 does not divide channels 3"),
-        (Residual(Conv(4, 1)), r"adds shapes \(2, 8, 4\) and \(2, 8, 3\)"),
-        (Concat((Conv(1, 1), Conv(1, 3))), r"end in different sizes"),
-        (Chain((Flatten(), Conv(4, 3))), r"Conv needs \(batch, \*spatial, channels\)"),
+        (Conv(4, (3, 3)), r"window must be an int, .* got \(3, 3\)"),
+        (Conv(4, 9), r"window must fit into the padded size 8 on axis 1, got 9"),
+        (Conv(4, 3, groups=2), r"divide the input channels: got groups=2, input channels=3"),
+        (Conv(4, 3, groups=3), r"divide the features: got groups=3, features=4"),
+        (Conv(4, 3, strides=0), r"strides must be at least 1, got 0"),
+        (DenseSpatial(4, 3, groups=3), r"groups of DenseSpatial must be 1, got 3"),
+        (DenseSpatial(4, 3, padding_mode="reflect"), r"'zeros' or 'circular', got 'reflect'"),
+        (SeparableConv(4, 3, groups=3), r"groups of SeparableConv must be 1, got 3"),
+        (GroupNorm(groups=2), r"groups must divide the channels: got groups=2, channels=3"),
+        (Residual(Conv(4, 1)), r"same output shape, got \(2, 8, 4\) and \(2, 8, 3\)"),
+        (Concat((Conv(1, 1), Conv(1, 3))), r"branches of Concat must have the same output size"),
+        (
+            Chain((Flatten(), Conv(4, 3))),
+            r"input of Conv must have the shape \(batch, \*spatial",
+        ),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(layer: nn.Module, message: str) -> None:
+def test_an_invalid_field_raises_one_line(layer: nn.Module, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         layer.init(jax.random.key(0), jnp.zeros((2, 8, 3)))
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        MaxPool(2),
+        layers.AvgPool(2),
+        layers.AdaptiveAvgPool(2),
+        layers.AdaptiveMaxPool(2),
+        layers.BlurPool(),
+        layers.Maxout(3),
+        layers.GlobalAvgPool(),
+        layers.GlobalMaxPool(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_pooling_has_no_parameters(layer: nn.Module) -> None:
+    assert layer.init(jax.random.key(0), jnp.ones((2, 8, 3))) == {}
+
+
 def test_normalization_choices() -> None:
     assert layers.normalization("batch", 8) == (BatchNorm(),)
     assert layers.normalization("none", 8) == ()
-    with pytest.raises(InputError, match="norm 'layer'"):
+    with pytest.raises(InputError, match=r"^norm must be .*, got 'layer'"):
         layers.normalization("layer", 8)  # type: ignore[arg-type]

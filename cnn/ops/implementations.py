@@ -1,0 +1,143 @@
+"""Choose the implementation of an operation by platform, shape and dtype.
+
+Each operation has a definition in `lax`, which is correct on every platform. On a CPU, `TABLE`
+replaces it for shapes where another implementation, from `cnn.ops.cpu`, was measured to be faster.
+A GPU or TPU always runs the definition.
+
+`with use("reference"):` selects the definitions everywhere, and so does the environment variable
+`CNN_IMPLEMENTATION=reference`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from cnn.errors import InputError
+from cnn.ops.cpu import depthwise, kernel_gradient, matmul, pointwise, pool, toeplitz, winograd
+from cnn.ops.window import WindowSpec
+
+Op = Callable[..., Array]
+
+
+# The conditions of the table. Each docstring says when, and what the implementation computes.
+
+
+def _use_depthwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """As many groups as channels, in and out, and a small window: shifted products."""
+    one_filter_each = kernel.shape[-2:] == (1, x.shape[-1])
+    return one_filter_each and x.shape[-1] > 1 and math.prod(spec.window) <= 32
+
+
+def _use_pointwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """A window of one tap: one matrix product."""
+    return _one_group(x, kernel) and math.prod(spec.window) == 1
+
+
+def _use_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Few channels, or 32 and a large window: the definition's matrix products are too narrow."""
+    if not (_one_group(x, kernel) and _unit_steps(spec)):
+        return False
+    c_in, c_out = kernel.shape[-2:]
+    if c_in <= 16 and c_out <= (64 if c_in <= 4 else 16):
+        return True
+    taps = math.prod(spec.window)
+    bytes_copied = x.size * taps * x.dtype.itemsize  # at most
+    return len(spec.window) > 1 and c_in <= 32 and taps > 9 and bytes_copied <= 2**28
+
+
+def _use_winograd(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """A 3×3 window, many channels, and enough tiles to be worth transforming the kernel."""
+    channels, tiles = kernel.shape[-2:], len(x) * math.prod(spec.out) // 16
+    enough = min(channels) >= 24 and max(channels) <= 4 * tiles
+    return _one_group(x, kernel) and _unit_steps(spec) and spec.window == (3, 3) and enough
+
+
+def _use_kernel_gradient(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Any other small window: the definition, except for the slow gradient of its kernel."""
+    return _one_group(x, kernel) and math.prod(spec.window) <= 32
+
+
+def _use_local_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Few channels, as in `_use_toeplitz`, with a kernel for every position."""
+    return _one_group(x, kernel) and _unit_steps(spec) and max(kernel.shape[-2:]) <= 16
+
+
+def _use_max_pool(x: Array, spec: WindowSpec) -> bool:
+    """A small window: the maximum of shifted maps."""
+    return math.prod(spec.window) <= 16
+
+
+def _use_matmul(x: Array, kernel: Array) -> bool:
+    """Many weights: computing both gradients in one call saves a copy of them."""
+    return kernel.size >= 2**16
+
+
+def _one_group(x: Array, kernel: Array) -> bool:
+    return x.shape[-1] == kernel.shape[-2]
+
+
+def _unit_steps(spec: WindowSpec) -> bool:
+    return set(spec.strides + spec.dilation) == {1}
+
+
+TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
+    "conv": (
+        (depthwise.depthwise, _use_depthwise),
+        (pointwise.pointwise, _use_pointwise),
+        (toeplitz.toeplitz, _use_toeplitz),
+        (winograd.winograd, _use_winograd),
+        (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),
+    ),
+    "conv_local": ((toeplitz.local_toeplitz, _use_local_toeplitz),),
+    "max_pool": ((pool.max_pool, _use_max_pool),),
+    "dense": ((matmul.matmul, _use_matmul),),
+}
+"""For each operation, implementations for a CPU, each with its condition; the first match is used.
+
+To remove `cnn/ops/cpu`, delete the folder, its import above, and the entries of this table.
+"""
+
+
+def choose(operation: str, *arrays: Array, **spec: WindowSpec) -> Op | None:
+    """Return the CPU implementation of `operation` on `arrays`, or None for the definition.
+
+    Only float32 and float64 have one: `lax` rounds sums of bfloat16 differently.
+    """
+    if arrays[0].dtype in (jnp.float32, jnp.float64):
+        for implementation, applies in TABLE.get(operation, ()):
+            if applies(*arrays, **spec):
+                return partial(implementation, **spec)
+    return None
+
+
+_selected = jax.make_user_context(default_value=None)  # part of the key of a compiled function
+
+
+def use(implementation: Literal["fastest", "reference"]) -> AbstractContextManager[None]:
+    """Return a context that selects the implementations, whatever the environment says."""
+    return _selected(_checked("implementation", implementation))
+
+
+def compute(operation: str, definition: Op, *arrays: Array, **spec: WindowSpec) -> Array:
+    """Apply the CPU implementation of `operation` on a CPU, and the `definition` elsewhere."""
+    environment = _checked("CNN_IMPLEMENTATION", os.environ.get("CNN_IMPLEMENTATION", "fastest"))
+    implementation = choose(operation, *arrays, **spec)
+    if implementation is None or (_selected.value or environment) == "reference":
+        return definition(*arrays)
+    return lax.platform_dependent(*arrays, cpu=implementation, default=definition)
+
+
+def _checked(name: str, value: str) -> str:
+    if value not in ("fastest", "reference"):
+        raise InputError(f"{name} must be 'fastest' or 'reference', got {value!r}")
+    return value

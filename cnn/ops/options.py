@@ -1,0 +1,50 @@
+"""The keyword arguments that the convolutions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from cnn.ops.checks import check_kernel
+from cnn.ops.padding import PaddingMode
+from cnn.ops.window import Padding, Size, WindowSpec, window_spec
+
+
+class WindowOptions(TypedDict, total=False):
+    """Where the windows are; all optional, with the defaults of `cnn.ops.conv`."""
+
+    strides: Size
+    padding: Padding
+    padding_mode: PaddingMode
+    dilation: Size
+
+
+class ConvOptions(WindowOptions, total=False):
+    """`WindowOptions`, and the number of channel groups."""
+
+    groups: int
+
+
+def conv_spec(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    positions: int = 0,
+    *,
+    strides: Size = 1,
+    padding: Padding = "VALID",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Size = 1,
+    groups: int = 1,
+) -> tuple[WindowSpec, PaddingMode, int]:
+    """Check the shapes of a convolution; return its windows, padding mode and groups.
+
+    Args:
+      x_shape: `(batch, *spatial, c_in)`.
+      kernel_shape: `(*positions, *window, c_in / groups, c_out)`.
+      positions: The number of leading kernel axes that are output positions.
+      **options: See `cnn.ops.conv`.
+    """
+    x_shape, kernel_shape = tuple(x_shape), tuple(kernel_shape)
+    check_kernel(x_shape, kernel_shape, groups, positions)
+    window = kernel_shape[positions:-2]
+    return window_spec(x_shape[1:-1], window, strides, padding, dilation), padding_mode, groups

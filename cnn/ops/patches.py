@@ -1,0 +1,49 @@
+"""The input values that each window covers."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from cnn.ops.checks import check_input, promote_floats
+from cnn.ops.padding import PaddingMode, pad
+from cnn.ops.window import Padding, Size, WindowSpec, window_spec
+
+
+def patches(
+    x: Float[Array, "batch *spatial c"],
+    window: Size,
+    *,
+    strides: Size = 1,
+    padding: Padding = "VALID",
+    padding_mode: PaddingMode = "zeros",
+    dilation: Size = 1,
+) -> Float[Array, "batch *out *window c"]:
+    """Return the inputs of each output position: x[b, s·p + r·a − lo, c]."""
+    (x,) = promote_floats(x=x)
+    check_input(x.shape)
+    spec = window_spec(x.shape[1:-1], window, strides, padding, dilation)
+    views = jnp.stack(shifted_views(pad(x, spec.pairs, padding_mode), spec), axis=x.ndim - 1)
+    return views.reshape(x.shape[0], *spec.out, *spec.window, x.shape[-1])
+
+
+def shifted_views(padded: Array, spec: WindowSpec, first_axis: int = 1) -> list[Array]:
+    """Return one strided slice of `padded` for each tap: its input at every output position.
+
+    Args:
+      padded: The input, with the padding of `spec` already added.
+      spec: The windows. Taps are in row-major order.
+      first_axis: The first spatial axis of `padded`.
+    """
+    views = []
+    for a in itertools.product(*map(range, spec.window)):
+        view = padded
+        for axis, (i, r, s, n) in enumerate(
+            zip(a, spec.dilation, spec.strides, spec.out, strict=True)
+        ):
+            view = lax.slice_in_dim(view, r * i, r * i + (n - 1) * s + 1, s, first_axis + axis)
+        views.append(view)
+    return views

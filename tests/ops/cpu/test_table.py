@@ -1,0 +1,77 @@
+"""The table of `cnn.ops.implementations`: which shapes use which implementation."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from cnn import ops
+from cnn.ops import implementations
+
+
+def conv_choice(
+    x: tuple[int, ...], kernel: tuple[int, ...], strides: int = 1, dtype: jnp.dtype = jnp.float32
+) -> str:
+    spec = ops.window_spec(x[1:-1], kernel[:-2], strides, "SAME")
+    chosen = implementations.choose(
+        "conv", jnp.zeros(x, dtype), jnp.zeros(kernel, dtype), spec=spec
+    )
+    return chosen.func.__name__ if chosen else "definition"
+
+
+def test_choice_for_a_convolution() -> None:
+    assert conv_choice((1, 9, 9, 64), (1, 1, 64, 64), strides=2) == "pointwise"
+    assert conv_choice((1, 9, 9, 64), (3, 3, 1, 64)) == "depthwise"
+    assert conv_choice((1, 9, 9, 64), (3, 3, 1, 128)) == "definition"
+    assert conv_choice((1, 9, 9, 64), (3, 3, 32, 64)) == "definition"  # 2 groups
+    assert conv_choice((1, 9, 9, 1), (5, 5, 1, 16)) == "toeplitz"
+    assert conv_choice((1, 9, 9, 3), (3, 3, 3, 64)) == "toeplitz"
+    assert conv_choice((1, 9, 9, 16), (3, 3, 16, 16)) == "toeplitz"
+    assert conv_choice((1, 9, 9, 32), (5, 5, 32, 96)) == "toeplitz"
+    by_matmul = "conv_with_kernel_gradient"
+    assert conv_choice((128, 64, 64, 32), (5, 5, 32, 96)) == by_matmul  # would copy 1.7 GB
+    assert conv_choice((1, 9, 1), (5, 1, 16)) == "toeplitz"
+    assert conv_choice((1, 9, 32), (15, 32, 32)) == by_matmul
+    assert conv_choice((9, 9, 9, 32), (3, 3, 32, 64)) == "winograd"
+    assert conv_choice((9, 9, 9, 24), (3, 3, 24, 64)) == "winograd"
+    assert conv_choice((9, 9, 9, 23), (3, 3, 23, 64)) == by_matmul
+    assert conv_choice((1, 9, 9, 32), (3, 3, 32, 64)) == by_matmul  # 5 tiles
+    assert conv_choice((9, 9, 9, 32), (3, 3, 32, 64), strides=2) == by_matmul
+    assert conv_choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "definition"
+    assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
+
+
+def test_choice_for_a_dense_layer() -> None:
+    assert implementations.choose("dense", jnp.ones((1, 256)), jnp.ones((256, 256))) is not None
+    assert implementations.choose("dense", jnp.ones((1, 255)), jnp.ones((255, 256))) is None
+
+
+def test_choice_for_a_local_convolution() -> None:
+    spec = ops.window_spec((9, 9), 1)
+    for channels, c_out, chosen in [(1, 17, False), (1, 16, True), (2, 16, False)]:  # 2: 2 groups
+        x, kernel = jnp.ones((1, 9, 9, channels)), jnp.ones((9, 9, 1, 1, 1, c_out))
+        assert (implementations.choose("conv_local", x, kernel, spec=spec) is not None) == chosen
+
+
+def test_choice_for_max_pooling() -> None:
+    x = jnp.ones((1, 9, 9, 1))
+    for window, chosen in [(4, True), (5, False)]:
+        spec = ops.window_spec((9, 9), window)
+        assert (implementations.choose("max_pool", x, spec=spec) is not None) == chosen
+
+
+def test_operations_use_the_table() -> None:
+    """Every operation of the table has a choice by platform in what it traces to."""
+    x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1))
+    calls = {
+        "conv": lambda: ops.conv(x, kernel),
+        "conv_local": lambda: ops.conv_local(x, jnp.ones((3, 3, 2, 2, 1, 1))),
+        "max_pool": lambda: ops.max_pool(x, 2),
+        "dense": lambda: ops.dense(jnp.ones((1, 256)), jnp.ones((256, 256))),
+    }
+    assert calls.keys() == implementations.TABLE.keys()
+    for call in calls.values():
+        with implementations.use("fastest"):
+            assert "platform_index" in str(jax.make_jaxpr(call)())
+        with implementations.use("reference"):
+            assert "platform_index" not in str(jax.make_jaxpr(call)())
