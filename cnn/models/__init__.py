@@ -1,9 +1,13 @@
-"""The named networks: each a short function that returns a module value."""
+"""Named networks: each a function that returns a module."""
 
+from collections.abc import Callable
+
+from flax import linen as nn
+
+from cnn.errors import unknown_name
 from cnn.models.alexnet import alexnet
 from cnn.models.from_torch import from_torch
 from cnn.models.inception import googlenet, small_inception
-from cnn.models.names import by_name, names
 from cnn.models.papers import d_conv, full_conv, s_conv
 from cnn.models.resnet import resnet18
 from cnn.models.separable import mobilenet_v1, separable_net, xception
@@ -35,3 +39,19 @@ __all__ = [
     "vgg19",
     "xception",
 ]
+
+
+def names() -> list[str]:
+    """Return the names of all networks."""
+    return sorted(set(__all__) - {"by_name", "from_torch", "names"})
+
+
+def by_name(name: str) -> Callable[..., nn.Module]:
+    """Return the network function called `name`.
+
+    Raises `InputError`, with the nearest names, if there is none.
+    """
+    if name not in names():
+        raise unknown_name("model", name, names())
+    function: Callable[..., nn.Module] = globals()[name]
+    return function

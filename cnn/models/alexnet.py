@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from cnn.layers import (
-    AdaptiveAvgPool,
-    Chain,
-    Dense,
-    Dropout,
-    Flatten,
-    MaxPool,
-    Norm,
-    ReLU,
-)
-from cnn.models.blocks import conv, scaled
+from cnn.layers import AdaptiveAvgPool, Chain, Dense, Dropout, Flatten, MaxPool, Norm, ReLU
+from cnn.models.blocks import conv_norm, scale_channels
 
 
 def alexnet(
     num_classes: int = 1000, width: float = 1.0, norm: Norm = "none", dropout: float = 0.5
 ) -> Chain:
-    """AlexNet in one tower (Krizhevsky 2014, "One weird trick", section 3, as in torchvision).
+    """Return AlexNet with one tower, as in torchvision.
 
-    61,100,840 parameters, 63×63 pixels or more. The windows overlap in pooling: 3×3, stride 2.
+    For 224×224×3, at least 63×63; 61,100,840 parameters. Max-pooling overlaps: 3×3, stride 2.
+
+    Reference:
+        Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014),
+        section 3.
     """
     pool = MaxPool((3, 3), strides=2)
-    c1, c2, c3, c4, c5 = (scaled(c, width) for c in (64, 192, 384, 256, 256))
-    hidden = scaled(4096, width)
+    c1, c2, c3, c4, c5 = (scale_channels(c, width) for c in (64, 192, 384, 256, 256))
+    hidden = scale_channels(4096, width)
     return Chain(
         (
-            *(*conv(c1, 11, 4, padding=2, norm=norm), ReLU(), pool),
-            *(*conv(c2, 5, norm=norm), ReLU(), pool),
-            *(*conv(c3, 3, norm=norm), ReLU()),
-            *(*conv(c4, 3, norm=norm), ReLU()),
-            *(*conv(c5, 3, norm=norm), ReLU(), pool),
+            *(*conv_norm(c1, 11, 4, padding=2, norm=norm), ReLU(), pool),
+            *(*conv_norm(c2, 5, norm=norm), ReLU(), pool),
+            *(*conv_norm(c3, 3, norm=norm), ReLU()),
+            *(*conv_norm(c4, 3, norm=norm), ReLU()),
+            *(*conv_norm(c5, 3, norm=norm), ReLU(), pool),
             AdaptiveAvgPool((6, 6)),
             Flatten(),
             *(Dropout(dropout), Dense(hidden), ReLU()),

@@ -1,4 +1,4 @@
-"""What several networks are made of."""
+"""Parts of several networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnn.layers import Conv, Norm, normalization
 from cnn.ops import Padding
 
 
-def conv(
+def conv_norm(
     features: int,
     window: int,
     strides: int = 1,
@@ -20,10 +20,10 @@ def conv(
     use_bias: bool | None = None,
     epsilon: float = 1e-5,
 ) -> tuple[nn.Module, ...]:
-    """Convolution over two axes, then normalisation: to be spliced into a `Chain`.
+    """Return a two-dimensional convolution and its normalization, as layers of a `Chain`.
 
-    Padding is half the window on all sides if not given, so that stride 1 keeps the size. There is
-    a bias where no normalisation follows, which would subtract it again; `use_bias` overrules this.
+    By default the padding is half the window, which keeps the size at stride 1, and there is a
+    bias only without normalization, which would subtract it.
     """
     layer = Conv(
         features,
@@ -36,11 +36,8 @@ def conv(
     return (layer, *normalization(norm, features, epsilon))
 
 
-def scaled(channels: int, width: float) -> int:
-    """Return `width` times as many channels, rounded, at least one.
-
-    Raises `InputError` for a width that is not positive.
-    """
+def scale_channels(channels: int, width: float) -> int:
+    """Return `width * channels`, rounded, at least 1. Raises `InputError` for a bad width."""
     if not 0 < width < float("inf"):
-        raise InputError(f"width {width} cannot be: give a positive factor, such as 0.5")
+        raise InputError(f"width must be positive and finite, got {width}")
     return max(1, round(channels * width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 import zipfile
@@ -13,12 +14,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epy
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
 from cnn.errors import InputError
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, GroupNorm
+
+with epy.lazy_imports():
+    import safetensors
+    import safetensors.numpy
 
 _Path = tuple[str, ...]
 
@@ -34,30 +40,32 @@ _TORCH_NAMES = {
 def from_torch(
     model: nn.Module, state_dict: str | Path | Mapping[str, np.ndarray]
 ) -> dict[str, PyTree]:
-    """Return variables of `model`, float32, with the weights of a torchvision-style `state_dict`.
+    """Return variables of `model`, float32, with the weights of a torchvision `state_dict`.
 
-    `model` is `alexnet`, a `vgg*`, `googlenet(torchvision_compatible=True)` or `resnet18`; the
-    weights are a `.npz` or `.safetensors` file, or arrays by name. Both sides are listed in the
-    order in which their layers run and paired in this order. Convolutions turn from OIHW to HWIO,
-    dense kernels are transposed, and the inputs of the one behind `Flatten` are reordered from
-    (c, h, w) to (h, w, c). Auxiliary heads are left out.
+    The layers of both are paired in the order in which they run. Convolutions are transposed from
+    OIHW to HWIO, dense kernels as well, and the inputs of the one after `Flatten` are reordered
+    from (c, h, w) to (h, w, c). Auxiliary heads are left out. torchvision's pretrained GoogLeNet
+    rescales its input (`transform_input`); this does not.
 
-    torchvision's pretrained GoogLeNet first rescales its input (`transform_input`): this is for the
-    data to do and not done here.
+    Args:
+        model: `alexnet`, a `vgg*`, `googlenet(torchvision_compatible=True)` or `resnet18`.
+        state_dict: A `.npz` or `.safetensors` file, or arrays by name.
 
-    Raises `InputError` for a file that cannot be read without executing it, and for the first name
-    whose weights are missing, of another shape, or of no use to the model.
+    Raises:
+        InputError: If a file cannot be read without executing code, or at the first name whose
+            weights are missing, have another shape, or are not used by the model.
     """
     tensors = state_dict if isinstance(state_dict, Mapping) else _read(Path(state_dict))
-    theirs = _their_layers(tensors)
-    ours, shapes = _our_layers(model, _input_channels(theirs))
-    if len(ours) != len(theirs):
+    torch_layers = _torch_layers(tensors)
+    flax_layers, shapes = _flax_layers(model, _input_channels(torch_layers))
+    if len(flax_layers) != len(torch_layers):
         raise InputError(
-            f"state_dict has {len(theirs)} layers with weights and the model {len(ours)}: build "
-            "the model that the weights were saved from"
+            f"state_dict has {len(torch_layers)} layers with weights but the model has "
+            f"{len(flax_layers)}: build the model that the weights were saved from"
         )
     variables: dict[_Path, jax.Array] = {}
-    for (prefix, layer), (path, channels) in zip(theirs.items(), ours.items(), strict=True):
+    pairs = zip(torch_layers.items(), flax_layers.items(), strict=True)
+    for (prefix, layer), (path, channels) in pairs:
         keys = {_TORCH_NAMES[key[-1]]: key for key in shapes if key[1 : 1 + len(path)] == path}
         if layer.keys() != keys.keys():
             raise InputError(
@@ -69,7 +77,7 @@ def from_torch(
             if value.shape != shapes[key]:
                 raise InputError(
                     f"{prefix}.{name} has shape {value.shape}, channels last, but {'/'.join(key)} "
-                    f"needs {shapes[key]}: give the model num_classes and width of the weights"
+                    f"needs {shapes[key]}: give the model the num_classes and width of the weights"
                 )
             variables[key] = jnp.asarray(value, jnp.float32)
     if missing := shapes.keys() - variables.keys():
@@ -81,7 +89,10 @@ def from_torch(
 
 
 def _channels_last(weight: np.ndarray, channels: int | None) -> np.ndarray:
-    """(o, i, *window) to (*window, i, o); (o, i) to (i, o), where i may be (c, h, w) flattened."""
+    """Return (o, i, *window) as (*window, i, o), and (o, i) as (i, o).
+
+    Where `channels` is given, i is (c, h, w) flattened, and becomes (h, w, c).
+    """
     if weight.ndim == 2:
         out, flat = weight.shape
         c = channels if channels and flat % channels == 0 else flat
@@ -89,36 +100,36 @@ def _channels_last(weight: np.ndarray, channels: int | None) -> np.ndarray:
     return np.moveaxis(weight, (1, 0), (-2, -1)) if weight.ndim > 2 else weight
 
 
-def _our_layers(
+def _flax_layers(
     model: nn.Module, c_in: int
 ) -> tuple[dict[_Path, int | None], dict[_Path, tuple[int, ...]]]:
-    """Return the layers with weights as they run, and the shapes of all variables.
+    """Return the layers with weights in running order, and the shapes of all variables.
 
-    A layer's value is the number of channels that `Flatten` hid in its input, if it did. The image
-    is 224×224, as published: what these networks hold does not depend on its size.
+    The value of a layer is the number of channels before the `Flatten` in front of it, if there
+    is one. The image is 224×224; the variables of these networks do not depend on its size.
     """
     layers: dict[_Path, int | None] = {}
-    hidden: int | None = None
+    flattened: int | None = None
 
     def record(
         call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
-        nonlocal hidden
+        nonlocal flattened
         if isinstance(context.module, Flatten):
-            hidden = args[0].shape[-1]
+            flattened = args[0].shape[-1]
         if isinstance(context.module, Conv | Dense | BatchNorm | GroupNorm):
-            layers[context.module.path], hidden = hidden, None
+            layers[context.module.path], flattened = flattened, None
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
         image = jax.ShapeDtypeStruct((1, 224, 224, c_in), jnp.float32)
-        # A function of its own, for which no earlier trace can stand in.
+        # A new function object, so that JAX does not reuse an earlier trace without `record`.
         variables = jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), image)
     return layers, {key: leaf.shape for key, leaf in flatten_dict(variables).items()}
 
 
-def _their_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Return the arrays by layer, and the layers as they run, in whatever order they were saved."""
+def _torch_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arrays by layer, in running order, whatever the order in the file."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     for name in sorted(tensors, key=_running_order):
         prefix, _, last = name.rpartition(".")
@@ -128,10 +139,10 @@ def _their_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.n
 
 
 def _running_order(name: str) -> list[tuple[float, int, str]]:
-    """Sort key of a torchvision name: by number, then by what runs first under one number."""
+    """Return the sort key of a torchvision name: its number, then what runs first under it."""
     words = ("features", "conv", "bn", "layer", "inception", "classifier", "fc")
     key = []
-    # A downsampling shortcut runs before the body that it goes around, as in our `Residual`.
+    # A downsampling shortcut runs before the body, as in `Residual`.
     for part in name.replace("downsample", "0").split(".")[:-1]:
         word, *number = re.split(r"(\d+)", part, maxsplit=1)  # "inception3a": inception, 3, a
         rank = words.index(word) if word in words else len(words)
@@ -142,21 +153,20 @@ def _running_order(name: str) -> list[tuple[float, int, str]]:
 def _input_channels(layers: dict[str, dict[str, np.ndarray]]) -> int:
     weight = next(iter(layers.values()), {}).get("weight")
     if weight is None or weight.ndim != 4:
-        raise InputError("state_dict begins with no convolution: give one in torchvision's names")
+        raise InputError("state_dict must start with a convolution, under torchvision's names")
     return int(weight.shape[1])
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
-    if path.suffix not in readers:
+    if path.suffix not in (".npz", ".safetensors"):
         raise InputError(
-            f"state_dict {path} is neither .npz nor .safetensors, and a pickle is not read because "
-            "that executes it: save with safetensors.torch.save_file(state_dict, 'x.safetensors') "
-            "or np.savez('x.npz', **{k: v.numpy() for k, v in state_dict.items()})"
+            f"state_dict must be a .npz or .safetensors file, got {path}; a pickle is not read "
+            "because that executes code: save with safetensors.torch.save_file(state_dict, "
+            "'x.safetensors') or np.savez('x.npz', **{k: v.numpy() for k, v in state_dict.items()})"
         )
     if not path.is_file():
         raise InputError(f"state_dict {path} does not exist: give the path of a saved file")
-    return readers[path.suffix](path)
+    return _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -164,20 +174,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"state_dict {path} is no readable .npz: save it anew ({error})") from None
+        raise InputError(f"state_dict {path} is not readable: save it again ({error})") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError:
+    if importlib.util.find_spec("safetensors") is None:
         raise InputError(
-            f"state_dict {path} needs a package to be read: pip install safetensors, or save a .npz"
-        ) from None
+            f"state_dict {path} needs a package: pip install safetensors, or save a .npz"
+        )
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"state_dict {path} is no readable .safetensors: save it anew ({error})"
-        ) from None
+        return safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"state_dict {path} is not readable: save it again ({error})") from None

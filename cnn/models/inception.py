@@ -1,4 +1,4 @@
-"""Inception: windows of several sizes side by side, each behind a cheap 1×1 convolution."""
+"""Inception: windows of several sizes side by side, each after a 1×1 convolution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnn.layers import (
     Norm,
     ReLU,
 )
-from cnn.models.blocks import conv, scaled
+from cnn.models.blocks import conv_norm, scale_channels
 
 _Unit = Callable[..., tuple[nn.Module, ...]]
 _Sizes = tuple[int, int, int, int, int, int]
@@ -33,8 +33,8 @@ _STAGE_4 = (
 )
 _STAGE_5 = ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128))
 
-_AFTER = ((0, 1), (0, 1))
-"""Padding that lets the last, incomplete window of a pooling count ("ceil mode")."""
+# Padding that keeps the last, incomplete window of a pooling ("ceil mode").
+_CEIL = ((0, 1), (0, 1))
 
 
 def googlenet(
@@ -44,12 +44,15 @@ def googlenet(
     torchvision_compatible: bool = False,
     dropout: float | None = None,
 ) -> Chain:
-    """GoogLeNet, Inception v1 (Szegedy et al. 2015, table 1), without the auxiliary classifiers.
+    """Return GoogLeNet, Inception v1, without the auxiliary classifiers.
 
-    6,998,552 parameters. `torchvision_compatible` builds what torchvision calls GoogLeNet: 3×3 in
-    place of 5×5, batch normalisation, 2×2 in the last max-pooling, dropout 0.2; 6,624,904
-    parameters. `norm` and `dropout` are those of the chosen original if not given; the paper's,
-    `norm="none"`, has local response normalisation at two places.
+    For 224×224×3, at least 31×31; 6,998,552 parameters. With `torchvision_compatible`, the network
+    that torchvision calls GoogLeNet: 3×3 instead of 5×5, batch normalization, 2×2 in the last
+    max-pooling, dropout 0.2; 6,624,904 parameters. `norm` and `dropout` are by default those of
+    the paper or of torchvision; `norm="none"` in the paper means two local response normalizations.
+
+    Reference:
+        Szegedy et al., "Going deeper with convolutions" (2015), table 1.
     """
     torchvision = torchvision_compatible
     if norm is None:
@@ -57,8 +60,8 @@ def googlenet(
     if dropout is None:
         dropout = 0.2 if torchvision else 0.4
     unit = _units(width, norm, epsilon=1e-3 if torchvision else 1e-5)
-    pool = MaxPool((3, 3), strides=2, padding=_AFTER)
-    last_pool = MaxPool((2, 2), padding=_AFTER) if torchvision else pool
+    pool = MaxPool((3, 3), strides=2, padding=_CEIL)
+    last_pool = MaxPool((2, 2), padding=_CEIL) if torchvision else pool
     response = () if torchvision or norm != "none" else (LocalResponseNorm(),)
 
     def stage(plan: Sequence[_Sizes]) -> list[Concat]:
@@ -79,7 +82,10 @@ def googlenet(
 
 
 def small_inception(num_classes: int = 10, width: float = 1.0, norm: Norm = "batch") -> Chain:
-    """One 3×3 convolution and GoogLeNet's first three blocks: 910,602 parameters on RGB."""
+    """Return a 3×3 convolution and the first three blocks of GoogLeNet.
+
+    For 32×32×3, at least 4×4; 910,602 parameters.
+    """
     unit = _units(width, norm)
     blocks = [_inception(unit, sizes) for sizes in (*_STAGE_3, _STAGE_4[0])]
     pool = MaxPool((2, 2))
@@ -88,7 +94,7 @@ def small_inception(num_classes: int = 10, width: float = 1.0, norm: Norm = "bat
 
 
 def _inception(unit: _Unit, sizes: _Sizes, large: int = 5) -> Concat:
-    """Four branches of `unit`s; `sizes` is a row of the table, `large` the paper's 5×5 window."""
+    """Return four branches; `sizes` is a row of table 1, `large` the window called 5×5 there."""
     one, three_in, three, five_in, five, pooled = sizes
     return Concat(
         (
@@ -101,10 +107,12 @@ def _inception(unit: _Unit, sizes: _Sizes, large: int = 5) -> Concat:
 
 
 def _units(width: float, norm: Norm, epsilon: float = 1e-5) -> _Unit:
-    """Return the function `(features, window, strides=1)` to convolution, normalisation, ReLU."""
+    """Return a function from `(features, window, strides=1)` to convolution, norm and ReLU."""
 
     def unit(features: int, window: int, strides: int = 1) -> tuple[nn.Module, ...]:
-        layers = conv(scaled(features, width), window, strides, norm=norm, epsilon=epsilon)
+        layers = conv_norm(
+            scale_channels(features, width), window, strides, norm=norm, epsilon=epsilon
+        )
         return *layers, ReLU()
 
     return unit

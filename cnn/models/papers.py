@@ -1,4 +1,4 @@
-"""Networks of papers that ask what a bias is worth."""
+"""Networks of papers on the value of inductive biases."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from collections.abc import Sequence
 from flax import linen as nn
 
 from cnn.layers import Chain, Conv, Dense, Flatten, GlobalMaxPool, Norm, ReLU, normalization
-from cnn.models.blocks import conv
+from cnn.models.blocks import conv_norm
 from cnn.ops import Padding, PaddingMode
 
 
 def s_conv(num_classes: int = 10, alpha: int = 32, norm: Norm = "batch") -> Chain:
-    """S-CONV, shallow (Neyshabur 2020, figure 1): α channels of 9×9 with stride 2, 24α hidden.
+    """Return S-CONV: α channels of 9×9 with stride 2, then 24α hidden units.
 
-    6,144 α² + 533 α + 10 parameters on 32×32×3, here with half a window of zeros
-    around the image, so that its map is 16×16. Every layer but the last is normalised.
+    For 32×32×3; 6,144 α² + 533 α + 10 parameters. The padding is half a window, so the map is
+    16×16. Every layer but the last is normalized.
+
+    Reference:
+        Neyshabur, "Towards learning convolutions from scratch" (2020), figure 1.
     """
     return _neyshabur(num_classes, 9, [(alpha, 2)], 24 * alpha, norm)
 
 
 def d_conv(num_classes: int = 10, alpha: int = 32, norm: Norm = "batch") -> Chain:
-    """D-CONV, deep (Neyshabur 2020, figure 1): eight 3×3 layers from α to 16α, 64α hidden.
+    """Return D-CONV: eight 3×3 convolutions from α to 16α channels, then 64α hidden units.
 
-    6,382 α² + 885 α + 10 parameters on 32×32×3.
+    For 32×32×3; 6,382 α² + 885 α + 10 parameters.
+
+    Reference:
+        Neyshabur, "Towards learning convolutions from scratch" (2020), figure 1.
     """
     widths = ((1, 1), (2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2))
     plan = [(factor * alpha, strides) for factor, strides in widths]
@@ -33,10 +39,10 @@ def d_conv(num_classes: int = 10, alpha: int = 32, norm: Norm = "batch") -> Chai
 def _neyshabur(
     num_classes: int, window: int, plan: Sequence[tuple[int, int]], hidden: int, norm: Norm
 ) -> Chain:
-    """Convolutions, `plan` their channels and strides, and one hidden layer."""
+    """Return convolutions, with channels and strides by `plan`, and one hidden layer."""
     layers: list[nn.Module] = []
     for features, strides in plan:
-        layers += [*conv(features, window, strides, norm=norm), ReLU()]
+        layers += [*conv_norm(features, window, strides, norm=norm), ReLU()]
     dense = (Dense(hidden, use_bias=norm == "none"), *normalization(norm, hidden), ReLU())
     return Chain((*layers, Flatten(), *dense, Dense(num_classes, scale=1.0)))
 
@@ -47,16 +53,19 @@ def full_conv(
     padding: Padding = "FULL",
     padding_mode: PaddingMode = "zeros",
 ) -> Chain:
-    """Four 3×3 convolutions and global max-pooling (Kayhan & van Gemert 2020).
+    """Return four 3×3 convolutions without bias, strides 1, 2, 2, 2, and global max-pooling.
 
-    Only the border tells this network where something is: with `padding="FULL"` every pixel is
-    seen by every weight, with 1 (same) or "VALID" those near the border are not. Strides 1, 2, 2,
-    2, no bias in the convolutions: 65,506 parameters on RGB.
+    For RGB images of any size; 65,506 parameters. Only the border gives this network the position
+    of an object: with `padding="FULL"` every weight sees every pixel, with 1 (the same size) or
+    "VALID" some weights do not see the pixels near the border.
+
+    Reference:
+        Kayhan & van Gemert, "On translation invariance in CNNs" (2020).
     """
     strides = (1, *[2] * (len(channels) - 1))
     layers = [
-        part
-        for features, step in zip(channels, strides, strict=True)
-        for part in (Conv(features, (3, 3), step, padding, padding_mode, use_bias=False), ReLU())
+        layer
+        for features, s in zip(channels, strides, strict=True)
+        for layer in (Conv(features, (3, 3), s, padding, padding_mode, use_bias=False), ReLU())
     ]
     return Chain((*layers, GlobalMaxPool(), Dense(num_classes, scale=1.0)))

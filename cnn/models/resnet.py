@@ -1,19 +1,23 @@
-"""A residual network, as a reference with skip connections."""
+"""ResNet-18."""
 
 from __future__ import annotations
 
 from flax import linen as nn
 
 from cnn.layers import Chain, Dense, GlobalAvgPool, MaxPool, Norm, ReLU, Residual
-from cnn.models.blocks import conv, scaled
+from cnn.models.blocks import conv_norm, scale_channels
 
 
 def resnet18(num_classes: int = 1000, width: float = 1.0, norm: Norm = "batch") -> Chain:
-    """ResNet-18 (He et al. 2016, table 1): 11,689,512 parameters."""
-    c1, c2, c3, c4 = (scaled(c, width) for c in (64, 128, 256, 512))
+    """Return ResNet-18. For 224×224×3; 11,689,512 parameters.
+
+    Reference:
+        He et al., "Deep residual learning for image recognition" (2016), table 1.
+    """
+    c1, c2, c3, c4 = (scale_channels(c, width) for c in (64, 128, 256, 512))
     return Chain(
         (
-            *(*conv(c1, 7, 2, norm=norm), ReLU(), MaxPool((3, 3), strides=2, padding=1)),
+            *(*conv_norm(c1, 7, 2, norm=norm), ReLU(), MaxPool((3, 3), strides=2, padding=1)),
             *(*_block(c1, 1, norm), *_block(c1, 1, norm)),
             *(*_block(c2, 2, norm), *_block(c2, 1, norm)),
             *(*_block(c3, 2, norm), *_block(c3, 1, norm)),
@@ -25,7 +29,7 @@ def resnet18(num_classes: int = 1000, width: float = 1.0, norm: Norm = "batch") 
 
 
 def _block(features: int, strides: int, norm: Norm) -> tuple[nn.Module, ...]:
-    """Two 3×3 convolutions around which the input is added, projected where the stride is 2."""
-    body = Chain((*conv(features, 3, strides, norm=norm), ReLU(), *conv(features, 3, norm=norm)))
-    shortcut = Chain(conv(features, 1, strides, norm=norm)) if strides > 1 else None
-    return Residual(body, shortcut), ReLU()
+    """Return two 3×3 convolutions with a shortcut, which is a 1×1 convolution at stride 2."""
+    first, second = conv_norm(features, 3, strides, norm=norm), conv_norm(features, 3, norm=norm)
+    shortcut = Chain(conv_norm(features, 1, strides, norm=norm)) if strides > 1 else None
+    return Residual(Chain((*first, ReLU(), *second)), shortcut), ReLU()

@@ -1,4 +1,4 @@
-"""The small networks that a course begins with."""
+"""Small networks, with which a course begins."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from cnn.layers import Chain, Conv, Dense, Flatten, MaxPool, ReLU
 
 
 def logistic(num_classes: int = 10) -> Chain:
-    """Multinomial logistic regression: no hidden layer, no bias about space at all."""
+    """Return multinomial logistic regression: no hidden layer. 410 parameters on 40×1."""
     return Chain((Flatten(), Dense(num_classes, scale=1.0)))
 
 
 def mlp(num_classes: int = 10, features: Sequence[int] = (100, 100)) -> Chain:
-    """Fully connected network with ReLU.
+    """Return a fully connected network with ReLU. For 40×1; 15,210 parameters.
 
-    The default is the one of MNIST-1D (Greydanus & Kobak 2024): 15,210 parameters on 40 inputs.
+    Reference:
+        Greydanus & Kobak, "Scaling down deep learning with MNIST-1D" (2024).
     """
     hidden = [layer for width in features for layer in (Dense(width), ReLU())]
     return Chain((Flatten(), *hidden, Dense(num_classes, scale=1.0)))
@@ -26,11 +27,13 @@ def mlp(num_classes: int = 10, features: Sequence[int] = (100, 100)) -> Chain:
 def cnn1d(
     num_classes: int = 10, channels: int = 25, layer: type[nn.Module] = Conv, **fields: object
 ) -> Chain:
-    """Three layers with windows 5, 3, 3, stride 2 and padding 1, then a dense head.
+    """Return three convolutions with windows 5, 3, 3, stride 2 and padding 1, and a dense layer.
 
-    The convolutional network of MNIST-1D (Greydanus & Kobak 2024): 5,210 parameters on 40×1.
-    `layer`, with `fields` of its own, is what stands at the three places: the one knob that turns
-    this network into its tiled, local or dense counterpart with nothing else changed.
+    For 40×1; 5,210 parameters. `layer` and `fields` replace the convolutions: `ConvTiled`,
+    `ConvLocal` or `DenseSpatial` change one bias and nothing else.
+
+    Reference:
+        Greydanus & Kobak, "Scaling down deep learning with MNIST-1D" (2024).
     """
     hidden = [
         part
@@ -43,9 +46,9 @@ def cnn1d(
 def lecture_cnn(
     num_classes: int = 10, channels: Sequence[int] = (16, 32), hidden: int = 512
 ) -> Chain:
-    """Two blocks of 5×5 convolution without padding, ReLU and 2×2 max-pooling, then two dense.
+    """Return two blocks of 5×5 convolution, ReLU and 2×2 max-pooling, and two dense layers.
 
-    281,034 parameters on 28×28×1.
+    For 28×28×1; 281,034 parameters. The convolutions have no padding.
     """
     blocks = [part for width in channels for part in (Conv(width, (5, 5)), ReLU(), MaxPool((2, 2)))]
     return Chain((*blocks, Flatten(), Dense(hidden), ReLU(), Dense(num_classes, scale=1.0)))
@@ -58,23 +61,21 @@ def lenet5(
     activation: nn.Module = ReLU(),  # noqa: B008 - a layer is an immutable value
     pool: nn.Module = MaxPool((2, 2)),  # noqa: B008
 ) -> Chain:
-    """LeNet-5 (LeCun et al. 1998), full connections between the maps: 61,706 on 28×28×1.
+    """Return LeNet-5 with full connections between its maps. For 28×28×1; 61,706 parameters.
 
-    ReLU and max-pooling as it is trained today; `activation=Tanh(), pool=AvgPool((2, 2))` is
-    nearer to the original.
+    ReLU and max-pooling are today's; `activation=Tanh(), pool=AvgPool((2, 2))` is closer to the
+    original.
+
+    Reference:
+        LeCun et al., "Gradient-based learning applied to document recognition" (1998), section
+        II.B.
     """
     first, second = channels
     dense = [part for width in hidden for part in (Dense(width), activation)]
     return Chain(
         (
-            Conv(first, (5, 5), padding=2),
-            activation,
-            pool,
-            Conv(second, (5, 5)),
-            activation,
-            pool,
-            Flatten(),
-            *dense,
-            Dense(num_classes, scale=1.0),
+            *(Conv(first, (5, 5), padding=2), activation, pool),
+            *(Conv(second, (5, 5)), activation, pool),
+            *(Flatten(), *dense, Dense(num_classes, scale=1.0)),
         )
     )

@@ -1,4 +1,4 @@
-"""`cnn.models.from_torch`: the logits are PyTorch's, and what does not fit says so."""
+"""`from_torch`: logits equal PyTorch's, and weights that do not fit raise an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnn.models import from_torch
 Arrays = dict[str, np.ndarray]
 
 
-# torchvision's networks, narrower, from torch.nn alone: its names, so its state_dict.
+# Narrow copies of torchvision's networks, with its names and so its state_dict.
 
 
 def named(**modules: Any) -> Any:
@@ -162,7 +162,7 @@ def googlenet_twin(classes: int, part: int) -> Any:
 
 
 def random_state(twin: Any) -> Arrays:
-    """Draw and return its state: running statistics and factors too, whose start hides mistakes."""
+    """Return a random state; initial statistics and scales would hide mistakes."""
     import torch
     from torch import nn
 
@@ -227,7 +227,7 @@ def test_safetensors_of_a_whole_network(name: str, tmp_path: Path) -> None:
     assert all(jax.tree.leaves(same))
 
 
-# The rest needs no PyTorch: a network small enough to be written down.
+# The rest needs no PyTorch: a network with few weights.
 
 TINY = Chain(
     (
@@ -289,7 +289,7 @@ def test_safetensors(tmp_path: Path) -> None:
     numpy.save_file(WEIGHTS, path)
     check_tiny(from_torch(TINY, path))
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(InputError, match=r"w\.safetensors is no readable \.safetensors"):
+    with pytest.raises(InputError, match=r"w\.safetensors is not readable"):
         from_torch(TINY, path)
 
 
@@ -303,13 +303,13 @@ def test_safetensors_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.pkl", "w"])
 def test_pickles_are_refused_unread(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(InputError, match="a pickle is not read because that executes it: save wi"):
+    with pytest.raises(InputError, match="a pickle is not read because that executes code:"):
         from_torch(TINY, tmp_path / name)
 
 
 def test_pickled_arrays_in_npz_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", **{"features.0.weight": np.array([print], dtype=object)})
-    with pytest.raises(InputError, match=r"w\.npz is no readable \.npz: save it anew \(Object arr"):
+    with pytest.raises(InputError, match=r"w\.npz is not readable: save it again \(Object arr"):
         from_torch(TINY, tmp_path / "w.npz")
 
 
@@ -322,7 +322,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     flipped = whole.replace(np.float64(23.0).tobytes(), np.float64(22.0).tobytes())
     for content in (b"", b"no zip", whole[:-30], (tmp_path / "one.npy").read_bytes(), flipped):
         (tmp_path / "w.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"w\.npz is no readable \.npz"):
+        with pytest.raises(InputError, match=r"w\.npz is not readable"):
             from_torch(TINY, tmp_path / "w.npz")
 
 
@@ -333,13 +333,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
             Chain((*TINY.layers[:-1], Dense(7))),
             WEIGHTS,
             "classifier.0.weight has shape (6, 4), channels last, but params/layers_4/kernel needs "
-            "(6, 7): give the model num_classes and width of the weights",
+            "(6, 7): give the model the num_classes and width of the weights",
         ),
         (
             Chain((Conv(2, (3, 3)), *TINY.layers[1:])),
             WEIGHTS,
             "features.0.weight has shape (1, 1, 1, 2), channels last, but params/layers_0/kernel "
-            "needs (3, 3, 1, 2): give the model num_classes and width of the weights",
+            "needs (3, 3, 1, 2): give the model the num_classes and width of the weights",
         ),
         (
             TINY,
@@ -356,13 +356,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
         (
             TINY,
             WEIGHTS | {"extra.weight": np.ones(2)},
-            "state_dict has 3 layers with weights and the model 2: build the model that the "
+            "state_dict has 3 layers with weights but the model has 2: build the model that the "
             "weights were saved from",
         ),
         (
             Chain((*TINY.layers[:2], GroupNorm(1), *TINY.layers[2:])),
             WEIGHTS,
-            "state_dict has 2 layers with weights and the model 3: build the model that the "
+            "state_dict has 2 layers with weights but the model has 3: build the model that the "
             "weights were saved from",
         ),
         (
@@ -373,16 +373,16 @@ def test_unreadable_files(tmp_path: Path) -> None:
         (
             TINY,
             {},
-            "state_dict begins with no convolution: give one in torchvision's names",
+            "state_dict must start with a convolution, under torchvision's names",
         ),
         (
             TINY,
             {key: value for key, value in WEIGHTS.items() if "classifier" in key},
-            "state_dict begins with no convolution: give one in torchvision's names",
+            "state_dict must start with a convolution, under torchvision's names",
         ),
     ],
 )
-def test_what_does_not_fit_says_so(model: Chain, weights: Arrays, line: str) -> None:
+def test_weights_that_do_not_fit(model: Chain, weights: Arrays, line: str) -> None:
     with pytest.raises(InputError) as error:
         from_torch(model, weights)
     assert str(error.value) == line

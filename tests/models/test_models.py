@@ -1,4 +1,4 @@
-"""`cnn.models`: published and hand-counted sizes, geometry, records, choices, and bad input."""
+"""All networks: published and hand-counted parameters, output sizes, options and bad input."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SMALLEST = {
     "lecture_cnn": 16,  # 16 → 12 → 6 → 2 → 1
     "lenet5": 12,  # 12 → 6 → 2 → 1
 }
-"""All networks over two spatial axes, and the smallest square image that they take, by hand."""
+"""All networks with two spatial axes, and the smallest square image they accept, by hand."""
 
 NORMALISED = [
     name for name in SMALLEST if "norm" in inspect.signature(models.by_name(name)).parameters
@@ -77,7 +77,7 @@ def output_shape(model: nn.Module, *shape: int) -> tuple[int, ...]:
 
 
 def parts(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
-    """All layers of one kind inside `model`, found by its fields."""
+    """Return all layers of one kind inside `model`, found by its fields."""
     if isinstance(model, kind):
         return [model]
     fields = [getattr(model, name) for name in model.__dataclass_fields__ if name != "parent"]
@@ -90,7 +90,7 @@ def random_image(*shape: int) -> Array:
 
 
 def random_variables(model: nn.Module, x: Array) -> PyTree:
-    """As `init` draws them but for the drawing, which takes XLA many seconds to compile."""
+    """Return variables distributed as those of `init`, whose random numbers compile slowly."""
     rng = np.random.default_rng(0)
 
     def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> Array:
@@ -227,7 +227,7 @@ def test_full_conv_parameters_by_hand() -> None:
     ],
 )
 def test_last_map(model: Chain, tail: int, size: int, last: tuple[int, ...]) -> None:
-    """What stands before the last `tail` layers has the published size."""
+    """The map before the last `tail` layers has the published size."""
     body = Chain(model.layers[:-tail])
     assert output_shape(body, 1, size, size, 3) == (1, *last)
 
@@ -243,20 +243,20 @@ def test_logits_on_other_sizes(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, size in SMALLEST.items() if size > 1])
 def test_an_input_that_is_too_small_names_the_window(name: str) -> None:
     size = SMALLEST[name] - 1
-    with pytest.raises(InputError, match=r"^layer \S+: window \d+ exceeds padded") as error:
+    with pytest.raises(InputError, match=r"^layer \S+: window must fit into the padded") as error:
         output_shape(models.by_name(name)(), 1, size, size, 3)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_one_spatial_axis_for_a_network_of_two_is_one_line(name: str) -> None:
-    with pytest.raises(InputError, match="has 2 entries for 1 spatial axes") as error:
+    with pytest.raises(InputError, match="one int for each of 1 spatial axes, got") as error:
         output_shape(models.by_name(name)(), 1, 64, 3)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_every_network_survives_its_description(name: str) -> None:
+def test_every_network_can_be_serialized(name: str) -> None:
     model = models.by_name(name)()
     line = json.dumps(serialization.to_spec(model))
     assert serialization.from_spec(json.loads(line)) == model
@@ -268,7 +268,7 @@ def test_names_are_the_networks() -> None:
 
 
 @pytest.mark.parametrize("name", NORMALISED)
-def test_norm_is_a_choice(name: str) -> None:
+def test_norm_is_an_option(name: str) -> None:
     function = models.by_name(name)
     by_batch, by_group = function(norm="batch"), function(norm="group")
     assert len(parts(by_batch, BatchNorm)) == len(parts(by_group, GroupNorm)) >= 2
@@ -279,7 +279,7 @@ def test_norm_is_a_choice(name: str) -> None:
     normed = [sum(leaf.size for leaf in jax.tree.leaves(v["params"])) for v in (batch, group)]
     assert normed[0] == normed[1]
     assert not parts(function(norm="none"), BatchNorm | GroupNorm)
-    with pytest.raises(InputError, match="norm 'layer' is unknown"):
+    with pytest.raises(InputError, match=r"norm must be .*, got 'layer'"):
         function(norm="layer")
 
 
@@ -296,22 +296,22 @@ def test_width_scales_the_channels(name: str) -> None:
     function = models.by_name(name)
     whole, half = parts(function(), Conv), parts(function(width=0.5), Conv)
     assert [conv.features for conv in half] == [conv.features // 2 for conv in whole]
-    # No width leaves groups that do not divide the channels.
+    # Every width leaves groups that divide the channels.
     size = max(SMALLEST[name], 32)
     assert output_shape(function(5, 0.3, norm="group"), 1, size, size, 3) == (1, 5)
 
 
-def test_no_width_leaves_no_channels() -> None:
+def test_at_least_one_channel_is_left() -> None:
     assert {conv.features for conv in parts(models.vgg11(width=1e-9), Conv)} == {1}
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_width_that_cannot_be(width: float) -> None:
-    with pytest.raises(InputError, match=f"width {width} cannot be"):
+def test_bad_width(width: float) -> None:
+    with pytest.raises(InputError, match=f"width must be positive and finite, got {width}"):
         models.vgg11(width=width)
 
 
-def test_init_and_apply_work_as_they_stand() -> None:
+def test_init_and_apply_without_jit() -> None:
     model = models.full_conv(5, channels=(16,))
     x = random_image(2, 8, 8, 1)
     key = jax.random.key(0, impl="rbg")  # compiles faster than the default
@@ -370,11 +370,11 @@ def test_dropout_acts_in_training_only() -> None:
         (models.googlenet(dropout=0.0), [0.0]),
     ],
 )
-def test_dropout_is_the_original_one_or_a_choice(model: nn.Module, rates: list[float]) -> None:
+def test_dropout_rates(model: nn.Module, rates: list[float]) -> None:
     assert [layer.rate for layer in parts(model, Dropout)] == rates
 
 
-def test_googlenet_choices() -> None:
+def test_googlenet_options() -> None:
     paper, torchvision = models.googlenet(), models.googlenet(torchvision_compatible=True)
     windows = [sorted({c.window for c in parts(m, Conv)}) for m in (paper, torchvision)]
     assert windows == [[(1, 1), (3, 3), (5, 5), (7, 7)], [(1, 1), (3, 3), (7, 7)]]
@@ -385,7 +385,7 @@ def test_googlenet_choices() -> None:
     assert len(parts(paper, Concat)) == 9
     # torchvision's documentation: at least 15×15, one pooling of 2 being smaller
     assert output_shape(torchvision, 1, 15, 15, 3) == (1, 1000)
-    with pytest.raises(InputError, match="window 3 exceeds padded size 2"):
+    with pytest.raises(InputError, match="window must fit into the padded size 2"):
         output_shape(torchvision, 1, 14, 14, 3)
 
 
@@ -409,7 +409,7 @@ def test_full_conv_sees_a_corner_with_every_weight(padding: str | int, seen: int
     assert fired(taps, inside).sum() == 9
 
 
-# The layers that came with these networks.
+# Layers of these networks.
 
 
 def test_separable_conv_is_depthwise_then_pointwise() -> None:

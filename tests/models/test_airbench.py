@@ -1,4 +1,4 @@
-"""The network of airbench: what its parts do, by their equations."""
+"""The parts of the airbench network against their equations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnn import ops
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.layers import Flatten
-from cnn.models.airbench import FastShift, Mirrored, Whiten, airbench, whitening
+from cnn.models.airbench import Mirrored, ScaledBias, Whiten, airbench, whitening
 
 
 def numbers(*shape: int) -> np.ndarray:
@@ -21,13 +21,13 @@ def numbers(*shape: int) -> np.ndarray:
 
 
 def smooth_images(n: int = 64, size: int = 12) -> np.ndarray:
-    """Noise in which neighbours, and the channels, are alike."""
+    """Return noise with correlated neighbours and channels."""
     noise = numbers(n, size + 2, size + 2, 3)
     near = sum(noise[:, i : i + size, j : j + size] for i in range(3) for j in range(3))
     return (near + near.sum(-1, keepdims=True)).astype(np.float32)
 
 
-def test_what_whitening_filters_see_is_uncorrelated_and_of_mean_square_one() -> None:
+def test_whitened_windows_are_uncorrelated_and_of_mean_square_one() -> None:
     x = smooth_images()
     kernel = whitening(x, size=2, epsilon=0.0)
     assert kernel.shape == (2, 2, 3, 24)
@@ -37,7 +37,7 @@ def test_what_whitening_filters_see_is_uncorrelated_and_of_mean_square_one() -> 
     np.testing.assert_array_equal(kernel[..., 12:], -kernel[..., :12])
 
 
-def test_epsilon_keeps_what_hardly_varies_small() -> None:
+def test_epsilon_bounds_directions_without_variance() -> None:
     x = smooth_images()
     x[..., 2] = 0  # four directions without variance
     y = np.asarray(ops.conv(x, whitening(x, epsilon=0.1).astype(np.float32))).reshape(-1, 24)
@@ -46,8 +46,8 @@ def test_epsilon_keeps_what_hardly_varies_small() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 40, 1), (4, 5, 1, 3)])
-def test_what_has_no_windows_is_one_line(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"x has shape .* needs images"):
+def test_bad_images(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"x must be images .* got shape"):
         whitening(np.ones(shape))
 
 
@@ -67,19 +67,19 @@ def test_parameters_and_costs_by_hand() -> None:
     assert round((first + second + third + whitened) / 1e6) == 118
 
 
-def test_it_is_a_value_whose_kernel_is_not_learned() -> None:
+def test_it_is_a_value_with_a_fixed_kernel() -> None:
     kernel = numbers(2, 2, 3, 4)
     assert airbench(kernel) == airbench(kernel)
     assert hash(airbench(kernel)) == hash(airbench(kernel.copy()))
     assert airbench(kernel) != airbench(2 * kernel)
-    given = airbench(kernel).body.layers[0]
+    whiten = airbench(kernel).body.layers[0]
     x = smooth_images(2)
-    assert isinstance(given, Whiten)
-    assert given.init(jax.random.key(0), x) == {}
-    np.testing.assert_allclose(given.apply({}, x), ops.conv(x, kernel.astype("f4")), rtol=1e-6)
+    assert isinstance(whiten, Whiten)
+    assert whiten.init(jax.random.key(0), x) == {}
+    np.testing.assert_allclose(whiten.apply({}, x), ops.conv(x, kernel.astype("f4")), rtol=1e-6)
 
 
-def test_a_mirror_image_changes_inference_nothing_and_training_something() -> None:
+def test_a_mirror_image_changes_training_but_not_inference() -> None:
     model = Mirrored(airbench(numbers(2, 2, 3, 4), 5, (8, 8)).body, scale=0.5)
     x = smooth_images(3)
     variables = jax.jit(model.init)(jax.random.key(0), x)
@@ -97,12 +97,12 @@ def test_mirrored_is_the_scaled_mean_of_both() -> None:
     np.testing.assert_allclose(model.apply({}, x, train=True), [[3.0, 6.0, 15.0]])
 
 
-def test_gradient_descent_moves_a_fast_shift_64_times_as_far() -> None:
-    shift, x = FastShift(), jnp.zeros((4, 3))
+def test_gradient_descent_changes_a_scaled_bias_64_times_as_much() -> None:
+    layer, x = ScaledBias(), jnp.zeros((4, 3))
     params = {"bias": jnp.array([1.0, 0.0, 2.0])}
 
     def added(params: dict) -> jax.Array:
-        return shift.apply({"params": params}, x)[0]
+        return layer.apply({"params": params}, x)[0]
 
     gradient = jax.grad(lambda p: added(p).sum())(params)["bias"]  # of a bias it would be 1
     moved = added({"bias": params["bias"] - 0.1 * gradient}) - added(params)
