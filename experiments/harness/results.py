@@ -172,6 +172,16 @@ def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(difference.mean()), float(half)
 
 
+def difference(a: np.ndarray, b: np.ndarray) -> str:
+    """Return a − b in points, the mean over seeds and its interval: "+1.2 (-0.3 to +2.7)".
+
+    With one seed there is no interval.
+    """
+    mean, half = paired(100 * a, 100 * b)
+    interval = f" ({mean - half:+.1f} to {mean + half:+.1f})" if np.isfinite(half) else ""
+    return f"{mean:+.1f}{interval}"
+
+
 def differences(
     results: Mapping[Name, Outcome],
     pairs: Iterable[tuple[Name, Name]],

@@ -32,7 +32,15 @@ from etils import epy
 
 from cnn.errors import InputError, join_names, unknown_name
 from experiments.harness import progress, results, runner, runtime, summary
-from experiments.harness.results import Measure, Name, Outcome, differences, paired, pool_seeds
+from experiments.harness.results import (
+    Measure,
+    Name,
+    Outcome,
+    difference,
+    differences,
+    paired,
+    pool_seeds,
+)
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table, number, percent
 
@@ -53,6 +61,7 @@ __all__ = [
     "Settings",
     "Summary",
     "Table",
+    "difference",
     "differences",
     "main",
     "number",

@@ -11,19 +11,19 @@ from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.train.run_dir import read_jsonl
 from experiments import pooling
-from experiments.pooling import KINDS, Study
-from experiments.translation import canvas
+from experiments.pooling import KINDS, POSES, Settings
+from experiments.translation import on_canvas
 from tests.conftest import Prepared
-from tests.experiments.made import check_pictures, outcomes, untrained
+from tests.experiments.made import check_figures, outcomes, untrained
 
 PROBES = ("shift below", "shift above", "turn below", "turn above")
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pooling.main(Study(smoke=True, kinds=("subsampled", "across"), out=tmp_path))
+def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pooling.main(Settings(smoke=True, kinds=("subsampled", "across"), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "pooling.png", "pooling.svg", "report.html", "story.json"}
+    names = {"results.jsonl", "pooling.png", "pooling.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
     assert pooling.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
@@ -40,7 +40,7 @@ def test_the_map_below_the_head(kind: str) -> None:
 
 def test_poses() -> None:
     """Every image in all places or angles, the one it had among them."""
-    digits = canvas(load("digits"))
+    digits = on_canvas(load("digits"))
     digits = replace(
         digits, train=digits.train.take(np.arange(9)), test=digits.train.take(np.arange(9))
     )
@@ -54,7 +54,7 @@ def test_poses() -> None:
 
 def test_no_place_of_a_held_out_image_is_trained_on() -> None:
     """The pixels of an image, sorted, are the same wherever it is."""
-    settings = Study(kinds=("max",), poses=("moved",), validate=True)
+    settings = Settings(kinds=("max",), poses=("moved",), validate=True)
     (config,) = pooling.points(settings).values()
     assert not config.validate
     trained, held = (
@@ -66,7 +66,7 @@ def test_no_place_of_a_held_out_image_is_trained_on() -> None:
 
 
 def test_spatial_pooling_steadies_an_untrained_map() -> None:
-    (config,) = pooling.points(Study(kinds=("mean",), poses=("as they are",))).values()
+    (config,) = pooling.points(Settings(kinds=("mean",), poses=("as they are",))).values()
     found = pooling.measure(config, untrained(config))
     assert found["shift above"][0] < found["shift below"][0]
     assert found["turn above"][0] < found["turn below"][0]
@@ -74,23 +74,27 @@ def test_spatial_pooling_steadies_an_untrained_map() -> None:
 
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
-    settings = Study(full=True, smoke=True, kinds=("subsampled", "max"), poses=("moved", "turned"))
+    settings = Settings(
+        full=True, smoke=True, kinds=("subsampled", "max"), poses=("moved", "turned")
+    )
     pooling.main(replace(settings, data_dir=prepared("mnist"), out=tmp_path))
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2 * 2
     assert all(0 < row[probe] < 2 for row in rows for probe in PROBES)
 
 
-def test_the_story() -> None:
-    points = [(kind, pose) for kind in KINDS for pose in pooling.WAYS]
-    story = pooling.tell(Study(), outcomes(points, *PROBES))
-    assert story.findings[0].startswith("Moved by a shift, below to above pooling, as they are")
-    assert story.tables[0].rows[1][:2] == ["none, moved", "2.00 ± 1.41"]
-    check_pictures(story)
+def test_summary() -> None:
+    """Values of neighbouring kinds differ by 3 %; "max" comes after "subsampled"."""
+    names = [(kind, pose) for kind in KINDS for pose in POSES]
+    summary = pooling.summarize(Settings(), outcomes(names, *PROBES))
+    assert "shift of 1 pixel by, in points" in summary.findings[0]
+    assert "none -3.0 to -3.0, max +3.0 to +3.0, mean +6.0 to +6.0" in summary.findings[0]
+    assert summary.tables[0].rows[1][:2] == ["none, moved", "2.00 ± 1.41"]
+    check_figures(summary)
 
 
 def test_an_unknown_pooling_or_pose() -> None:
     with pytest.raises(InputError, match="unknown pooling 'maxx'"):
-        pooling.points(Study(kinds=("maxx",), poses=("as they are",)))
+        pooling.points(Settings(kinds=("maxx",), poses=("as they are",)))
     with pytest.raises(InputError, match="unknown pose 'turnd'"):
-        pooling.points(Study(poses=("turnd",)))
+        pooling.points(Settings(poses=("turnd",)))
