@@ -20,9 +20,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from etils import epy
+
 from cnn.errors import unknown_name
 from experiments import train
 from experiments.harness import cli
+
+with epy.lazy_imports():
+    import numpy as np
+
+    from cnn import models
+    from cnn.models import airbench
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -62,18 +70,12 @@ class Flags(train.Flags):
 
 def network(data: Dataset) -> nn.Module:
     """Return the network for these images, its whitening computed from some of them."""
-    import numpy as np
-
-    from cnn.models.airbench import airbench, whitening
-
     some = data.train.x[np.arange(min(SAMPLE, len(data.train)))]
-    return airbench(whitening(some), data.num_classes)
+    return airbench.airbench(airbench.whitening(some), data.num_classes)
 
 
 def main(flags: Flags) -> None:
-    """Train as `flags` say, print the result, write the run folder."""
-    from cnn import models
-
+    """Train, print the result and write the run folder."""
     if flags.model not in (known := (OWN, *models.names())):
         raise unknown_name("model", flags.model, known)
     train.main(flags, network if flags.model == OWN else None)

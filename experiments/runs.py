@@ -2,9 +2,9 @@
 
     python -m experiments.runs runs
 
-A run is a folder with a `run.json`, at any depth. It is "running" while a process holds its lock,
-"finished" when its metrics end with a final line, "diverged" where a loss or gradient was not
-finite, and else "stopped", which `--resume` goes on from.
+A run is a folder with a `run.json`, at any depth. Its status is "running" while a process holds its
+lock, "finished" when its metrics end with a final line, "diverged" when a loss or gradient was not
+finite, and "stopped" otherwise: `--resume` continues it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
+from etils import epy
 
 from cnn.errors import InputError
 from experiments.harness import cli
+from experiments.harness.tables import Table
 
-if TYPE_CHECKING:
-    from experiments.harness.report import Table
+with epy.lazy_imports():
+    from cnn.train import run_dir
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,10 @@ class Flags:
 
 
 def main(flags: Flags) -> None:
-    """Print the table. Raises `InputError` for a folder that is not there or holds no run."""
-    from cnn.train.run_dir import RUN
-
+    """Print the table. Raise `InputError` if the folder does not exist or holds no run."""
     if not flags.folder.is_dir():
-        raise InputError(f"folder {str(flags.folder)!r} is not there: name one that holds runs")
-    runs = sorted(path.parent for path in flags.folder.rglob(RUN))
+        raise InputError(f"folder {str(flags.folder)!r} does not exist: name one that holds runs")
+    runs = sorted(path.parent for path in flags.folder.rglob(run_dir.RUN))
     if not runs:
         raise InputError(f"folder {str(flags.folder)!r} holds no run: name one that does")
     table(flags.folder, runs).show()
@@ -46,20 +46,16 @@ def main(flags: Flags) -> None:
 
 def table(folder: Path, runs: list[Path]) -> Table:
     """Return a row per run."""
-    from experiments.harness.report import Table
-
     columns = ["run", "model", "data", "status", "step", "best", "steps/s"]
     return Table(f"Runs in {folder}", columns, [row(folder, run) for run in runs])
 
 
 def row(folder: Path, run: Path) -> list[str]:
-    """Return what there is to say of one run; what cannot be read is said to be so."""
-    from cnn.train.run_dir import METRICS, RUN, read_jsonl
-
+    """Return the row of one run, "unreadable" where a file is broken."""
     name = str(run.relative_to(folder))
     try:
-        described = json.loads((run / RUN).read_bytes())
-        lines = read_jsonl(run / METRICS)
+        described = json.loads((run / run_dir.RUN).read_bytes())
+        lines = run_dir.read_jsonl(run / run_dir.METRICS)
         step = str(lines[-1]["step"] if lines else 0)
         model = model_name(described)
         data = str(described["data"]["name"])
@@ -77,13 +73,11 @@ def model_name(described: dict[str, Any]) -> str:
 
 def status(run: Path, lines: list[dict[str, Any]]) -> str:
     """Return running, finished, diverged or stopped."""
-    from cnn.train.run_dir import DIVERGED, is_locked
-
-    if is_locked(run):
+    if run_dir.is_locked(run):
         return "running"
     if lines and lines[-1].get("final"):
         return "finished"
-    return "diverged" if (run / DIVERGED).exists() else "stopped"
+    return "diverged" if (run / run_dir.DIVERGED).exists() else "stopped"
 
 
 def best(lines: list[dict[str, Any]]) -> str:

@@ -1,13 +1,16 @@
-"""What every entry point shares: typed flags in, one line and exit code 2 for bad input."""
+"""What all programs share: typed flags; invalid input is one line and exit code 2."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import sys
-import typing
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import tyro
+from tyro import _errors as tyro_errors
 
 from cnn.errors import InputError, RunError
 from experiments.harness import runtime
@@ -19,96 +22,87 @@ Flags = TypeVar("Flags", bound="DataclassInstance")
 
 
 def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None = None) -> Flags:
-    """Read the command line, or `args` in its stead, into the frozen dataclass `flags`.
+    """Read the command line into a frozen dataclass.
 
-    `doc`, an entry point's own docstring, is what `--help` opens with. Exits with code 2 and one
-    line where a flag is unknown, with the nearest ones, or missing.
+    Invalid input ends the program with one line and code 2, instead of tyro's box of lines.
+
+    Args:
+        flags: The dataclass; its fields are the flags.
+        args: Words to read instead of the command line.
+        doc: What `--help` begins with.
     """
-    import tyro
-
     given = sys.argv[1:] if args is None else list(args)
-    check_names(flags, given)
-    if not {"-h", "--help"} & set(given):
-        check_values(flags, given)
-    return tyro.cli(flags, prog=program(), args=given, description=doc)
+
+    def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
+        fail(_explain(event, flags, given))
+
+    with tyro_errors.on_parse_error(refuse):
+        return tyro.cli(flags, prog=program(), args=given, description=doc)
+
+
+def parse_value(name: str, kind: Any, text: str) -> Any:
+    """Return `text` as a value of the type `kind`. Raise `InputError` if it is none."""
+
+    def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
+        raise InputError(f"{name} cannot be {text!r}: see --help")
+
+    with tyro_errors.on_parse_error(refuse):
+        return tyro.cli(kind, args=[text])
+
+
+def _explain(event: tyro_errors.ParseErrorEvent, flags: type[Flags], args: Sequence[str]) -> str:
+    """Return in one line what tyro found wrong."""
+    help_hint = "--help lists the flags"
+    if isinstance(event, tyro_errors.MissingArgs):
+        unknown = [token for token in event.unrecognized_tokens if token.startswith("--")]
+        if not unknown:
+            return f"missing argument {event.missing_arguments[0].arg.display_name()}: {help_hint}"
+        return _unknown(unknown[0], flags)
+    if isinstance(event, tyro_errors.UnrecognizedArgs):
+        return _unknown(event.tokens[0], flags)
+    if isinstance(event, tyro_errors.InvalidChoice):
+        name, choices = event.argument.display_name(), ", ".join(event.choices)
+        return f"{name} must be one of {choices}, got {event.value!r}"
+    if isinstance(event, tyro_errors.BadValue):
+        return f"{event.argument.display_name()} needs a value"
+    if isinstance(event, tyro_errors.InstantiationFailure) and event.argument is not None:
+        name, kind = event.argument.display_name(), str(event.argument.lowered.metavar)
+        kinds = {"INT": "whole number", "FLOAT": "number"}
+        noun = next((noun for key, noun in kinds.items() if key in kind), kind)
+        wanted = f"{noun}s" if kind.startswith("[") else f"a {noun}"
+        return f"{name} must be {wanted}, got {' '.join(_values(name, args))!r}"
+    return f"invalid arguments: {help_hint}"
+
+
+def _unknown(token: str, flags: type[Flags]) -> str:
+    if not token.startswith("--"):
+        return f"unexpected argument {token!r}: --help lists the flags"
+    fields = [field.name.replace("_", "-") for field in dataclasses.fields(flags)]
+    near = difflib.get_close_matches(token, [f"--{name}" for name in fields], n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the flags"
+    return f"unknown argument {token!r}: {hint}"
+
+
+def _values(name: str, args: Sequence[str]) -> list[str]:
+    """Return the words that were given for a flag."""
+    found = []
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag.replace("_", "-") == name:
+            rest = itertools.takewhile(lambda word: not word.startswith("--"), args[i + 1 :])
+            found = [value] if equals else list(rest)
+    return found
 
 
 def program() -> str | None:
-    """Return how the running program is called, None if it is no module."""
+    """Return the command that started this program, None if it is no module."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {module.name}" if module else None
 
 
-def check_values(flags: type[Flags], args: Sequence[str]) -> None:
-    """Fail with one line if a flag in `args` has no value, too many, or one of another type."""
-    hints = typing.get_type_hints(flags)
-    positions = [f for f in dataclasses.fields(flags) if not f.kw_only]
-    groups = _grouped(args)
-    if positions and positions[0].default is dataclasses.MISSING and not any(groups[0][1]):
-        fail(f"missing argument {positions[0].name}: give it first, --help lists the flags")
-    for flag, values in groups:
-        name = flag.removeprefix("--").replace("-", "_")
-        kind = hints.get(name, bool)
-        many = typing.get_origin(kind) is tuple
-        wanted = 0 if kind is bool else 1
-        if len(values) < wanted:
-            fail(f"argument {flag} has no value: give one")
-        if not many and len(values) > wanted + len(positions):
-            fail(f"unexpected argument {values[-1]!r}: --help lists the flags")
-        for value in values if many else values[:wanted]:
-            if (problem := _mistyped(kind, value)) is not None:
-                fail(f"argument {flag} {value!r} {problem}")
-
-
-def _grouped(args: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return each flag with the words up to the next; the first group has none."""
-    groups: list[tuple[str, list[str]]] = [("", [])]
-    for arg in args:
-        if arg.startswith("--"):
-            flag, equals, value = arg.partition("=")
-            groups.append((flag.replace("_", "-"), [value] if equals else []))
-        else:
-            groups[-1][1].append(arg)
-    return groups
-
-
-def _mistyped(kind: Any, value: str) -> str | None:
-    """Return what is wrong with the value of a flag, in words, or None."""
-    options = typing.get_args(kind)
-    if typing.get_origin(kind) is typing.Literal:
-        return None if value in options else f"is not one of {', '.join(map(str, options))}"
-    if options:  # int | None, tuple[int, ...]
-        kinds = [option for option in options if option not in (type(None), ...)]
-        return None if type(None) in options and value == "None" else _mistyped(kinds[0], value)
-    if kind in (int, float):
-        try:
-            kind(value)
-        except ValueError:
-            return "is not a whole number" if kind is int else "is not a number"
-    return None
-
-
-def check_names(flags: type[Flags], args: Sequence[str]) -> None:
-    """Fail with one line if `args` has a flag that is not a field of `flags`, or lacks one."""
-    fields = {f"--{field.name.replace('_', '-')}": field for field in dataclasses.fields(flags)}
-    switches = {"--no-" + n[2:] for n, field in fields.items() if isinstance(field.default, bool)}
-    known = {"--help", *fields, *switches}
-    named = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
-    for name in sorted(named - known):
-        near = difflib.get_close_matches(name, known - {"--help"}, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the flags"
-        fail(f"unknown argument {name!r}: {hint}")
-    if named.isdisjoint({"--help"}) and "-h" not in args:
-        for name, field in fields.items():
-            required = {field.default, field.default_factory} == {dataclasses.MISSING}
-            # A field that is not for keywords only is a position on the command line, not a flag.
-            if required and field.kw_only and name not in named:
-                fail(f"missing argument {name}: --help lists the flags")
-
-
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
-    if main.__module__ == "__main__":  # a program, and nobody's who has one running
+    if main.__module__ == "__main__":  # not when another program calls this
         runtime.prepare()
     parsed = parse(flags, doc=doc)
     try:

@@ -1,10 +1,10 @@
-"""Send the metrics of a run on, as its lines are written: to TensorBoard, to Weights & Biases.
+"""Send the metrics of a run to TensorBoard and Weights & Biases while it trains.
 
     python -m experiments.train ... --out runs/a --tensorboard
     tensorboard --logdir runs
 
-The lines of `metrics.jsonl` are the record; what is sent is made from them, so a run that was
-interrupted sends them again from the first.
+The lines of `metrics.jsonl` are the record, and what is sent is read from them. A run that was
+interrupted therefore sends them again from the first.
 """
 
 from __future__ import annotations
@@ -15,41 +15,45 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-Send = Callable[[int, dict[str, float]], None]
-"""Takes a step and named numbers."""
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorboardX
+    import wandb as wandb_client
+
+Write = Callable[[int, dict[str, float]], None]
+"""Takes a step, and numbers by name."""
 
 
 @contextmanager
-def following(
-    path: Path, receivers: Sequence[AbstractContextManager[Send]]
+def follow(
+    path: Path, writers: Sequence[AbstractContextManager[Write]]
 ) -> Iterator[Callable[[], None]]:
-    """Yield a function that sends what has been written to `path` since it was last called.
+    """Yield a function that sends all lines added to `path` since its last call.
 
-    It is called a last time at the end. Receivers are opened when there is something to send.
+    It is called once more at the end. The writers are opened when there is something to send.
     """
-    at, sends = 0, list[Send]()
+    offset, opened = 0, list[Write]()
 
     with ExitStack() as stack:
 
-        def follow() -> None:
-            nonlocal at
-            if not path.exists() or path.stat().st_size <= at:
+        def send() -> None:
+            nonlocal offset
+            if not path.exists() or path.stat().st_size <= offset:
                 return
             with path.open("rb") as file:
-                file.seek(at)
-                whole, end, _ = file.read().rpartition(b"\n")
-            at += len(whole + end)
-            if not whole:
-                return
-            if not sends:
-                sends.extend(stack.enter_context(receiver) for receiver in receivers)
-            for line in whole.splitlines():
+                file.seek(offset)
+                complete, end, _ = file.read().rpartition(b"\n")
+            offset += len(complete + end)
+            if complete and not opened:
+                opened.extend(stack.enter_context(writer) for writer in writers)
+            for line in complete.splitlines():
                 record = json.loads(line)
-                for send in sends:
-                    send(record["step"], numbers(record))
+                for write in opened:
+                    write(record["step"], numbers(record))
 
-        yield follow
-        follow()
+        yield send
+        send()
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:
@@ -69,23 +73,19 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def to_tensorboard(folder: Path) -> Iterator[Send]:
+def tensorboard(folder: Path) -> Iterator[Write]:
     """Write event files into `folder`, without TensorFlow."""
-    from tensorboardX import SummaryWriter
+    with tensorboardX.SummaryWriter(str(folder)) as writer:
 
-    with SummaryWriter(str(folder)) as writer:
-
-        def send(step: int, values: dict[str, float]) -> None:
+        def write(step: int, values: dict[str, float]) -> None:
             for name, value in values.items():
                 writer.add_scalar(name, value, step)
 
-        yield send
+        yield write
 
 
 @contextmanager
-def to_wandb(project: str, out: Path, config: dict[str, Any]) -> Iterator[Send]:
-    """Log to a Weights & Biases project, as the run that is called like the folder `out`."""
-    import wandb
-
-    with wandb.init(project=project, name=out.name, dir=out, config=config) as run:
+def wandb(project: str, out: Path, config: dict[str, Any]) -> Iterator[Write]:
+    """Log to a project of Weights & Biases, as a run with the name of the folder `out`."""
+    with wandb_client.init(project=project, name=out.name, dir=out, config=config) as run:
         yield lambda step, values: run.log(values, step=step)

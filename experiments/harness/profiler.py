@@ -1,4 +1,4 @@
-"""A trace of a few steps of a run: where their time goes, operation by operation.
+"""A trace of a few steps of a run: the time of each operation.
 
     python -m experiments.train ... --out runs/a --profile
     xprof --logdir runs/a/profile
@@ -14,20 +14,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BEFORE, TRACED = 3, 10
-"""Calls of the compiled program: those that are let pass, as the first compiles, and the traced."""
+from etils import epy
+
+with epy.lazy_imports():
+    import jax
+
+SKIPPED, TRACED = 3, 10
+"""Numbers of calls of the compiled program: the first ones compile, the following are traced."""
 
 
 @contextmanager
 def tracing(folder: Path | None) -> Iterator[Callable[[], None]]:
-    """Yield a function to be called after every call of the program, which traces some of them.
+    """Yield a function to call after every call of the program, which traces some of them.
 
-    The trace is written into `folder`; None traces nothing. A run that is too short is told so on
-    standard error.
+    The trace is written into `folder`; None traces nothing. For a run that is too short, one line
+    on standard error says that there is no trace.
     """
-    import jax
-
-    calls, end = 0, BEFORE + TRACED
+    calls, end = 0, SKIPPED + TRACED
 
     def stop() -> None:
         jax.block_until_ready(jax.live_arrays())
@@ -36,8 +39,8 @@ def tracing(folder: Path | None) -> Iterator[Callable[[], None]]:
     def called() -> None:
         nonlocal calls
         calls += 1
-        if folder is not None and calls == BEFORE:
-            jax.block_until_ready(jax.live_arrays())  # what was called before is not traced
+        if folder is not None and calls == SKIPPED:
+            jax.block_until_ready(jax.live_arrays())  # earlier calls are not traced
             jax.profiler.start_trace(folder)
         if folder is not None and calls == end:
             stop()
@@ -45,7 +48,7 @@ def tracing(folder: Path | None) -> Iterator[Callable[[], None]]:
     try:
         yield called
     finally:
-        if folder is not None and BEFORE <= calls < end:
+        if folder is not None and SKIPPED <= calls < end:
             stop()
-        if folder is not None and calls <= BEFORE:
-            print(f"profile: no trace, for the program was called {calls} times", file=sys.stderr)
+        if folder is not None and calls <= SKIPPED:
+            print(f"profile: no trace, the program was called only {calls} times", file=sys.stderr)

@@ -172,14 +172,16 @@ def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(difference.mean()), float(half)
 
 
-def difference(a: np.ndarray, b: np.ndarray) -> str:
-    """Return a − b in points, the mean over seeds and its interval: "+1.2 (-0.3 to +2.7)".
+def difference(a: np.ndarray, b: np.ndarray, brief: bool = False) -> str:
+    """Return a − b of fractions, the mean over seeds, as text with its interval (see `paired`).
 
-    With one seed there is no interval.
+    "+1.2 points (95 % interval -0.3 to +2.7)", or "+1.2 (-0.3 to +2.7)" if `brief`. The interval is
+    left out if there is one seed.
     """
     mean, half = paired(100 * a, 100 * b)
-    interval = f" ({mean - half:+.1f} to {mean + half:+.1f})" if np.isfinite(half) else ""
-    return f"{mean:+.1f}{interval}"
+    unit, kind = ("", "") if brief else (" points", "95 % interval ")
+    interval = f" ({kind}{mean - half:+.1f} to {mean + half:+.1f})" if np.isfinite(half) else ""
+    return f"{mean:+.1f}{unit}{interval}"
 
 
 def differences(

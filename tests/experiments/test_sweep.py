@@ -48,7 +48,7 @@ def test_points_are_all_combinations_in_order_and_typed() -> None:
     ]
     assert len(points) == 8
     flags = sweep.Flags(data="digits", batch_size=32)
-    here = sweep.at(flags, names, points[-1])
+    here = sweep.at_point(flags, names, points[-1])
     assert (here.lr, here.model, here.clip_norm, here.batch_size) == (1e-2, "logistic", None, 32)
 
 
@@ -106,18 +106,21 @@ def test_learning_rates_that_train_together_are_those_trained_alone(
 BAD = {
     "nothing": ([], "over is missing: give --over NAME=A,B,C"),
     "name": (["--over", "rate=1,2"], "unknown setting 'rate'"),
-    "empty": (["--over", "lr=1,,2"], "over 'lr=1,,2' cannot be: give each name once"),
-    "no values": (["--over", "lr"], "over 'lr' cannot be"),
-    "twice": (["--over", "lr=1", "--over", "lr=2"], "over 'lr=2' cannot be"),
-    "type": (["--model", "mlp", "--over", "steps=1,x"], "over steps: 'x' is not what steps can be"),
+    "empty": (["--over", "lr=1,,2"], "over must be NAME=A,B,C with each name once, got 'lr=1,,2'"),
+    "no values": (["--over", "lr"], "each name once, got 'lr'"),
+    "twice": (["--over", "lr=1", "--over", "lr=2"], "each name once, got 'lr=2'"),
+    "type": (["--model", "mlp", "--over", "steps=1,x"], "over steps cannot be 'x': see --help"),
     "value": (["--model", "mlp", "--over", "lr=1,-1"], "lr -1.0 cannot be: give a positive number"),
     "choice": (
         ["--model", "mlp", "--over", "schedule=linear"],
-        "'linear' is not what schedule can be",
+        "over schedule cannot be 'linear'",
     ),
     "no model": (["--over", "lr=1"], "model is missing: give --model, or --over model=A,B"),
     "model": (["--over", "model=lenet"], "unknown model 'lenet'"),
-    "shard": (["--over", "model=mlp", "--shard", "2/2"], "shard '2/2' cannot be"),
+    "shard": (
+        ["--over", "model=mlp", "--shard", "2/2"],
+        "shard must be I/N with I from 0 to N - 1, got '2/2'",
+    ),
     "resume": (["--over", "model=mlp", "--resume"], "resume is for single runs"),
     "seeds": (["--over", "seeds=1,2"], "unknown setting 'seeds'"),
 }

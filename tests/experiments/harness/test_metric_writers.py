@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.harness.metric_writers import Send, following, numbers, to_tensorboard
+from experiments.harness.metric_writers import Write, follow, numbers, tensorboard
 
 LINES = [
     {"step": 5, "train_loss": [0.5, None], "seconds": 1.5},
@@ -25,18 +25,18 @@ def test_every_whole_line_is_sent_once(tmp_path: Path) -> None:
     path, sent, opened = tmp_path / "m.jsonl", list[int](), list[bool]()
 
     @contextmanager
-    def receiver() -> Iterator[Send]:
+    def writer() -> Iterator[Write]:
         opened.append(True)
         yield lambda step, values: sent.append(step)
         opened.append(False)
 
     text = "".join(json.dumps(line) + "\n" for line in LINES)
-    with following(path, [receiver()]) as follow:
-        follow()
+    with follow(path, [writer()]) as send:
+        send()
         assert opened == []
         for cut in range(len(text) + 1):
             path.write_text(text[:cut])
-            follow()
+            send()
             assert sent == [5, 10, 10][: text[:cut].count("\n")]
     assert opened == [True, False]
 
@@ -45,8 +45,8 @@ def test_event_files_hold_the_numbers(tmp_path: Path) -> None:
     """Read back by hand: length, two checksums around a protocol buffer."""
     from tensorboardX.proto.event_pb2 import Event
 
-    with to_tensorboard(tmp_path) as send:
-        send(7, {"train_loss/0": 0.5})
+    with tensorboard(tmp_path) as write:
+        write(7, {"train_loss/0": 0.5})
     (path,) = tmp_path.iterdir()
     content, found = path.read_bytes(), []
     while content:

@@ -1,4 +1,4 @@
-"""A trace holds the calls it is to hold, and a run too short for one says so."""
+"""A trace holds the calls that it should; a run too short for one says so."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.harness.profiler import BEFORE, TRACED, tracing
+from experiments.harness.profiler import SKIPPED, TRACED, tracing
 
 
 def products(folder: Path) -> Counter[str]:
@@ -22,7 +22,7 @@ def products(folder: Path) -> Counter[str]:
     )
 
 
-@pytest.mark.parametrize(("calls", "traced"), [(BEFORE + 4, 4), (40, TRACED)])
+@pytest.mark.parametrize(("calls", "traced"), [(SKIPPED + 4, 4), (40, TRACED)])
 def test_the_calls_after_the_first_are_traced(calls: int, traced: int, tmp_path: Path) -> None:
     f = jax.jit(lambda x: jnp.tanh(x @ x))
     x = jnp.eye(64)
@@ -38,13 +38,13 @@ def test_the_calls_after_the_first_are_traced(calls: int, traced: int, tmp_path:
 def test_a_run_too_short_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tracing(tmp_path) as called:
         called()
-    assert capsys.readouterr().err == "profile: no trace, for the program was called 1 times\n"
+    assert capsys.readouterr().err == "profile: no trace, the program was called only 1 times\n"
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_traced_unasked(capsys: pytest.CaptureFixture[str]) -> None:
     with tracing(None) as called:
-        for _ in range(BEFORE + 1):
+        for _ in range(SKIPPED + 1):
             called()
     with pytest.raises(RuntimeError, match="No profile started"):
         jax.profiler.stop_trace()

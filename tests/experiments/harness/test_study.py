@@ -150,9 +150,7 @@ def test_another_measure_is_measured_anew(tmp_path: Path, trained: list) -> None
 def test_a_measure_typed_at_a_prompt_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     typed: dict[str, Any] = {}
     exec("def mine(config, result): return {}", typed)
-    with pytest.raises(
-        InputError, match=r"measure 'mine' has no source file.* write it"
-    ):
+    with pytest.raises(InputError, match=r"measure 'mine' has no source file.* write it"):
         run(settings(tmp_path / "new"), measure=typed["mine"])
     assert not (tmp_path / "new").exists()
 
@@ -170,6 +168,10 @@ def test_paired_differences_are_those_of_a_paired_t_test() -> None:
     interval = stats.ttest_rel(a, b).confidence_interval(0.95)
     np.testing.assert_allclose([mean - half, mean + half], interval)
     assert study.paired(a[:1], b[:1]) == (pytest.approx(0.05), np.inf)
+    low, high = (100 * end for end in interval)
+    assert study.difference(a, b) == f"+5.7 points (95 % interval {low:+.1f} to {high:+.1f})"
+    assert study.difference(a, b, brief=True) == f"+5.7 ({low:+.1f} to {high:+.1f})"
+    assert study.difference(a[:1], b[:1]) == "+5.0 points"
     results = {("a",): Outcome(1, {"test_accuracy": a}), ("b",): Outcome(1, {"test_accuracy": b})}
     table = study.differences(results, [(("a",), ("b",)), (("a",), ("c",))])
     assert table.rows == [
