@@ -6,13 +6,14 @@
 #   make test-slow             all tests, and many more examples of each property
 #   make test-faults           kills, damaged files, full disks; writes docs/reliability.md
 #   make lint                  ruff and mypy
+#   make docs                  the documentation, into docs/_build/html
 #   make install EXTRA=cuda    the build for an accelerator: cuda or tpu
 #   make constraints           resolve the pinned versions again (needs uv)
 #   make clean                 remove .venv
 #
 # PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
 
-EXTRAS := cuda tpu prepare torch tensorboard wandb test dev
+EXTRAS := cuda tpu prepare torch tensorboard wandb test dev docs
 ifneq ($(filter-out $(EXTRAS),$(EXTRA)),)
 $(error EXTRA=$(EXTRA) is unknown: choose from $(EXTRAS))
 endif
@@ -21,7 +22,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-slow test-faults lint install constraints clean
+.PHONY: help demo test test-slow test-faults lint docs install constraints clean
 .NOTPARALLEL: # two installers at once would break .venv
 
 help:
@@ -34,7 +35,7 @@ test: $(VENV)/installed-test
 	$(RUN) pytest
 
 test-slow: $(VENV)/installed-test
-	CNN_LOWERING=fastest $(RUN) pytest -m "" --hypothesis-profile=slow
+	CNN_IMPLEMENTATION=fastest $(RUN) pytest -m "" --hypothesis-profile=slow
 
 test-faults: $(VENV)/installed-test
 	RELIABILITY=docs/reliability.md $(RUN) pytest -m fault
@@ -43,6 +44,10 @@ lint: $(VENV)/installed-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+# Warnings are errors: a link, a name or an example that no longer works stops the build.
+docs: $(VENV)/installed-docs
+	$(RUN) sphinx -b html -W --keep-going --quiet docs docs/_build/html
 
 install: $(addprefix $(VENV)/installed-,$(or $(EXTRA),base))
 

@@ -1,39 +1,155 @@
-"""What the documents name is there."""
+"""The documentation names what exists, its numbers are those of the code, and its examples run."""
 
 from __future__ import annotations
 
 import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cnn import models
+from cnn.errors import InputError
+from cnn.geometry import Geometry, describe
+from docs import study_pages
 
 ROOT = Path(__file__).parents[1]
-MAP = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+STUDIES = sorted(
+    path.stem
+    for path in (ROOT / "experiments").glob("*.py")
+    if re.search(r"^QUESTION = ", path.read_text(encoding="utf-8"), re.MULTILINE)
+)
 
 
-def test_every_test_on_the_map_exists() -> None:
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+LECTURES = text("docs/lecture_map.md")
+
+
+def test_every_test_in_the_lecture_map_exists() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
     defined = set(re.findall(r"^def (test_\w+)\(", code, re.MULTILINE))
-    named = set(re.findall(r"`(test_\w+)`", MAP))
-    assert len(named) > 40
+    named = set(re.findall(r"`(test_\w+)`", LECTURES))
+    assert len(named) > 60
     assert named <= defined, named - defined
 
 
-def test_every_function_on_the_map_exists() -> None:
-    for name in set(re.findall(r"`(cnn(?:\.\w+)+)`", MAP)):
-        package, _, last = name.rpartition(".")
-        found = hasattr(importlib.import_module(package), last)
-        assert found or importlib.import_module(name), name
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(cnn(?:\.\w+)+)`", LECTURES))))
+def test_every_function_in_the_lecture_map_exists(name: str) -> None:
+    package, _, last = name.rpartition(".")
+    assert hasattr(importlib.import_module(package), last) or importlib.import_module(name)
 
 
-def test_every_study_on_the_map_exists() -> None:
-    studies = re.findall(
-        r"`(\w+)`", " ".join(row.split("|")[-2] for row in MAP.splitlines() if "|" in row)
+def test_every_study_in_the_lecture_map_exists() -> None:
+    rows = [line.split("|") for line in LECTURES.splitlines() if line.startswith("|")]
+    named = set(re.findall(r"`(\w+)`", " ".join(row[-2] for row in rows)))
+    assert len(named) > 10
+    assert named <= set(STUDIES), named - set(STUDIES)
+
+
+def test_every_row_of_the_lecture_map_has_a_function_and_a_test() -> None:
+    rows = [line for line in LECTURES.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| idea |")]
+    assert len(rows) > 50
+    assert not [row for row in rows if "`cnn." not in row or "`test_" not in row]
+
+
+def test_every_study_has_a_page_and_a_line_in_the_readme() -> None:
+    assert study_pages.names(ROOT) == STUDIES
+    listed = re.findall(r"\]\(docs/studies/(\w+)/\)", text("README.md"))
+    assert set(listed) == set(STUDIES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_of_a_study_shows_figures_that_exist(name: str) -> None:
+    page = study_pages.page(ROOT, name)
+    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert figures
+    assert all((DOCS / "studies" / name / figure).exists() for figure in figures)
+    assert page.startswith("# ")
+    assert f".venv/bin/python -m experiments.{name}" in page
+
+
+def test_the_page_of_a_study_from_its_summary() -> None:
+    summary = {
+        "question": "Q?",
+        "findings": ["First.", "Second."],
+        "tables": [{"caption": "Accuracy", "heads": ["rung", "a|b"], "rows": [["conv", "93"]]}],
+        "figures": {"ladder": {}},
+        "command": "python -m experiments.ladder",
+        "seconds": 1234.5,
+        "environment": {"machine": "2 cores", "versions": {"jax": "0.10.2"}, "git": None},
+    }
+    assert study_pages.answer(summary) == (
+        "First.\n\n![Q?](ladder.png)\n\n- Second.\n\n"
+        "Accuracy\n\n| rung | a\\|b |\n| :-- | --: |\n| conv | 93 |\n\n"
+        "**How it was measured.** `.venv/bin/python -m experiments.ladder`, 1,234 s on 2 cores, "
+        "jax 0.10.2, commit unknown."
     )
-    assert studies
-    assert all((ROOT / "experiments" / f"{study}.py").exists() for study in studies)
 
 
-def test_every_file_that_the_readme_links_exists() -> None:
-    for name in ("README.md", "CONTRIBUTING.md"):
-        links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
-        assert all((ROOT / link).exists() for link in links), name
+ROWS = re.findall(
+    r"^\| `(\w+)` \| ([\d×]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| (\S+) \|$",
+    text("docs/networks.md"),
+    re.MULTILINE,
+)
+
+
+def test_every_network_is_in_the_table() -> None:
+    assert sorted(row[0] for row in ROWS) == models.names()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_the_table_of_networks_is_what_describe_says(row: tuple[str, ...]) -> None:
+    name, shape, classes, *numbers = row
+    model = models.by_name(name)(num_classes=int(classes.replace(",", "")))
+    size = tuple(map(int, shape.split("×")))
+    try:
+        found: Geometry | SimpleNamespace = describe(model, size)
+    except InputError:
+        assert name == "xception"  # its shortcuts do not look at the place of its branches
+        found = describe(model, size, check_alignment=False)
+    field = "×".join(f"{n:,}" for n in found.receptive_field) if found.local else "all"
+    assert numbers == [f"{found.params:,}", f"{found.macs:,}", field]
+
+
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{p.name}" for p in DOCS.glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_links_exists(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text(page))
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_names_a_program_that_exists(page: str) -> None:
+    named = re.findall(r"-m ((?:experiments|benchmarks)\.[a-z_.0-9]*[a-z0-9])\b", text(page))
+    missing = [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").exists()]
+    assert not missing
+    targets = set(re.findall(r"^    make ([\w-]+)", text(page), re.MULTILINE))
+    assert targets <= set(re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE))
+
+
+def test_commands_work_without_activating_anything() -> None:
+    for page in PAGES:
+        lines = re.findall(r"^    (python.*)", text(page), re.MULTILINE)
+        assert not lines, f"{page}: {lines}"
+
+
+def test_the_examples_of_the_readme_run() -> None:
+    """Those of the other pages run when the documentation is built."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text("README.md"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    code = re.sub(r"(steps|seeds)=\d+", r"\1=1", "\n".join(blocks))  # as little as tells
+    exec(compile(code, "README.md", "exec"), {})
