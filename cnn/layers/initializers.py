@@ -8,14 +8,10 @@ from flax import linen as nn
 
 
 def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
-    """Return the initializer N(0, scale / fan_in).
+    """Return the initializer N(0, scale / fan_in), for outputs that depend on `fan_in` inputs.
 
     The output variance is then scale · E[x²]. Scale 2 keeps it through a ReLU (He et al. 2015,
     eq. 10), 1 without one (LeCun et al. 1998). `nn.initializers.variance_scaling` would compute
     the fan-in from the kernel's shape, which is wrong for kernels that are not shared.
-
-    Args:
-      scale: The gain of the variance.
-      fan_in: The number of inputs that one output depends on.
     """
     return nn.initializers.normal(math.sqrt(scale / fan_in))

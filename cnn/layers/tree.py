@@ -47,12 +47,11 @@ def map_layers(
         return f(path, model)
     new = {name: map_layers(child, f, join_path(path, name)) for name, child in inside.items()}
     fields: dict[str, Any] = {}
-    for field in dataclasses.fields(model):
-        value = getattr(model, field.name)
-        if field.name in new:
-            fields[field.name] = new[field.name]
-        elif isinstance(value, tuple) and field.name != "parent":
-            fields[field.name] = tuple(new.get(f"{field.name}_{i}", v) for i, v in enumerate(value))
+    for name in (field.name for field in dataclasses.fields(model) if field.name != "parent"):
+        value = getattr(model, name)
+        if isinstance(value, tuple):
+            value = tuple(new.get(f"{name}_{i}", v) for i, v in enumerate(value))
+        fields[name] = new.get(name, value)
     return model.clone(**fields)
 
 

@@ -34,24 +34,14 @@ def adaptive_avg_pool(
     return _per_bin(x, output_size, jnp.mean)
 
 
-def bins(size: int, out: int) -> list[tuple[int, int]]:
-    """Return the (start, end) of `out` bins that cover `size` positions.
-
-    >>> bins(5, 3)
-    [(0, 2), (1, 4), (3, 5)]
-    """
-    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-
-
 def _per_bin(x: Array, output_size: Size, reduce: Callable[..., Array]) -> Array:
     """Reduce one axis after another, which gives the same maximum or mean as all at once."""
     (x,) = promote_floats(x=x)
     check_input(x.shape)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, out in enumerate(per_axis(output_size, x.ndim - 2, "output_size"), 1):
-        views = [
-            lax.slice_in_dim(wide, start, end, axis=axis)
-            for start, end in bins(wide.shape[axis], out)
-        ]
+        n = wide.shape[axis]
+        bins = [(i * n // out, -(-(i + 1) * n // out)) for i in range(out)]
+        views = [lax.slice_in_dim(wide, start, end, axis=axis) for start, end in bins]
         wide = jnp.concatenate([reduce(v, axis=axis, keepdims=True) for v in views], axis)
     return wide.astype(x.dtype)

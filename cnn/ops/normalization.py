@@ -22,15 +22,9 @@ def batch_norm(
 ) -> tuple[Float[Array, "batch *spatial c"], Channels, Channels]:
     """Return y = γ (x − μ) / √(σ² + ε) + β, and μ and σ² of every channel.
 
-    Args:
-      x: The input, `(batch, *spatial, c)`.
-      scale: γ, `(c,)`.
-      bias: β, `(c,)`.
-      epsilon: ε.
-      axis: The mapped axis over which the mean and variance are averaged, or None.
+    With a mapped `axis`, μ and σ² are those of the batch of all its devices.
 
-    Reference:
-      Ioffe and Szegedy (2015), algorithm 1.
+    Reference: Ioffe and Szegedy (2015), algorithm 1.
     """
     wide = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
     over = tuple(range(x.ndim - 1))

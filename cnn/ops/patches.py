@@ -31,12 +31,9 @@ def patches(
 
 
 def shifted_views(padded: Array, spec: WindowSpec, first_axis: int = 1) -> list[Array]:
-    """Return one strided slice of `padded` for each tap: its input at every output position.
+    """Return one strided slice for each tap, in row-major order: its input at every output.
 
-    Args:
-      padded: The input, with the padding of `spec` already added.
-      spec: The windows. Taps are in row-major order.
-      first_axis: The first spatial axis of `padded`.
+    `padded` includes the padding of `spec`, and its spatial axes start at `first_axis`.
     """
     views = []
     for a in itertools.product(*map(range, spec.window)):

@@ -137,8 +137,7 @@ def blur_pool(
     The output has ⌈n / stride⌉ positions, centred on every stride-th input from the first on. With
     an even window, centres are shifted by half a position.
 
-    Reference:
-      Zhang (2019), "Making convolutional networks shift-invariant again".
+    Reference: Zhang (2019), "Making convolutional networks shift-invariant again".
     """
     check_input(x.shape)
     rank = x.ndim - 2

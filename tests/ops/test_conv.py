@@ -1,4 +1,4 @@
-"""Convolution: the lectures' worked examples, the equation as loops, SciPy, PyTorch."""
+"""Convolution: worked examples of the lectures, the equation as loops, SciPy, PyTorch."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_conv_and_convolve_agree_with_scipy_signal(mode: str, rank: int) -> None
 def test_padding_modes_agree_with_scipy_ndimage(
     ours: str, theirs: str, window: tuple[int, ...]
 ) -> None:
-    """Even windows included: SciPy's odd cell is before when it correlates, after to convolve."""
+    """For even windows SciPy pads more before to correlate, and more after to convolve."""
     rng = np.random.default_rng(len(window))
     x, kernel = numbers(rng, (7, 6, 5)[: len(window)]), numbers(rng, window)
     for op, reference, padding in [
@@ -188,7 +188,7 @@ def test_padding_modes_agree_with_scipy_ndimage(
 def test_the_mode_never_moves_the_sampling_grid(
     mode: str, padding: ops.Padding, strides: int
 ) -> None:
-    """Windows that stand wholly inside see the same cells in every mode; some do."""
+    """Windows inside the input give the same outputs in every mode; there are some."""
     rng = np.random.default_rng(3)
     x, kernel = numbers(rng, (1, 11, 10, 1)), np.abs(numbers(rng, (2, 4, 1, 1))) + 1
     options = {"strides": strides, "dilation": (2, 1), "padding": padding}

@@ -1,4 +1,4 @@
-"""A convolution written out as a linear layer, and the derivation read in it."""
+"""A convolution as a dense layer: examples by hand, and the equation as loops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_signal_and_a_kernel_of_two_taps_by_hand() -> None:
 
 
 def test_it_is_local_and_depends_on_the_difference_alone() -> None:
-    """The two principles that make a dense layer a convolution; W[i, j] as V[i, j − i]."""
+    """The two principles that make a dense layer a convolution, in W[i, j] = V[i, j − i]."""
     rng = np.random.default_rng(0)
     kernel = numbers(rng, (3, 3, 1, 1)) + 5  # nowhere zero
     matrix = np.asarray(ops.conv_matrix(kernel, (6, 7, 1), padding="SAME"))[:, :, 0, :, :, 0]

@@ -25,7 +25,7 @@ def test_a_local_layer_by_hand() -> None:
 
 
 def test_a_tiled_layer_by_hand() -> None:
-    """Kernels 1 and −1 in turn, on five positions: the period does not divide them."""
+    """Kernels 1 and −1 alternate on five positions, which the period does not divide."""
     x = np.array([1, 2, 3, 4, 5], np.float32)[None, :, None]
     kernel = np.array([1, -1], np.float32)[:, None, None, None]
     assert_array_equal(ops.conv_tiled(x, kernel).ravel(), [1, -2, 3, -4, 5])
@@ -38,7 +38,7 @@ def test_a_tiled_layer_by_hand() -> None:
 def test_tiled_is_the_equation_for_every_period(
     max_taps: int, case: Case, data: st.DataObject
 ) -> None:
-    """Period 1 is the equation of `conv`; as large as the output, it is that of `conv_local`."""
+    """A period of 1 is `conv`, and one as large as the output is `conv_local`."""
     out = case.windows.out
     valid_periods = st.tuples(*(st.integers(1, n) for n in out))
     period = data.draw(st.just(out) | st.just((1,) * len(out)) | valid_periods)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 
 import pytest
 from hypothesis import given
 
 from cnn import ops
 from cnn.errors import InputError
+from cnn.ops import sizes
 from tests.ops.strategies import Case, cases
 
 
-@pytest.mark.parametrize("module", ["adaptive", "sizes"])
-def test_the_examples_in_the_documentation(module: str) -> None:
-    results = doctest.testmod(importlib.import_module(f"cnn.ops.{module}"))
+def test_the_examples_in_the_documentation() -> None:
+    results = doctest.testmod(sizes)
     assert results.attempted > 0
     assert results.failed == 0
 
@@ -50,7 +49,7 @@ def test_the_odd_cell_of_same_padding_is_after_and_of_same_lower_before() -> Non
 
 @given(case=cases())
 def test_sizes_and_padding_are_those_of_the_counted_windows(case: Case) -> None:
-    """And `input_size` is the smallest size that has this output: by trying all smaller ones."""
+    """`input_size` is the smallest size with this output: all smaller ones are tried."""
     windows, options = case.windows, case.options
     pairs = tuple(zip(windows.before, windows.after, strict=True))
     assert ops.resolve_padding(window=windows.window, size=windows.size, **options) == pairs

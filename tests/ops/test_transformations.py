@@ -64,7 +64,7 @@ def draw(name: str, copies: tuple[int, ...] = ()) -> tuple[Callable[..., jax.Arr
 
 @operations
 def test_values_and_gradients_mapped_in_bfloat16_and_one_by_one_in_float32(name: str) -> None:
-    """One comparison holds `jit`, `vmap` over every argument, `vjp` and both types together."""
+    """Compare `jit`, `vmap` over every argument and `vjp` in bfloat16 with float32, in one go."""
     op, arrays = draw(name, copies=(2,))
     halves = [a.astype(jnp.bfloat16) for a in arrays]
 
@@ -84,13 +84,13 @@ def test_values_and_gradients_mapped_in_bfloat16_and_one_by_one_in_float32(name:
 
 
 def sum_of_squares(op: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Give linear operations a second derivative too."""
+    """Square the outputs, so that linear operations have a second derivative."""
     return lambda *arrays: jnp.sum(op(*arrays) ** 2)
 
 
 @operations
 def test_first_and_second_derivative_along_a_direction(name: str) -> None:
-    """By reverse, and reverse over reverse, mode; against differences in double precision."""
+    """Reverse mode, and reverse over reverse, against finite differences in float64."""
     op, arrays = draw(name)
     rng = np.random.default_rng(1)
     f, h = sum_of_squares(op), 1e-3

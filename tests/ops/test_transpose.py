@@ -1,4 +1,4 @@
-"""The transposed convolution: adjoint of `conv`, and its backward pass."""
+"""Transposed convolution: the adjoint of `conv`, and its gradient."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_is_the_adjoint_of_conv(case: Case) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("padding", ["VALID", ((1, 2), (0, 1))])
 def test_it_is_the_input_gradient_of_conv(padding: ops.Padding, mode: ops.PaddingMode) -> None:
-    """The backward pass of a convolution is a convolution."""
+    """The gradient of a convolution with respect to its input is a convolution."""
     rng = np.random.default_rng(0)
     x, kernel = numbers(rng, (2, 6, 7, 2)), numbers(rng, (3, 2, 1, 4))
     options = {"strides": (2, 1), "dilation": (1, 2), "groups": 2}
@@ -42,7 +42,7 @@ def test_it_is_the_input_gradient_of_conv(padding: ops.Padding, mode: ops.Paddin
 
 
 def test_by_hand() -> None:
-    """Each input cell stamps the kernel on the output, a stride apart; stamps add up."""
+    """Each input adds a copy of the kernel to the output; copies are one stride apart."""
     y = np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1)
     kernel = y.reshape(2, 2, 1, 1)
     assert_array_equal(
@@ -68,7 +68,7 @@ def test_the_default_output_is_the_smallest_that_conv_takes_to_this_size(
 
 
 def test_the_kernel_gradient_is_the_convolution_of_input_and_output_gradient() -> None:
-    """Channels and batch change places, strides become dilation: again a convolution."""
+    """It exchanges channels and batch, and strides become dilation."""
     rng = np.random.default_rng(0)
     x, kernel = numbers(rng, (3, 8, 9, 2)), numbers(rng, (2, 3, 2, 4))
     options = {"strides": (2, 3), "padding": (1, 0)}
@@ -101,7 +101,7 @@ def test_the_bias_is_added_after_per_input_channel() -> None:
 def test_it_agrees_with_pytorch(
     rank: int, strides: int, padding: int, dilation: int, groups: int, rest: int
 ) -> None:
-    """PyTorch's `output_padding` is what `output_shape` exceeds the smallest by."""
+    """PyTorch's `output_padding` is `output_shape` minus the smallest output shape."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
     rng = np.random.default_rng(0)
     y, kernel = (numbers(rng, s) for s in [(2, *(4, 3, 3)[:rank], 4), (*(3,) * rank, 2, 4)])

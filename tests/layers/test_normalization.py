@@ -1,0 +1,36 @@
+"""Normalization layers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn import layers
+from cnn.errors import InputError
+from cnn.layers import BatchNorm, GroupNorm
+
+
+def test_batch_norm_uses_the_batch_in_training_and_averages_in_inference() -> None:
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), (500, 4, 2))
+    layer = BatchNorm(momentum=0.0)
+    made = layer.init(jax.random.key(0), x)
+    np.testing.assert_allclose(layer.apply(made, x), x, rtol=1e-4)  # mean 0, variance 1 so far
+    y, updated = layer.apply(made, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y.mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std((0, 1)), 1, rtol=1e-4)
+    np.testing.assert_allclose(layer.apply({**made, **updated}, x), y, atol=1e-4)
+
+
+def test_normalization_choices() -> None:
+    assert layers.normalization("batch", 8) == (BatchNorm(),)
+    assert layers.normalization("none", 8) == ()
+    with pytest.raises(InputError, match=r"^norm must be .*, got 'layer'"):
+        layers.normalization("layer", 8)  # type: ignore[arg-type]
+
+
+def test_groups_that_do_not_divide_the_channels() -> None:
+    message = "groups must divide the channels: got groups=2, channels=3"
+    with pytest.raises(InputError, match=message):
+        GroupNorm(groups=2).init(jax.random.key(0), jnp.zeros((2, 8, 3)))
