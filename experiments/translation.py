@@ -209,9 +209,7 @@ def findings(results: Mapping[Name, Outcome]) -> list[str]:
         conv, local = far.get(("conv", places)), far.get(("local", places))
         if conv is not None and local is not None:
             gap = study.difference(conv, local)
-            found.append(
-                f"There, sharing is worth {gap} points if trained on {how} (conv − local)."
-            )
+            found.append(f"There, sharing (conv over local) is worth {gap} if trained on {how}.")
     return found
 
 

@@ -14,16 +14,16 @@ from cnn.geometry import describe
 from cnn.layers import AvgPool, Chain
 from cnn.train.run_dir import read_jsonl
 from experiments import dilation
-from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Study
+from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Settings
 from tests.conftest import Prepared
-from tests.experiments.made import check_pictures, outcomes, untrained
+from tests.experiments.made import check_figures, outcomes, untrained
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dilation.main(Study(smoke=True, out=tmp_path))
+def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dilation.main(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "dilation.png", "dilation.svg", "report.html", "story.json"}
+    names = {"results.jsonl", "dilation.png", "dilation.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
     assert dilation.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
@@ -53,24 +53,24 @@ def test_the_narrow_network_has_about_as_many_weights_by_hand() -> None:
         assert narrow == weights == pytest.approx(plain, rel=0.15)
 
 
-def test_holes_by_hand() -> None:
-    """Four taps of −4, 0 or 4 add up to −16, −12, …, 16; variance 4 · 16 · 2 / 3."""
+def test_inputs_seen_by_hand() -> None:
+    """Four offsets of −4, 0 or 4 add up to −16, −12, …, 16; variance 4 · 16 · 2 / 3."""
     assert dilation.field("4, 4, 4, 4") == (33, 9, pytest.approx((4 * 16 * 2 / 3) ** 0.5))
     assert dilation.field("1, 2, 4, 8")[:2] == (31, 31)
 
 
 def test_the_field_of_an_untrained_network_spreads_with_the_rates() -> None:
-    points = dilation.points(Study(stacks=("1, 1, 1, 1", "4, 4, 4, 4")))
+    points = dilation.points(Settings(stacks=("1, 1, 1, 1", "4, 4, 4, 4")))
     narrow, spread = (
         dilation.measure(config, untrained(config))[SPREAD][0] for config in points.values()
     )
     assert 1 < narrow < 4  # the field has 4 samples on either side
-    assert spread == pytest.approx(4 * narrow, rel=0.1)  # same weights, four times as far apart
+    assert spread == pytest.approx(4 * narrow, rel=0.1)  # same weights, rates four times as large
 
 
 def test_the_spread_of_a_square_mean_by_hand() -> None:
-    """Three equal taps per axis, at −1, 0 and 1: variance 2 / 3 along each."""
-    config = next(iter(dilation.points(Study(stacks=("1, 1, 1, 1",))).values()))
+    """Three equal weights per axis, at −1, 0 and 1: variance 2 / 3 along each."""
+    config = next(iter(dilation.points(Settings(stacks=("1, 1, 1, 1",))).values()))
     images = Split(np.ones((2, 5, 5, 1), np.float32), np.zeros(2, np.int32))
     data = Dataset("ones", images, images, ("a",), (0.0,), (1.0,))
     result: Any = SimpleNamespace(states=[SimpleNamespace(variables={})])
@@ -83,19 +83,28 @@ def test_the_spread_of_a_square_mean_by_hand() -> None:
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     stacks = ("1, 1, 1, 1", "1, 2, 4, 8")
     folder = prepared("fashion_mnist")
-    dilation.main(Study(full=True, smoke=True, stacks=stacks, data_dir=folder, out=tmp_path))
+    dilation.main(Settings(full=True, smoke=True, stacks=stacks, data_dir=folder, out=tmp_path))
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     narrow, doubling = ([r[SPREAD] for r in rows if r["stack"] == stack] for stack in stacks)
     assert 0 < max(narrow) < 4 < min(doubling)
 
 
-def test_the_story() -> None:
-    settings = Study(stacks=("1, 1, 1, 1", "1, 2, 4, 8"))
-    story = dilation.tell(settings, outcomes(dilation.points(settings), SPREAD))
-    assert story.findings[1].startswith("1, 2, 4, 8: 2.0 %, seeing 31 of 31 samples")
-    check_pictures(story)
+def test_summary() -> None:
+    settings = Settings(stacks=("1, 1, 1, 1", "1, 2, 4, 8"))
+    summary = dilation.summarize(settings, outcomes(dilation.points(settings), SPREAD))
+    assert summary.findings == [
+        "A wide field by doubling rates (1, 2, 4, 8 against 1, 1, 1, 1) changes test accuracy by "
+        "+1.0 points (95 % interval +1.0 to +1.0)."
+    ]
+    row = summary.tables[0].rows[1]
+    assert (row[3], row[5], row[6]) == ("31 of 31", "7.5", "2.00 ± 1.41")
+    check_figures(summary)
+
+
+def test_every_comparison_is_between_two_stacks() -> None:
+    assert {stack for pair in dilation.COMPARISONS for stack in pair} == set(STACKS)
 
 
 def test_an_unknown_stack() -> None:
     with pytest.raises(InputError, match="unknown stack"):
-        dilation.points(Study(stacks=("3, 3",)))
+        dilation.points(Settings(stacks=("3, 3",)))

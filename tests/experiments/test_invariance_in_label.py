@@ -7,14 +7,15 @@ import pytest
 
 from experiments import invariance_in_label
 from experiments.harness.study import Outcome
-from experiments.invariance_in_label import Study, exponent, needed, norms
+from experiments.invariance_in_label import Settings, exponent, needed, norms
+from tests.experiments.made import check_figures
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path) -> None:
-    invariance_in_label.main(Study(smoke=True, lengths=(4, 8), sizes=(32, 64), out=tmp_path))
+def test_study_writes_its_files(tmp_path: Path) -> None:
+    invariance_in_label.main(Settings(smoke=True, lengths=(4, 8), sizes=(32, 64), out=tmp_path))
     figure = "invariance_in_label"
-    names = {"results.jsonl", f"{figure}.png", f"{figure}.svg", "report.html", "story.json"}
+    names = {"results.jsonl", f"{figure}.png", f"{figure}.svg", "report.html", "summary.json"}
     assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names
 
 
@@ -42,23 +43,43 @@ def test_exponent_of_a_power_law() -> None:
     assert (slope, half) == (pytest.approx(2), pytest.approx(0, abs=1e-9))
 
 
-def test_what_is_told_is_what_was_measured() -> None:
+def test_summary() -> None:
     """An error of 0.5 below, and none from, 2 · d² examples on, whatever the seed."""
-    given = Study(lengths=(4, 8), sizes=(64, 128, 256, 512), seeds=2)
+    given = Settings(lengths=(4, 8), sizes=(64, 128, 256, 512), seeds=2)
     results = {
         (rung, str(d), str(size), str(seed)): Outcome(
             1, {"test_accuracy": np.array([1.0 if rung == "conv" or size >= 2 * d**2 else 0.5])}
         )
-        for rung in invariance_in_label.SHOWN
+        for rung in invariance_in_label.RUNGS
         for d in (8, 16)
         for size in given.sizes
         for seed in (0, 1)
     }
-    told = invariance_in_label.tell(given, results)
+    summary = invariance_in_label.summarize(given, results)
     between = 2**-0.5  # 25 % is halfway from 50 to 0 %, between a size and its double
-    expected = f"dense needs {128 * between:,.0f}, {512 * between:,.0f} examples at d = 8, 16"
-    assert told.findings[0].startswith(
-        "conv needs 64, 64 examples at d = 8, 16: like d to the 0.00"
+    ratio = 512 * between / 64
+    assert summary.findings[0] == (
+        f"Without sharing, the label takes {ratio:.1f} times as many examples (local), also "
+        f"without locality {ratio:.1f} times (dense), at d = 16."
     )
-    assert told.findings[2] == f"{expected}: like d to the 2.00 (95 % interval ± 0.00)."
-    assert told.tables[0].rows[2] == ["dense", "50.00 ± 0.00", *["0.00 ± 0.00"] * 3]
+    assert summary.findings[1].startswith(
+        "conv needs 64, 64 examples at d = 8, 16, which grows like d to the power 0.00"
+    )
+    assert summary.findings[3] == (
+        f"dense needs {128 * between:,.0f}, {512 * between:,.0f} examples at d = 8, 16, which "
+        "grows like d to the power 2.00 (95 % interval ± 0.00)."
+    )
+    assert summary.tables[0].rows[2] == ["dense", "50.00 ± 0.00", *["0.00 ± 0.00"] * 3]
+    check_figures(summary)
+
+
+def test_summary_where_no_number_of_examples_is_enough() -> None:
+    given = Settings(lengths=(4,), sizes=(64, 128), seeds=1)
+    results = {
+        (rung, "8", str(size), "0"): Outcome(1, {"test_accuracy": np.array([0.5])})
+        for rung in invariance_in_label.RUNGS
+        for size in given.sizes
+    }
+    summary = invariance_in_label.summarize(given, results)
+    assert summary.findings[0] == "conv needs inf examples at d = 8."
+    check_figures(summary)

@@ -1,4 +1,4 @@
-"""Factorised convolutions on a budget, as a study."""
+"""Factorized convolutions on a budget, as a study."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from cnn.geometry import describe
 from cnn.models import cnn1d
 from cnn.train.run_dir import read_jsonl
 from experiments import separable
-from experiments.separable import IMAGES, SHAPE, Study
+from experiments.separable import IMAGES, SHAPE, Settings
 from tests.conftest import Prepared
-from tests.experiments.made import check_pictures, outcomes
+from tests.experiments.made import check_figures, outcomes
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    separable.main(Study(smoke=True, kinds=("grouped",), out=tmp_path))
+def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    separable.main(Settings(smoke=True, kinds=("grouped",), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "separable.png", "separable.svg", "report.html", "story.json"}
+    names = {"results.jsonl", "separable.png", "separable.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
     assert separable.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
@@ -39,13 +39,13 @@ def test_parameters_by_hand() -> None:
     }
     assert describe(separable.standard(32), SHAPE).params == around + 2 * (3 * 32 * 32 + 32)
     for kind, place in places.items():
-        model = separable.factorised(kind, 32)
+        model = separable.factorized(kind, 32)
         assert describe(model, SHAPE, check_alignment=False).params == around + 2 * place
 
 
 def test_budgets_are_met() -> None:
     """To a tenth, in steps of the groups."""
-    costs = separable.costs(Study(kinds=("separable",)))
+    costs = separable.costs(Settings(kinds=("separable",)))
     parameters, macs = costs["standard", separable.SAME_WIDTH]
     assert costs["separable", "equal parameters"][0] == pytest.approx(parameters, rel=0.1)
     assert costs["separable", "equal MACs"][1] == pytest.approx(macs, rel=0.1)
@@ -53,14 +53,14 @@ def test_budgets_are_met() -> None:
 
 def test_inception_halves_the_map_as_the_convolution_does() -> None:
     assert describe(separable.inception(16), (20, 16)).layers[-1].shape[0] == 10
-    model = separable.factorised("inception", 16)
+    model = separable.factorized("inception", 16)
     assert describe(model, SHAPE, check_alignment=False).layers[-1].shape == (10,)
 
 
 def test_parameters_on_images_by_hand() -> None:
     """Maps of 13, 7 and 4: windows of 5×5 on 1 channel and of 3×3, a head on 4×4 positions."""
     around = (25 * 32 + 32) + (16 * 32 * 10 + 10)
-    networks = separable.networks(Study(full=True, kinds=("separable",)))
+    networks = separable.networks(Settings(full=True, kinds=("separable",)))
     places = {"standard": 9 * 32 * 32 + 32, "separable": 9 * 32 + 32 * 32 + 32}
     for kind, place in places.items():
         model = networks[kind, separable.SAME_WIDTH]
@@ -70,21 +70,30 @@ def test_parameters_on_images_by_hand() -> None:
 
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
-    separable.main(Study(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path))
+    separable.main(
+        Settings(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
+    )
     assert len(read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")) == 2 * 10
 
 
-def test_the_story() -> None:
-    settings = Study(kinds=("grouped",))
-    story = separable.tell(settings, outcomes(separable.networks(settings)))
-    assert story.findings[1].startswith("Points over standard at equal parameters")
-    assert "grouped +2.0 ± 0.0" in story.findings[1]
-    check_pictures(story)
+def test_summary() -> None:
+    """The i-th network has i and i + 2 %: standard, then grouped with three budgets."""
+    settings = Settings(kinds=("grouped",))
+    summary = separable.summarize(settings, outcomes(separable.networks(settings)))
+    assert summary.findings[0] == (
+        "Equal parameters: grouped is the most accurate (3.0 %); differences to standard in "
+        "points, with 95 % intervals: grouped +2.0 (+2.0 to +2.0)."
+    )
+    assert (
+        summary.tables[0].rows[0]
+        == ["standard, same width", "8,010", "50,720"] + ["1.00 ± 1.41"] * 2
+    )
+    check_figures(summary)
 
 
-def test_an_unknown_kind_or_a_width_that_cannot_be() -> None:
+def test_an_unknown_kind_or_an_invalid_width() -> None:
     with pytest.raises(InputError, match="unknown kind 'groupd'"):
-        separable.points(Study(kinds=("groupd",)))
+        separable.points(Settings(kinds=("groupd",)))
     for channels in (0, 17):
-        with pytest.raises(InputError, match=f"channels {channels} cannot be: give 16"):
-            separable.points(Study(channels=channels))
+        with pytest.raises(InputError, match=f"positive multiple of 16, got {channels}"):
+            separable.points(Settings(channels=channels))

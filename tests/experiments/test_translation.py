@@ -55,8 +55,8 @@ def test_summary() -> None:
         "At a shift of 4 pixels, accuracy is 1.0 to 1.0 % (a dense head, trained centred); "
         "2.0 to 2.0 % (global pooling, trained centred); "
         "3.0 to 4.0 % (any network trained with shifts).",
-        "There, sharing is worth -1.0 (-1.0 to -1.0) points if trained on shifted digits "
-        "(conv − local).",
+        "There, sharing (conv over local) is worth -1.0 points (95 % interval -1.0 to -1.0) if "
+        "trained on shifted digits.",
     ]
     assert summary.tables[1].rows == [
         ["global/centred − conv/centred", "+1.00", "+1.00 to +1.00"],

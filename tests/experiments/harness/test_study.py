@@ -169,9 +169,12 @@ def test_paired_differences_are_those_of_a_paired_t_test() -> None:
     np.testing.assert_allclose([mean - half, mean + half], interval)
     assert study.paired(a[:1], b[:1]) == (pytest.approx(0.05), np.inf)
     low, high = (100 * end for end in interval)
-    assert study.difference(a, b) == f"+5.7 points (95 % interval {low:+.1f} to {high:+.1f})"
-    assert study.difference(a, b, brief=True) == f"+5.7 ({low:+.1f} to {high:+.1f})"
-    assert study.difference(a[:1], b[:1]) == "+5.0 points"
+    assert (
+        study.difference(a, b)
+        == f"{100 * mean:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
+    )
+    assert study.difference(a, b, brief=True) == f"{100 * mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    assert study.difference(a[1:2], b[1:2]) == "+10.0 points"
     results = {("a",): Outcome(1, {"test_accuracy": a}), ("b",): Outcome(1, {"test_accuracy": b})}
     table = study.differences(results, [(("a",), ("b",)), (("a",), ("c",))])
     assert table.rows == [
