@@ -77,10 +77,11 @@ def _explain(event: tyro_errors.ParseErrorEvent, flags: type[Flags], args: Seque
 def _unknown(token: str, flags: type[Flags]) -> str:
     if not token.startswith("--"):
         return f"unexpected argument {token!r}: --help lists the flags"
+    name = token[2:].partition("=")[0]
     fields = [field.name.replace("_", "-") for field in dataclasses.fields(flags)]
-    near = difflib.get_close_matches(token, [f"--{name}" for name in fields], n=2)
+    near = [f"--{field}" for field in difflib.get_close_matches(name, fields, n=2)]
     hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the flags"
-    return f"unknown argument {token!r}: {hint}"
+    return f"unknown argument '--{name}': {hint}"
 
 
 def _values(name: str, args: Sequence[str]) -> list[str]:
