@@ -25,6 +25,12 @@ exclude_patterns = ["_build", "studies/*/measured.md"]
 
 # Pages whose code cells run at every build: an example that fails stops it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+kernel = ROOT / "docs" / "_build" / "ipython"  # not the user's settings of IPython
+(kernel / "profile_default").mkdir(parents=True, exist_ok=True)
+(kernel / "profile_default" / "ipython_kernel_config.py").write_text(
+    'get_config().IPKernelApp.log_level = "ERROR"\n'
+)
+os.environ["IPYTHONDIR"] = str(kernel)
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
@@ -83,12 +89,17 @@ def to_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 
 
 def shorten(
-    app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any
-) -> Any:
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
     """Write `Array` in signatures where Sphinx writes the name that JAX has for it inside."""
-    return tuple(
-        re.sub(r"jaxlib\.[\w.]*Array\b", "Array", text or "") for text in (signature, returns)
-    )
+    pattern = r"jaxlib\.[\w.]*Array\b"
+    return tuple(text and re.sub(pattern, "Array", text) for text in texts)
 
 
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
