@@ -42,7 +42,9 @@ def group(model: nn.Module, groups: int, where: Where = None) -> nn.Module:
     def rule(layer: ConvBase) -> ConvBase:
         require(layer, (Conv, ConvTiled, ConvLocal), "its channels have no groups")
         if groups < 1 or layer.features % groups:
-            raise InputError(f"groups {groups} does not divide features {layer.features}")
+            raise InputError(
+                f"groups must divide the features: got groups={groups}, features={layer.features}"
+            )
         return layer.clone(groups=groups)
 
     return rewrite(model, ConvBase, rule, where)

@@ -103,10 +103,8 @@ def _transfer(
         move = _lift_kernel if up else _project_kernel
         params[kernel] = move(params[kernel], biased, free, spec, size)
         if bias in params:
-            periods = _period(biased, spec), _period(free, spec)
-            b = params[bias].reshape(*periods[not up], -1)
-            b = _repeat(b, *periods) if up else _average(b, *periods)
-            params[bias] = b.reshape(-1) if not up and isinstance(biased, Conv) else b
+            move = _repeat if up else _average
+            params[bias] = move(params[bias], biased, free, spec, trailing=1)
     return unflatten_dict(params, sep="/")
 
 
@@ -147,20 +145,27 @@ def _period(layer: ConvBase, spec: WindowSpec) -> Shape:
     return spec.out
 
 
-def _repeat(w: Array, period: Shape, count: Shape) -> Array:
-    """Return w[p mod period] for p below `count`, whose axes come first."""
-    for axis, (P, n) in enumerate(zip(period, count, strict=True)):
+def _repeat(w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, trailing: int) -> Array:
+    """Return w[p mod period of `biased`] for p below the period of `free`.
+
+    Positions are the first axes of a weight, `trailing` is the number of the others.
+    """
+    period = _period(biased, spec)
+    w = w.reshape(*period, *w.shape[-trailing:])
+    for axis, (P, n) in enumerate(zip(period, _period(free, spec), strict=True)):
         w = jnp.take(w, np.arange(n) % P, axis)
     return w
 
 
-def _average(w: Array, period: Shape, count: Shape) -> Array:
-    """Return the mean over the p below `count` that are equal modulo `period`."""
-    for axis, (P, n) in enumerate(zip(period, count, strict=True)):
+def _average(w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, trailing: int) -> Array:
+    """Return the mean over the p below the period of `free` that `_repeat` makes equal."""
+    count = _period(free, spec)
+    w = w.reshape(*count, *w.shape[-trailing:])
+    for axis, (P, n) in enumerate(zip(_period(biased, spec), count, strict=True)):
         phases = _phases(P, n)
         mean = jnp.asarray(phases / phases.sum(1, keepdims=True), w.dtype)
         w = jnp.moveaxis(jnp.tensordot(mean, w, (1, axis)), 0, axis)
-    return w
+    return w.reshape(w.shape[-trailing:]) if isinstance(biased, Conv) else w
 
 
 def _phases(period: int, count: int) -> np.ndarray:
@@ -173,8 +178,7 @@ def _lift_kernel(
 ) -> Array:
     if isinstance(biased, DenseSpatial):
         return w * ops.dense_mask(_masks(biased, spec), w.dtype)
-    period = _period(biased, spec)
-    w = _repeat(w.reshape(*period, *w.shape[-len(period) - 2 :]), period, _period(free, spec))
+    w = _repeat(w, biased, free, spec, trailing=len(spec.out) + 2)
     if not isinstance(free, DenseSpatial):
         return w
     fields = ("strides", "padding", "padding_mode", "dilation", "groups")
@@ -186,13 +190,11 @@ def _project_kernel(
 ) -> Array:
     if isinstance(biased, DenseSpatial):
         return w * ops.dense_mask(_masks(biased, spec), w.dtype)
-    period, rank = _period(biased, spec), len(spec.out)
-    if isinstance(free, DenseSpatial):
-        w = _solve_windows(w * ops.dense_mask(_masks(free, spec), w.dtype), biased, spec, period)
-    else:
-        count = _period(free, spec)
-        w = _average(w.reshape(*count, *w.shape[-rank - 2 :]), period, count)
-    return w.reshape(w.shape[rank:]) if isinstance(biased, Conv) else w
+    if not isinstance(free, DenseSpatial):
+        return _average(w, biased, free, spec, trailing=len(spec.out) + 2)
+    w = w * ops.dense_mask(_masks(free, spec), w.dtype)
+    w = _solve_windows(w, biased, spec, _period(biased, spec))
+    return w.reshape(w.shape[len(spec.out) :]) if isinstance(biased, Conv) else w
 
 
 def _solve_windows(w: Array, layer: ConvBase, spec: WindowSpec, period: Shape) -> Array:

@@ -2,12 +2,12 @@
 
 `describe` returns shapes, parameters, multiply-accumulates, memory and receptive fields by layer,
 `compare` what changes between two models, `input_size_for` the input that an output size needs.
-`uniform_field` and `effective_field` show how a unit's weight is distributed over its field.
+`uniform_field` shows how a unit's weight is distributed over its receptive field.
 """
 
 from cnn.geometry.comparison import Comparison, compare, pair
 from cnn.geometry.description import HEADS, Geometry, Layer, describe
-from cnn.geometry.effective_field import effective_field, spread, uniform_field
+from cnn.geometry.effective_field import spread, uniform_field
 from cnn.geometry.input_size import input_size_for
 from cnn.geometry.receptive_field import Field, MisalignedError
 from cnn.geometry.trace import LayerTrace, trace
@@ -22,7 +22,6 @@ __all__ = [
     "MisalignedError",
     "compare",
     "describe",
-    "effective_field",
     "input_size_for",
     "pair",
     "spread",

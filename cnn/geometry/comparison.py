@@ -6,25 +6,21 @@ import difflib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from flax import linen as nn
 
 from cnn.geometry.description import HEADS, Geometry, Layer, describe
-from cnn.geometry.tables import markdown, rich_table
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from cnn.geometry.tables import Table
 
 Pair = tuple[Layer | None, Layer | None]
 
-COMPARED = HEADS[:7]
-"""Column heads of a comparison."""
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Table):
     """Two networks on one input, with their layers paired."""
+
+    heads: ClassVar = HEADS[:7]
 
     a: Geometry
     b: Geometry
@@ -37,7 +33,7 @@ class Comparison:
         return tuple(pair for pair in self.pairs if len({_cells(x)[1:] for x in pair}) > 1)
 
     def rows(self) -> list[list[str]]:
-        """Return the rows of a table below `COMPARED`: the pairs that changed, and the totals.
+        """Return the rows of a table below `heads`: the pairs that changed, and the totals.
 
         A cell is "a → b" where the two differ, with "–" for a layer that does not exist.
         """
@@ -46,14 +42,6 @@ class Comparison:
             [x if x == y else f"{x or '–'} → {y or '–'}" for x, y in zip(*row, strict=True)][:7]
             for row in (*both, (self.a.total(), self.b.total()))
         ]
-
-    def to_rich(self, title: str = "") -> Table:
-        """Return the table for `rich.print`."""
-        return rich_table(title, COMPARED, self.rows())
-
-    def to_markdown(self) -> str:
-        """Return the table as Markdown."""
-        return markdown(COMPARED, self.rows())
 
 
 def _cells(layer: Layer | None) -> tuple[str, ...]:
@@ -73,8 +61,8 @@ def compare(
 
 def pair(a: Geometry, b: Geometry) -> Comparison:
     """Pair the layers of two networks that have been described."""
-    kinds = ([layer.kind for layer in geometry.layers] for geometry in (a, b))
-    matcher = difflib.SequenceMatcher(None, *kinds, autojunk=False)
+    first, second = ([layer.kind for layer in geometry.layers] for geometry in (a, b))
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     pairs: list[Pair] = []
     for _, i, j, k, m in matcher.get_opcodes():
         pairs += itertools.zip_longest(a.layers[i:j], b.layers[k:m])

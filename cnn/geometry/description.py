@@ -7,21 +7,18 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from flax import linen as nn
 
 from cnn.errors import InputError
 from cnn.geometry.input_size import smallest_size
 from cnn.geometry.receptive_field import Field, compose, pixel_field, union
-from cnn.geometry.tables import markdown, rich_table
+from cnn.geometry.tables import Table
 from cnn.geometry.trace import LayerTrace, Shape, trace
 from cnn.geometry.windows import layer_windows, propagate
 from cnn.layers import ConvLocal, ConvTiled, DenseSpatial
 from cnn.ops import per_axis
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 HEADS = (
     *("layer", "kind", "output", "parameters", "MACs"),
@@ -52,8 +49,10 @@ class Layer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Table):
     """A network on inputs of one shape, layer by layer in the order in which they run."""
+
+    heads: ClassVar = HEADS
 
     input_shape: Shape
     layers: tuple[Layer, ...]
@@ -96,14 +95,6 @@ class Geometry:
     def rows(self) -> list[tuple[str, ...]]:
         """Return the rows of a table below `HEADS`: one per layer, and the total."""
         return [*(layer.cells() for layer in self.layers), self.total()]
-
-    def to_markdown(self) -> str:
-        """Return the table as Markdown."""
-        return markdown(HEADS, self.rows())
-
-    def to_rich(self, title: str = "") -> Table:
-        """Return the table for `rich.print`."""
-        return rich_table(title, HEADS, self.rows())
 
     def to_json(self) -> str:
         """Return everything as JSON; a field of all positions is null."""
@@ -162,9 +153,9 @@ def describe(
 
     def at_layer(name: str, layer: nn.Module, field: Field | None) -> Field | None:
         before, after = traces[name].input[:-1], traces[name].output[:-1]
-        spec = None if field is None else layer_windows(layer, before)
-        known = field is not None and spec is not None and spec.out == after
-        field = compose(field, spec) if known else None
+        if field is not None:
+            spec = layer_windows(layer, before)
+            field = compose(field, spec) if spec is not None and spec.out == after else None
         layers.append(_layer(name, layer, traces[name], field))
         return field
 

@@ -12,28 +12,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from cnn import ops
+from cnn import layers, ops
 from cnn.errors import InputError
 from cnn.geometry.description import describe
 from cnn.geometry.windows import truncate
-from cnn.layers import (
-    GELU,
-    AdaptiveAvgPool,
-    AdaptiveMaxPool,
-    AvgPool,
-    BatchNorm,
-    Chain,
-    Dropout,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    GroupNorm,
-    LocalResponseNorm,
-    Maxout,
-    MaxPool,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
 from cnn.layers.tree import map_layers
 
 
@@ -46,7 +28,7 @@ def uniform_field(
     """Return the share of each pixel in a unit's gradient if all weights are equal; sum 1.
 
     It counts the paths from the pixels to the unit (Luo et al. 2016, section 2.1). Pooling becomes
-    a sum, normalisation and activations the identity: no path is lost, so the pixels above 0 are
+    a sum, normalization and activations the identity: no path is lost, so the pixels above 0 are
     exactly those that the unit sees. All are 0 if it sees nothing but padding.
 
     Args:
@@ -62,32 +44,6 @@ def uniform_field(
     gradient = jax.jit(lambda variables: _gradient(linear, variables, x, unit))(variables)
     density = np.asarray(gradient, np.float64).sum(-1)
     return density / max(density.sum(), np.finfo(float).tiny)
-
-
-def effective_field(
-    model: nn.Module,
-    input_shape: Sequence[int],
-    draws: int,
-    key: Array,
-    layer: str | None = None,
-    unit: Sequence[int] | None = None,
-) -> Float[np.ndarray, "*spatial"]:
-    """Return the share of each pixel in a unit's squared gradient at initialization; sum 1.
-
-    The mean over `draws` of weights and of inputs from N(0, 1), summed over channels. For
-    independent weights of mean zero it is distributed like the paths of `uniform_field` (Luo et
-    al. 2016, section 2.2). `layer` and `unit` are as there.
-    """
-    model = _local_part(model, input_shape, layer)
-
-    @jax.jit
-    def energy(key: Array) -> Array:
-        for_weights, for_input = jax.random.split(key)
-        x = jax.random.normal(for_input, (1, *input_shape))
-        return jnp.square(_gradient(model, model.init(for_weights, x), x, unit)).sum(-1)
-
-    total = np.sum([np.asarray(energy(k)) for k in jax.random.split(key, draws)], 0, np.float64)
-    return total / total.sum()
 
 
 def spread(density: Float[np.ndarray, "*spatial"]) -> tuple[float, ...]:
@@ -110,7 +66,7 @@ def _local_part(model: nn.Module, input_shape: Sequence[int], layer: str | None)
     if layer is not None:
         return truncate(model, layer)
     local = describe(model, input_shape, check_alignment=False).local
-    return truncate(model, local[-1].name) if local else Chain(())
+    return truncate(model, local[-1].name) if local else layers.Chain(())
 
 
 def _gradient(model: nn.Module, variables: PyTree, x: Array, unit: Sequence[int] | None) -> Array:
@@ -144,22 +100,22 @@ class _Function(nn.Module):
 def _linearize(name: str, layer: nn.Module) -> nn.Module:
     """Return a linear layer that sees the same positions, without negative weights."""
     match layer:
-        case MaxPool() | AvgPool():
+        case layers.MaxPool() | layers.AvgPool():
             return _Function(lambda x: _sum_pool(layer, x))
-        case Maxout(group):
+        case layers.Maxout(group):
             return _Function(lambda x: x.reshape(*x.shape[:-1], -1, group).sum(-1))
-        case AdaptiveMaxPool(output_size):
-            return AdaptiveAvgPool(output_size)
-        case GlobalMaxPool():
-            return GlobalAvgPool()
-        case BatchNorm() | GroupNorm() | LocalResponseNorm() | Dropout():
-            return Chain(())
-        case ReLU() | Tanh() | Sigmoid() | GELU():
-            return Chain(())
+        case layers.AdaptiveMaxPool(output_size):
+            return layers.AdaptiveAvgPool(output_size)
+        case layers.GlobalMaxPool():
+            return layers.GlobalAvgPool()
+        case layers.BatchNorm() | layers.GroupNorm() | layers.LocalResponseNorm():
+            return layers.Chain(())
+        case layers.Dropout() | layers.ReLU() | layers.Tanh() | layers.Sigmoid() | layers.GELU():
+            return layers.Chain(())
     return layer
 
 
-def _sum_pool(layer: MaxPool | AvgPool, x: Array) -> Array:
+def _sum_pool(layer: layers.MaxPool | layers.AvgPool, x: Array) -> Array:
     rank = x.ndim - 2
     windows = ops.patches(
         x,

@@ -8,28 +8,14 @@ from typing import TypeVar
 
 from flax import linen as nn
 
+from cnn import layers
 from cnn.errors import unknown_name
-from cnn.layers import (
-    AdaptiveAvgPool,
-    AdaptiveMaxPool,
-    AvgPool,
-    BlurPool,
-    Chain,
-    Concat,
-    ConvBase,
-    DenseSpatial,
-    Flatten,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    MaxPool,
-    Permute,
-    Residual,
-)
 from cnn.layers.tree import children, join_path
 from cnn.ops import WindowSpec, per_axis, window_spec
 from cnn.ops.window import dilated
 
 State = TypeVar("State")
+_COMBINATORS = (layers.Chain, layers.Concat, layers.Residual)
 
 
 def layer_windows(layer: nn.Module, size: Sequence[int]) -> WindowSpec | None:
@@ -40,27 +26,27 @@ def layer_windows(layer: nn.Module, size: Sequence[int]) -> WindowSpec | None:
     """
     rank = len(size)
     match layer:
-        case DenseSpatial():
+        case layers.DenseSpatial():
             return None if layer.radius is None else _radius_windows(layer, layer.radius, size)
-        case ConvBase():
+        case layers.ConvBase():
             return window_spec(size, layer.window, layer.strides, layer.padding, layer.dilation)
-        case MaxPool() | AvgPool():
+        case layers.MaxPool() | layers.AvgPool():
             strides = layer.window if layer.strides is None else layer.strides
             dilation = getattr(layer, "dilation", 1)
             return window_spec(size, layer.window, strides, layer.padding, dilation)
-        case BlurPool(window, strides):
+        case layers.BlurPool(window, strides):
             return window_spec(size, window, strides, (((window - 1) // 2, window // 2),) * rank)
-        case AdaptiveAvgPool(output_size) | AdaptiveMaxPool(output_size):
+        case layers.AdaptiveAvgPool(output_size) | layers.AdaptiveMaxPool(output_size):
             out = per_axis(output_size, rank, "output_size")
             bins = tuple(n // m for n, m in zip(size, out, strict=True))
             even = all(n % m == 0 for n, m in zip(size, out, strict=True))
             return window_spec(size, bins, bins) if even else None
-        case Permute() | Flatten() | GlobalAvgPool() | GlobalMaxPool():
+        case layers.Permute() | layers.Flatten() | layers.GlobalAvgPool() | layers.GlobalMaxPool():
             return None
     return window_spec(size, 1)
 
 
-def _radius_windows(layer: DenseSpatial, radius: int, size: Sequence[int]) -> WindowSpec:
+def _radius_windows(layer: layers.DenseSpatial, radius: int, size: Sequence[int]) -> WindowSpec:
     """Return windows of the positions within `radius` of the centres of the layer's windows."""
     spec = window_spec(size, layer.window, layer.strides, layer.padding, layer.dilation)
     window, pairs = [], []
@@ -86,15 +72,15 @@ def propagate(
     `at_layer` returns the state after a layer; `at_merge` that of a `Concat` or `Residual`, from
     the states of its branches. The identity of a `Residual` is a branch.
     """
-    if not isinstance(model, Chain | Concat | Residual):
+    if not isinstance(model, _COMBINATORS):
         return at_layer(path, model, state)
     inside = [(join_path(path, name), part) for name, part in children(model).items()]
-    if isinstance(model, Chain):
+    if isinstance(model, layers.Chain):
         for name, part in inside:
             state = propagate(part, state, at_layer, at_merge, name)
         return state
     states = [propagate(part, state, at_layer, at_merge, name) for name, part in inside]
-    if isinstance(model, Residual) and model.shortcut is None:
+    if isinstance(model, layers.Residual) and model.shortcut is None:
         states.append(state)
     return at_merge(path, model, states)
 
@@ -108,10 +94,10 @@ def truncate(model: nn.Module, name: str) -> nn.Module:
     if not name:
         return model
     first, _, rest = name.partition("/")
-    inside = children(model) if isinstance(model, Chain | Concat | Residual) else {}
+    inside = children(model) if isinstance(model, _COMBINATORS) else {}
     if first not in inside:
         raise unknown_name("layer", name, inside)
     last = truncate(inside[first], rest)
-    if isinstance(model, Chain):
-        return Chain((*model.layers[: list(inside).index(first)], last))
+    if isinstance(model, layers.Chain):
+        return layers.Chain((*model.layers[: list(inside).index(first)], last))
     return last

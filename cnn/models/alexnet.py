@@ -9,13 +9,9 @@ from cnn.models.blocks import conv_norm, scale_channels
 def alexnet(
     num_classes: int = 1000, width: float = 1.0, norm: Norm = "none", dropout: float = 0.5
 ) -> Chain:
-    """Return AlexNet with one tower, as in torchvision.
+    """Return AlexNet with one tower (Krizhevsky 2014, "One weird trick", section 3; torchvision).
 
     For 224×224×3, at least 63×63; 61,100,840 parameters. Max-pooling overlaps: 3×3, stride 2.
-
-    Reference:
-        Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014),
-        section 3.
     """
     pool = MaxPool((3, 3), strides=2)
     c1, c2, c3, c4, c5 = (scale_channels(c, width) for c in (64, 192, 384, 256, 256))

@@ -44,15 +44,12 @@ def googlenet(
     torchvision_compatible: bool = False,
     dropout: float | None = None,
 ) -> Chain:
-    """Return GoogLeNet, Inception v1, without the auxiliary classifiers.
+    """Return GoogLeNet (Szegedy et al. 2015, table 1), without the auxiliary classifiers.
 
     For 224×224×3, at least 31×31; 6,998,552 parameters. With `torchvision_compatible`, the network
     that torchvision calls GoogLeNet: 3×3 instead of 5×5, batch normalization, 2×2 in the last
     max-pooling, dropout 0.2; 6,624,904 parameters. `norm` and `dropout` are by default those of
     the paper or of torchvision; `norm="none"` in the paper means two local response normalizations.
-
-    Reference:
-        Szegedy et al., "Going deeper with convolutions" (2015), table 1.
     """
     torchvision = torchvision_compatible
     if norm is None:

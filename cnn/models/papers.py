@@ -12,24 +12,18 @@ from cnn.ops import Padding, PaddingMode
 
 
 def s_conv(num_classes: int = 10, alpha: int = 32, norm: Norm = "batch") -> Chain:
-    """Return S-CONV: α channels of 9×9 with stride 2, then 24α hidden units.
+    """Return S-CONV (Neyshabur 2020, figure 1): α channels of 9×9, stride 2, and 24α hidden units.
 
     For 32×32×3; 6,144 α² + 533 α + 10 parameters. The padding is half a window, so the map is
     16×16. Every layer but the last is normalized.
-
-    Reference:
-        Neyshabur, "Towards learning convolutions from scratch" (2020), figure 1.
     """
     return _neyshabur(num_classes, 9, [(alpha, 2)], 24 * alpha, norm)
 
 
 def d_conv(num_classes: int = 10, alpha: int = 32, norm: Norm = "batch") -> Chain:
-    """Return D-CONV: eight 3×3 convolutions from α to 16α channels, then 64α hidden units.
+    """Return D-CONV (Neyshabur 2020, figure 1): eight 3×3 layers, α to 16α channels, 64α hidden.
 
     For 32×32×3; 6,382 α² + 885 α + 10 parameters.
-
-    Reference:
-        Neyshabur, "Towards learning convolutions from scratch" (2020), figure 1.
     """
     widths = ((1, 1), (2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2))
     plan = [(factor * alpha, strides) for factor, strides in widths]
@@ -53,14 +47,11 @@ def full_conv(
     padding: Padding = "FULL",
     padding_mode: PaddingMode = "zeros",
 ) -> Chain:
-    """Return four 3×3 convolutions without bias, strides 1, 2, 2, 2, and global max-pooling.
+    """Return four 3×3 convolutions and global max-pooling (Kayhan & van Gemert 2020).
 
-    For RGB images of any size; 65,506 parameters. Only the border gives this network the position
-    of an object: with `padding="FULL"` every weight sees every pixel, with 1 (the same size) or
-    "VALID" some weights do not see the pixels near the border.
-
-    Reference:
-        Kayhan & van Gemert, "On translation invariance in CNNs" (2020).
+    For RGB images of any size; 65,506 parameters. Strides are 1, 2, 2, 2; there is no bias. Only
+    the border tells this network the position of an object: with `padding="FULL"` every weight
+    sees every pixel; with 1 or "VALID" some do not see the pixels near the border.
     """
     strides = (1, *[2] * (len(channels) - 1))
     layers = [

@@ -9,11 +9,7 @@ from cnn.models.blocks import conv_norm, scale_channels
 
 
 def resnet18(num_classes: int = 1000, width: float = 1.0, norm: Norm = "batch") -> Chain:
-    """Return ResNet-18. For 224×224×3; 11,689,512 parameters.
-
-    Reference:
-        He et al., "Deep residual learning for image recognition" (2016), table 1.
-    """
+    """Return ResNet-18 (He et al. 2016, table 1). For 224×224×3; 11,689,512 parameters."""
     c1, c2, c3, c4 = (scale_channels(c, width) for c in (64, 128, 256, 512))
     return Chain(
         (

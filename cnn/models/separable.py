@@ -12,10 +12,9 @@ from cnn.models.blocks import conv_norm, scale_channels
 
 
 def mobilenet_v1(num_classes: int = 1000, width: float = 1.0, norm: Norm = "batch") -> Chain:
-    """Return MobileNet, with `width` its multiplier α. For 224×224×3; 4,231,976 parameters.
+    """Return MobileNet (Howard et al. 2017, table 1), with `width` its multiplier α.
 
-    Reference:
-        Howard et al., "MobileNets" (2017), table 1.
+    For 224×224×3; 4,231,976 parameters.
     """
     plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
     return _mobilenet(num_classes, (32, 2), [*plan, (1024, 2), (1024, 1)], width, norm)
@@ -51,12 +50,9 @@ def _mobilenet(
 def xception(
     num_classes: int = 1000, width: float = 1.0, middle: int = 8, norm: Norm = "batch"
 ) -> Chain:
-    """Return Xception, with `middle` blocks in its middle flow.
+    """Return Xception (Chollet 2017, figure 5), with `middle` blocks in its middle flow.
 
     For 299×299×3; 22,855,952 parameters. Fewer blocks suit smaller images.
-
-    Reference:
-        Chollet, "Xception: Deep learning with depthwise separable convolutions" (2017), figure 5.
     """
     channels = (64, 128, 256, 728, 1024, 1536, 2048)
     c1, c2, c3, c4, c5, c6, c7 = (scale_channels(c, width) for c in channels)

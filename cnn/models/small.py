@@ -15,10 +15,9 @@ def logistic(num_classes: int = 10) -> Chain:
 
 
 def mlp(num_classes: int = 10, features: Sequence[int] = (100, 100)) -> Chain:
-    """Return a fully connected network with ReLU. For 40×1; 15,210 parameters.
+    """Return a fully connected network with ReLU.
 
-    Reference:
-        Greydanus & Kobak, "Scaling down deep learning with MNIST-1D" (2024).
+    For 40×1, the network of MNIST-1D (Greydanus & Kobak 2024); 15,210 parameters.
     """
     hidden = [layer for width in features for layer in (Dense(width), ReLU())]
     return Chain((Flatten(), *hidden, Dense(num_classes, scale=1.0)))
@@ -29,11 +28,9 @@ def cnn1d(
 ) -> Chain:
     """Return three convolutions with windows 5, 3, 3, stride 2 and padding 1, and a dense layer.
 
-    For 40×1; 5,210 parameters. `layer` and `fields` replace the convolutions: `ConvTiled`,
-    `ConvLocal` or `DenseSpatial` change one bias and nothing else.
-
-    Reference:
-        Greydanus & Kobak, "Scaling down deep learning with MNIST-1D" (2024).
+    For 40×1, the network of MNIST-1D (Greydanus & Kobak 2024); 5,210 parameters. `layer` and
+    `fields` replace the convolutions: `ConvTiled`, `ConvLocal` or `DenseSpatial` change one bias
+    and nothing else.
     """
     hidden = [
         part
@@ -61,14 +58,10 @@ def lenet5(
     activation: nn.Module = ReLU(),  # noqa: B008 - a layer is an immutable value
     pool: nn.Module = MaxPool((2, 2)),  # noqa: B008
 ) -> Chain:
-    """Return LeNet-5 with full connections between its maps. For 28×28×1; 61,706 parameters.
+    """Return LeNet-5 (LeCun et al. 1998, section II.B), with full connections between its maps.
 
-    ReLU and max-pooling are today's; `activation=Tanh(), pool=AvgPool((2, 2))` is closer to the
-    original.
-
-    Reference:
-        LeCun et al., "Gradient-based learning applied to document recognition" (1998), section
-        II.B.
+    For 28×28×1; 61,706 parameters. ReLU and max-pooling are today's;
+    `activation=Tanh(), pool=AvgPool((2, 2))` is closer to the original.
     """
     first, second = channels
     dense = [part for width in hidden for part in (Dense(width), activation)]

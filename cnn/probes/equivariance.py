@@ -32,14 +32,8 @@ def layer_functions(
 ) -> dict[str, ArrayFn]:
     """Return, for each layer whose output is a map, the function from the input to that output.
 
-    Args:
-        model: The network, applied as for inference.
-        variables: Its variables.
-        input_shape: `(*spatial, channels)`.
-
-    Returns:
-        Functions by layer name, as in `cnn.layers.tree`. Combinators come after their parts, and
-        the whole model, called "", last. Layers without spatial axes in their output are left out.
+    Keys are names as in `cnn.layers.tree`. Combinators come after their parts, and the whole
+    model, called "", last. `input_shape` is `(*spatial, channels)`; layers run as in inference.
     """
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 
@@ -76,15 +70,9 @@ def equivariance_error(
 ) -> Float[Array, ""]:
     """Return ‖f(T x) − T′ f(x)‖ / ‖f(x)‖, with norms over all inputs and positions.
 
-    Args:
-        f: The function.
-        x: Inputs.
-        transform: T.
-        output_transform: T′; by default the same as T.
-        margin: Number of outermost output positions that no norm includes, per axis.
-
-    Raises:
-        InputError: If f(T x) and T′ f(x) differ in shape, or the margin leaves no position.
+    `transform` is T and `output_transform` T′, by default the same. The norms exclude the
+    outermost `margin` output positions. Raises `InputError` if f(T x) and T′ f(x) differ in shape,
+    or the margin leaves no position.
     """
     y = f(x)
     transformed, expected = f(transform(x)), (output_transform or transform)(y)
@@ -121,10 +109,10 @@ def shift_error(
     Args:
         f: The function.
         x: Inputs.
-        by: Positions to shift by, for all axes or one per axis, as in `cnn.probes.shift`.
+        by: Positions to shift by, as in `cnn.probes.shift`.
         strides: Total strides of f; the output is shifted by `by / strides`.
-        margin: As in `equivariance_error`. Zero padding makes a difference near the border: to
-            exclude it, give |by| / strides plus the number of outputs that see the border.
+        margin: Excluded positions, as in `equivariance_error`. To exclude the effect of zero
+            padding, give |by| / strides plus the number of outputs that see the border.
     """
     steps = ops.per_axis(strides, x.ndim - 2, "strides")
     after = [b / s for b, s in zip(amounts(by, len(steps)), steps, strict=True)]
@@ -146,15 +134,10 @@ def shift_consistency(
 ) -> Float[Array, ""]:
     """Return how often two shifts of one image are classified alike (Zhang 2019, section 4.1).
 
-    Args:
-        f: Function that returns logits `(batch, classes)`; called (2 · `max_shift` + 1)^rank times.
-        x: Inputs.
-        max_shift: Shifts are those by −`max_shift` to `max_shift` along each axis. The result is
-            the mean over inputs and all pairs of different shifts.
-        padding_mode: What comes in at the border.
-
-    Raises:
-        InputError: If `max_shift` is below 1, or too large for the padding mode.
+    The mean over inputs and all pairs of different shifts by −`max_shift` to `max_shift` along
+    each axis; `padding_mode` says what comes in at the border. `f` returns logits
+    `(batch, classes)`, and is called (2 · `max_shift` + 1)^rank times. Raises `InputError` if
+    `max_shift` is below 1, or too large for the padding mode.
     """
     size = x.shape[1:-1]
     (reach,) = ops.per_axis(max_shift, 1, "max_shift")

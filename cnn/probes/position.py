@@ -25,16 +25,14 @@ def position_leak(
         W = (E[zzᵀ] + λ · E[|h|²]/c · I)⁻¹ E[ztᵀ]        R² = 1 − E|t − Wᵀz|² / E|t|²
 
     Args:
-        features: Features of images that do not reveal position themselves: constant, or noise.
+        features: Features of images that do not reveal position themselves, constant or noise
+            (Islam et al. 2020; Kayhan & van Gemert 2020).
         held_out: Features of other such images, with maps of the same size.
         ridge: λ, relative to the power of the features h before their mean is subtracted, so that
             rounding errors of constant features are not fitted.
 
     Raises:
         InputError: If the maps differ in size, or have only one position.
-
-    Reference:
-        Islam et al. 2020; Kayhan & van Gemert 2020.
     """
     if features.shape[1:] != held_out.shape[1:] or features[0, ..., 0].size < 2:
         raise InputError(
@@ -61,10 +59,9 @@ def position_leak(
 def effective_receptive_field(
     f: ArrayFn, x: Float[Array, "batch *spatial c"]
 ) -> Float[Array, "*spatial"]:
-    """Return E_x Σ_c |∂ Σ_o f(x)[centre, o] / ∂x[·, c]|: the central output's mean gradient.
+    """Return the mean absolute gradient of the central output at each position (Luo et al. 2016).
 
-    Reference:
-        Luo et al. 2016, section 2.
+    E_x Σ_c |∂ Σ_o f(x)[centre, o] / ∂x[·, c]|, the mean over the inputs `x`.
     """
 
     def central(x: Array) -> Array:

@@ -60,18 +60,18 @@ ZOO = {
 SIZES = {"alexnet": 67, "xception": 71}
 # Combinations that raise an error, and its message.
 IMPOSSIBLE = {
-    ("tile", "googlenet"): "layer layers_19/branches_0/layers_0: period 2 .* output size 1",
-    ("group", "googlenet"): "layer layers_10/branches_2/layers_0: groups 2 .* features 1",
-    ("group", "vgg11"): "layer layers_4: groups 2 does not divide features 3",
+    ("tile", "googlenet"): "layer layers_19/branches_0/layers_0: period must be .*, got 2",
+    ("group", "googlenet"): "layer layers_10/branches_2/layers_0: groups must divide .* features=1",
+    ("group", "vgg11"): "layer layers_4: groups must divide .* groups=2, features=3",
     ("bottleneck", "separable_net"): "layer layers_3: groups must be 1, got 4",
     ("bottleneck", "xception"): "layer layers_6/body/layers_0/layers_1: groups must be 1",
-    ("repad", "googlenet"): "layer layers_19/.*circular padding 2 exceeds 1",
-    ("repad-full", "googlenet"): "layer layers_10: Concat end in different sizes",
-    ("repad-full", "resnet18"): "layer layers_4: Residual adds shapes",
-    ("repad-full", "xception"): "layer layers_6: Residual adds shapes",
-    ("repool-none", "xception"): "layer layers_6: Residual adds shapes",
+    ("repad", "googlenet"): "layer layers_19/.*circular padding must be at most 1 .* got 2",
+    ("repad-full", "googlenet"): "layer layers_10: branches of Concat must have",
+    ("repad-full", "resnet18"): "layer layers_4: body and shortcut of Residual must have",
+    ("repad-full", "xception"): "layer layers_6: body and shortcut of Residual must have",
+    ("repool-none", "xception"): "layer layers_6: body and shortcut of Residual must have",
     **{
-        ("repool-blur", name): "layer .*: reflect padding 1 exceeds 0 on axis 1 of size 1"
+        ("repool-blur", name): "layer .*: reflect padding must be at most 0 on axis 1"
         for name in ("alexnet", "vgg11", "googlenet")
     },
     **{

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnn import models
 from cnn.errors import InputError
-from cnn.geometry import describe, effective_field, spread, uniform_field
+from cnn.geometry import describe, spread, uniform_field
 from cnn.layers import Chain, Conv
 
 
@@ -26,11 +27,18 @@ def test_uniform_stack(n: int) -> None:
 
 
 def test_random_weights_spread_like_uniform_ones() -> None:
-    """Without non-linearities, in the mean over draws (Luo et al. 2016, section 2.2)."""
+    """The mean square gradient over weights, without nonlinearities (Luo et al. 2016, 2.2)."""
     model = Chain(tuple(Conv(8, 3, use_bias=False) for _ in range(4)))
-    density = effective_field(model, (13, 1), 300, jax.random.key(0))
-    assert density.sum() == pytest.approx(1)
+
+    @jax.jit
+    def energy(key: jax.Array) -> jax.Array:
+        x = jnp.ones((1, 13, 1))
+        variables = model.init(key, x)
+        return jnp.square(jax.grad(lambda x: model.apply(variables, x)[0, 2].sum())(x))[0, :, 0]
+
+    density = np.mean([energy(key) for key in jax.random.split(jax.random.key(0), 300)], 0)
     assert spread(density)[0] == pytest.approx(math.sqrt(2 * 4 / 3), rel=0.05)
+    assert spread(density) == pytest.approx(spread(uniform_field(model, (13, 1))), rel=0.05)
 
 
 def test_spread_by_hand() -> None:
