@@ -17,7 +17,7 @@ from benchmarks.workers import Where
 from cnn.train.devices import CPU_COMPILER_OPTIONS
 from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import chunk_length
-from experiments.harness.runtime import give_back_after_compiling
+from experiments.harness.runtime import trim_memory_after_compilation
 
 GEMM_SIDE = {"cpu": 2048, "gpu": 8192}
 """Rows and columns of the product that says how much of the machine there was to have."""
@@ -110,7 +110,7 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool, wher
     # What programs here do, and a plain loop does not: scan steps on an accelerator, wait on a CPU.
     chunk = 1 if plain else chunk_length(where.platform)
     if not plain:
-        give_back_after_compiling()
+        trim_memory_after_compilation()
     step, state = jax_step(network, x, y, plain, where, chunk)
     x, y = jax.device_put((x, y))
     throttle = Throttle()

@@ -102,7 +102,7 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     if flags.profile and flags.out is None:
         raise InputError("profile writes into a run folder: give out")
     traces = flags.out / "profile" if flags.out and flags.profile and is_main else None
-    runtime.give_back_after_compiling()
+    runtime.trim_memory_after_compilation()
     try:
         with (
             training.stop_on_signals() as stop,

@@ -1,4 +1,4 @@
-"""What holds for every test: four fake CPU devices, strict JAX, reproducible hypothesis."""
+"""Settings of every test: four fake CPU devices, strict JAX, reproducible examples."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-# JAX reads these once, when it is imported. Fewer than two threads per fake device can deadlock
-# their collectives, and the thread count follows NPROC.
+# JAX reads these once, when it is imported. With fewer than two threads for each fake device their
+# collectives can deadlock; NPROC sets the number of threads.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["GLIBC_TUNABLES"] = ""  # programs that tests start do not start over, which takes time
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # programs that tests start leave nothing
-# Fast ways to compute on a CPU take longer to compile than the definitions they are held to
-# (tests/ops/cpu); `make test-slow` runs all tests with them.
+# The fast implementations take longer to compile than the definitions. They are tested against
+# these, each alone (tests/ops/cpu) and in training (tests/train/test_defaults.py); `make test-slow`
+# runs all tests with them.
 os.environ.setdefault("CNN_IMPLEMENTATION", "reference")
-# Tests compile a lot and compute little. (At level 0 batch normalisation came out differently on
-# one and on four devices, by 1e-2.)
+# Tests compile a lot and compute little. (At level 0, batch normalisation on one device and on four
+# differed by 1e-2.)
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1"
 )
-if version("jaxlib").startswith("0.10."):  # they compile a third slower; unknown in later ones
+# Fusion emitters compile a third slower; later versions have no flag for them.
+if version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-os.environ["FLAX_PROFILE"] = "0"  # nobody looks up a layer's name in what is compiled here
+os.environ["FLAX_PROFILE"] = "0"  # no test reads the names of layers in a compiled program
 
 import hypothesis
 import jax
@@ -40,7 +41,7 @@ Prepared = Callable[[str], Path]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = 1  # as in XLA_FLAGS
-gc.set_threshold(100_000, 50, 100)  # traces are many small objects that live on: a twentieth
+gc.set_threshold(100_000, 50, 100)  # a trace is many small objects that live long
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=16)
 hypothesis.settings.register_profile("slow", derandomize=True, deadline=None, max_examples=500)
@@ -49,7 +50,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of prepared TFDS data sets: CNN_DATA_DIR, else the one shared beside the clone."""
+    """Return the folder of prepared TFDS data sets: CNN_DATA_DIR, or `shared` beside the clone."""
     if named := os.environ.get("CNN_DATA_DIR"):
         return Path(named)
     beside = Path(__file__).parents[2] / "shared" / "data" / "tfds"

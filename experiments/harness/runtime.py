@@ -1,4 +1,4 @@
-"""What the programs here ask of their process: what it keeps, and what it gives back."""
+"""Settings of the process in which a program trains: memory and compiled programs are kept."""
 
 from __future__ import annotations
 
@@ -6,64 +6,62 @@ import contextlib
 import ctypes
 import functools
 import os
-import sys
+import platform
 from pathlib import Path
 
-MALLOC = {
-    "mmap_max": 0,  # all memory comes from heaps,
-    "trim_threshold": 2**40,  # which do not shrink,
-    "hugetlb": 1,  # in pages of 2 MB where the system leaves that to programs
-}
-"""Settings of the GNU C library's malloc that keep the memory of one step for the next.
+from etils import epy
 
-Heaps, for each thread has its own: with one for all, the compiler's threads wait for each other.
-"""
+with epy.lazy_imports():
+    import jax
+
+MALLOC_OPTIONS = {
+    -8: 1,  # M_ARENA_MAX: one heap for all threads, since those of other threads end at 64 MB
+    -4: 0,  # M_MMAP_MAX: large blocks, too, come from the heap
+    -1: -1,  # M_TRIM_THRESHOLD: the heap does not shrink by itself
+}
+"""Options of the GNU C library's malloc, by their numbers in malloc.h."""
 
 
 def prepare() -> None:
-    """Keep what is freed and what is compiled; to be called before JAX is imported."""
+    """Keep freed memory and compiled programs. Call it before JAX is imported."""
     keep_freed_memory()
-    keep_compiled()
+    keep_compiled_programs()
 
 
 def keep_freed_memory() -> None:
-    """Start this process over, once, with memory kept, where the C library is GNU's.
+    """Let the GNU C library's malloc keep the memory of one training step for the next.
 
-    By itself the library gives the memory of a step back to the system, which hands it out again
-    page by page, each emptied first: a third of a step. It reads its settings when a process
-    starts. With GLIBC_TUNABLES in the environment, which may be empty, nothing is done; nor in an
-    interactive session, which would be lost.
+    By default malloc returns large blocks to the system, which clears every page before it hands it
+    out again. Nothing changes with another C library, or if the environment has settings of malloc
+    (GLIBC_TUNABLES, MALLOC_...).
     """
-    gnu = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
-    if not gnu or "GLIBC_TUNABLES" in os.environ or hasattr(sys, "ps1"):
-        return
-    os.environ["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{k}={v}" for k, v in MALLOC.items())
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    has_settings = any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ)
+    if platform.libc_ver()[0] == "glibc" and not has_settings:
+        for option, value in MALLOC_OPTIONS.items():
+            ctypes.CDLL(None).mallopt(option, value)
 
 
-@functools.cache  # it is asked for with every training, and done once
-def give_back_after_compiling() -> None:
-    """Give what the compiler freed back to the system: half a gigabyte for VGG16.
+@functools.cache  # every training calls it; one listener is enough
+def trim_memory_after_compilation() -> None:
+    """Return the memory that the compiler freed, half a gigabyte for VGG16, to the system.
 
-    Kept, it would lie in pieces, in none of which the memory of a step finds room. Where the C
-    library cannot be asked for it, nothing is done.
+    Kept, it would be fragments that are too small for the buffers of a step. Nothing changes where
+    the C library has no `malloc_trim`.
     """
-    import jax
-
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
-    def compiled(event: str, duration_secs: float, **_: str | int) -> None:
+    def on_event(event: str, duration_secs: float, **_: str | int) -> None:
         if trim and event.endswith("backend_compile_duration") and duration_secs > 1:
             trim(0)
 
-    jax.monitoring.register_event_duration_secs_listener(compiled)
+    jax.monitoring.register_event_duration_secs_listener(on_event)
 
 
-def keep_compiled() -> None:
-    """Let JAX keep what it compiles in the user's cache folder, for the next start.
+def keep_compiled_programs() -> None:
+    """Let JAX keep compiled programs in the user's cache folder, for the next start.
 
-    The environment decides where it says so: JAX_COMPILATION_CACHE_DIR is another folder, and
-    JAX_ENABLE_COMPILATION_CACHE=false none. JAX reads these once, when it is imported.
+    Settings in the environment stay: JAX_COMPILATION_CACHE_DIR is another folder, and
+    JAX_ENABLE_COMPILATION_CACHE=false none. JAX reads them once, when it is imported.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "cnn-biases" / "compiled"

@@ -1,0 +1,163 @@
+"""Memory and compiled programs are kept, and a program is read from wherever Python reads it."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import pytest
+
+from experiments.harness import runtime
+
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="needs the GNU C library"
+)
+PROGRAM = """
+from experiments.harness import runtime
+runtime.prepare()
+import sys
+print("ran to the end with", sys.argv[1:])
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment without settings of malloc, or of JAX's cache by other tests."""
+    skipped = ("GLIBC_TUNABLES", "MALLOC_", "JAX_COMPILATION_", "XLA_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(skipped)}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | more
+
+
+@pytest.mark.parametrize(
+    "command", ['"$0" - a b < "$1"', '"$0" <(cat "$1") a b', 'cat "$1" | "$0" - a b']
+)
+def test_a_program_from_a_stream_runs_to_its_end(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.py"
+    file.write_text(PROGRAM)
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, str(file)],
+        env=environment(XDG_CACHE_HOME=str(tmp_path)),
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "ran to the end with ['a', 'b']\n"
+
+
+@needs_glibc
+@pytest.mark.parametrize("variable", [None, "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
+def test_freed_memory_is_handed_out_again_without_page_faults(variable: str | None) -> None:
+    """96 MB are 24,000 pages of 4 kB. JAX computes in a thread, whose own heap ends at 64 MB."""
+    code = """
+from experiments.harness import runtime
+runtime.keep_freed_memory()
+from resource import RUSAGE_SELF, getrusage
+from threading import Thread
+
+def faults():
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    thread = Thread(target=lambda: bytearray(b"x") * 96_000_000)
+    thread.start()
+    thread.join()
+    return getrusage(RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
+    settings = {variable: ""} if variable else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(**settings),
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    if variable is None:
+        assert int(done.stdout) < 100
+    else:
+        assert int(done.stdout) > 20_000
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: None) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(ctypes, "CDLL", fail)
+    runtime.keep_freed_memory()
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    with pytest.raises(AssertionError):
+        runtime.keep_freed_memory()
+
+
+def test_memory_is_trimmed_after_long_compilations_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[int] = []
+    listeners: list[Any] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
+    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", listeners.append)
+    runtime.trim_memory_after_compilation.cache_clear()
+    runtime.trim_memory_after_compilation()
+    runtime.trim_memory_after_compilation()
+    (on_event,) = listeners
+    on_event("/jax/core/compile/backend_compile_duration", 0.5, fun_name="init")
+    on_event("/jax/core/compile/jaxpr_trace_duration", 5.0)
+    assert not trimmed
+    on_event("/jax/core/compile/backend_compile_duration", 5.0, fun_name="step")
+    assert trimmed == [0]
+    runtime.trim_memory_after_compilation.cache_clear()  # this listener is no other test's
+
+
+def test_jax_reports_the_duration_of_a_compilation() -> None:
+    events: list[str] = []
+
+    def on_event(event: str, duration_secs: float, **_: str | int) -> None:
+        events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    try:
+        jax.jit(lambda x: x * 12345.0)(1.0).block_until_ready()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(on_event)
+    assert any(event.endswith("backend_compile_duration") for event in events)
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    monkeypatch.setattr(os, "environ", environ)
+    (tmp_path / "file").touch()  # a folder cannot be made in it
+    runtime.keep_compiled_programs()
+    assert len(environ) == 1
+    environ["XDG_CACHE_HOME"] = str(tmp_path)
+    runtime.keep_compiled_programs()
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cnn-biases" / "compiled")
+    assert environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == "1073741824"
+    environ["JAX_COMPILATION_CACHE_DIR"] = "elsewhere"
+    runtime.keep_compiled_programs()
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+def test_a_second_start_finds_the_compiled_program_of_the_first(tmp_path: Path) -> None:
+    code = (
+        "from experiments.harness import runtime; runtime.keep_compiled_programs()\n"
+        "import jax; jax.jit(lambda x: x * 2 + 1)(3.0)\n"
+    )
+    environ = environment(JAX_ENABLE_COMPILATION_CACHE="true", XDG_CACHE_HOME=str(tmp_path))
+
+    def start() -> dict[str, int]:
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, check=True, timeout=60, env=environ, capture_output=True)
+        files = (tmp_path / "cnn-biases" / "compiled").glob("*-cache")
+        return {path.name: path.stat().st_ino for path in files}
+
+    first = start()
+    assert first
+    assert start() == first
