@@ -43,10 +43,10 @@ def conv(
       x: The input, `(batch, *spatial, c_in)`.
       kernel: The weights, `(*window, c_in / groups, c_out)`.
       bias: One value per output channel, or None.
-      strides: The distance of neighbouring windows, an int or one int per spatial axis.
+      strides: The distance between neighbouring windows, an int or one int per spatial axis.
       padding: Where windows may be; see `cnn.ops.Padding`.
       padding_mode: The values beyond the border; see `cnn.ops.PaddingMode`.
-      dilation: The distance of neighbouring taps, an int or one int per spatial axis.
+      dilation: The distance between neighbouring taps, an int or one int per spatial axis.
       groups: The number of groups of channels. The outputs of a group depend on the inputs of the
         same group only.
 

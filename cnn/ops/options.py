@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypedDict
 
 from cnn.ops.checks import check_kernel
@@ -26,8 +25,8 @@ class ConvOptions(WindowOptions, total=False):
 
 
 def conv_spec(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
+    x_shape: tuple[int, ...],
+    kernel_shape: tuple[int, ...],
     positions: int = 0,
     *,
     strides: Size = 1,
@@ -44,7 +43,6 @@ def conv_spec(
       positions: The number of leading kernel axes that are output positions.
       **options: See `cnn.ops.conv`.
     """
-    x_shape, kernel_shape = tuple(x_shape), tuple(kernel_shape)
     check_kernel(x_shape, kernel_shape, groups, positions)
     window = kernel_shape[positions:-2]
     return window_spec(x_shape[1:-1], window, strides, padding, dilation), padding_mode, groups

@@ -28,9 +28,9 @@ def max_pool(
     padding: Padding = "VALID",
     dilation: Size = 1,
 ) -> Float[Array, "batch *out c"]:
-    """Return the largest value in each window; padding never is. The stride defaults to the window.
+    """Return the largest value in each window, ignoring padding.
 
-    The gradient goes to the first of equal values.
+    The stride defaults to the window. The gradient goes to the first of equal values.
     """
     (x,) = promote_floats(x=x)
     spec, _ = _pool_spec(x, window, strides, padding, dilation)

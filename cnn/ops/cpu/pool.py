@@ -23,7 +23,7 @@ from cnn.ops.window import WindowSpec
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: Float[Array, "batch *spatial c"], spec: WindowSpec) -> Float[Array, "batch *out c"]:
-    """Return the largest value in each window; padding never is, and NaN always is."""
+    """Return the largest value in each window, ignoring padding; NaN counts as the largest."""
     return functools.reduce(jnp.maximum, _views(x, spec))
 
 
