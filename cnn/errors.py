@@ -1,4 +1,4 @@
-"""What ends a run with one line: what was asked for cannot be, or the world got in the way."""
+"""Exceptions that end a program with one line: invalid input, and run-time failures."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Bad input. Its message is one line that names the argument, the value and the remedy.
+    """Invalid input. The message is one line that names the argument, its value and the remedy.
 
-    Entry points print it without a traceback and exit with code 2; any exception but this and
-    `RunError` is a defect of this code and keeps its traceback.
+    Programs print it without a traceback and exit with code 2.
     """
 
 
 class RunError(RuntimeError):
-    """A run that could not go on: a full disk, a loss that is not a number, a lost host.
+    """A failure while a program runs: a full disk, a loss that is not finite, a lost host.
 
-    Entry points print it without a traceback and exit with code 1. What was written stands.
+    Programs print it without a traceback and exit with code 1. Files already written stay valid.
     """
 
 
 class LayerError(InputError):
-    """Bad input to the layer of a network that is called `layer`, its path among the parameters."""
+    """Invalid input to a layer. `layer` is the layer's path among the parameters."""
 
     def __init__(self, layer: str, message: str) -> None:
         super().__init__(f"layer {layer}: {message}" if layer else message)
@@ -30,13 +29,13 @@ class LayerError(InputError):
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Return the names after each other, apart by semicolons where some hold commas."""
+    """Return the names separated by commas, or by semicolons if a name contains a comma."""
     names = list(names)
     return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a `name` that is not among the `known` ones, with the nearest of them.
+    """Return the error for a `name` that is not in `known`. It suggests the most similar names.
 
     >>> print(unknown_name("model", "lenet", ["lenet5", "mlp"]))
     unknown model 'lenet': did you mean 'lenet5'?

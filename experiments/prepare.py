@@ -1,10 +1,10 @@
-"""Prepare a TFDS data set, once, so that everything else reads it without TensorFlow.
+"""Download a TFDS data set and convert it, so that everything else reads it without TensorFlow.
 
     python -m experiments.prepare fashion_mnist --data-dir data
 
-Downloads the set and writes it as array_record below the data folder; `cnn.data.load` then finds
-it by its name. This is the one step that needs TensorFlow (`make install EXTRA=prepare`) and a
-network. What was downloaded stays in DATA_DIR/downloads/NAME, which may be deleted afterwards.
+The set is written as array_record below the data folder, and `cnn.data.load` then finds it by its
+name. This is the only step that needs TensorFlow (`make install EXTRA=prepare`) and a network. The
+downloads stay in DATA_DIR/downloads/NAME, which may be deleted afterwards.
 """
 
 from __future__ import annotations
@@ -17,31 +17,36 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import tyro
+from etils import epy
 
 from cnn.data import tfds
 from cnn.data.registry import BUILT_IN, data_root
 from cnn.errors import InputError, unknown_name
 from experiments.harness.cli import run
 
-SECONDS = 5.0  # to wait for an answer before a host counts as out of reach
+with epy.lazy_imports():  # slow to import, and not needed for --help
+    import requests
+    import tensorflow_datasets
+
+TIMEOUT = 5.0  # seconds to wait for a host to answer
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Which set, and where to."""
+    """Which set to prepare, and where."""
 
     name: tyro.conf.Positional[str]
-    """Its name in the TFDS catalogue: fashion_mnist, cifar10, emnist/letters."""
+    """Name in the TFDS catalogue: fashion_mnist, cifar10, emnist/letters."""
     data_dir: Path | None = field(default=None, kw_only=True)
-    """Folder of prepared sets; CNN_DATA_DIR or ~/tensorflow_datasets if not given."""
+    """Folder of prepared sets; by default CNN_DATA_DIR or ~/tensorflow_datasets."""
 
 
 def main(flags: Flags) -> None:
-    """Prepare the set, or say why not. The set's folder appears complete or not at all."""
+    """Prepare the set. Its folder appears complete or not at all."""
     root = data_root(flags.data_dir)
     if flags.name in BUILT_IN:
         raise InputError(f"data set {flags.name!r} is built in: it needs no preparation")
-    if ready := tfds.folders(root).get(flags.name):
+    if ready := tfds.prepared(root).get(flags.name):
         tfds.open_folder(flags.name, ready)
         print(f"already prepared: {ready}")
         return
@@ -58,37 +63,35 @@ def main(flags: Flags) -> None:
 
 
 def find_builder(name: str, root: Path) -> Any:
-    """Return TFDS's builder of the set.
+    """Return the TFDS builder of the set.
 
-    Raises `InputError` for a name that TFDS does not know, or does not download by itself.
+    Raises:
+        InputError: If TFDS does not know the set, or cannot download it.
     """
-    import tensorflow_datasets as tfds
-
-    known = tfds.list_builders(with_community_datasets=False)
+    known = tensorflow_datasets.list_builders(with_community_datasets=False)
     if name.split("/")[0] not in known:
         raise unknown_name("TFDS data set", name, known)
     try:
-        builder = tfds.builder(name, data_dir=root)
-    except ValueError as error:  # a configuration that the set does not have
+        builder = tensorflow_datasets.builder(name, data_dir=root)
+    except ValueError as error:  # the set does not have this configuration
         raise InputError(f"TFDS data set {name!r}: {' '.join(str(error).split())}") from error
-    if by_hand := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        raise InputError(f"data set {name!r} is downloaded by hand: {' '.join(by_hand.split())}")
+    if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        raise InputError(f"data set {name!r} is downloaded by hand: {' '.join(manual.split())}")
     return builder
 
 
 def check_network(name: str, urls: list[str]) -> None:
-    """Raise `InputError` within seconds where none of the hosts of these URLs answers.
+    """Raise `InputError` within seconds if none of the hosts of these URLs answers.
 
-    TFDS itself would try again for minutes. One host is enough because sets list mirrors, too.
+    TFDS itself would retry for minutes. One host is enough, because some URLs are mirrors.
     """
-    import requests
 
     def answers(url: str) -> bool:
         try:
-            status = requests.head(url, timeout=SECONDS).status_code
+            status = requests.head(url, timeout=TIMEOUT).status_code
         except requests.RequestException:
             return False
-        return status not in (502, 503, 504)  # what a proxy says of a host it cannot reach
+        return status not in (502, 503, 504)  # a proxy that cannot reach the host
 
     one_per_host = {urlsplit(url).netloc: url for url in urls}
     with ThreadPoolExecutor() as pool:
@@ -100,19 +103,19 @@ def check_network(name: str, urls: list[str]) -> None:
 
 
 def download(builder: Any, folder: Path) -> None:
-    """Download, extract and write the set, with a download folder of its own.
+    """Download and convert the set, with a download folder of its own.
 
-    Sets that share one are mixed up without an error where their files have the same names, as
-    those of MNIST and Fashion-MNIST have.
+    In a shared folder TFDS silently mixes up sets whose files have the same names, such as MNIST
+    and Fashion-MNIST.
     """
-    import tensorflow_datasets as tfds
-
-    config = tfds.download.DownloadConfig(extract_dir=folder / "extracted", try_download_gcs=False)
+    config = tensorflow_datasets.download.DownloadConfig(
+        extract_dir=folder / "extracted", try_download_gcs=False
+    )
     try:
         builder.download_and_prepare(
             download_dir=folder, download_config=config, file_format="array_record"
         )
-    except (OSError, tfds.download.DownloadError) as error:
+    except (OSError, tensorflow_datasets.download.DownloadError) as error:
         raise InputError(
             f"cannot prepare {builder.name!r}: {' '.join(str(error).split())[:300]}"
         ) from error

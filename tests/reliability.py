@@ -1,4 +1,4 @@
-"""Adds up what tests of faults tried; `make test-faults` writes it into docs/reliability.md."""
+"""Count the faults that the tests cause; `make test-faults` writes them to docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tally = Callable[[str, int], None]
 
 @pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Tally:
-    """`tally("kills survived", 3)` counts for the table, if the test passes."""
+    """Return `tally(fault, count)`, which adds to the table if the test passes."""
     return lambda what, count: record_property("tally", (what, count))
 
 

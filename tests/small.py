@@ -1,4 +1,4 @@
-"""A model and data small enough that compiling them is what takes the time."""
+"""A model and data so small that tests spend their time compiling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnn.train import Config
 
 
 def waves(count: int = 64, length: int = 12, seed: int = 0) -> Dataset:
-    """Two classes that a small convolution tells apart: a bump up or a bump down, in noise."""
+    """Return noise with a bump up or a bump down: two classes for a small convolution."""
     rng = np.random.default_rng(seed)
 
     def split(n: int) -> Split:
@@ -28,10 +28,10 @@ def waves(count: int = 64, length: int = 12, seed: int = 0) -> Dataset:
 
 
 def model(norm: bool = False, features: int = 4) -> Chain:
-    """A convolution and a linear head, with batch normalisation between them if `norm`.
+    """Return a convolution and a linear head, with batch normalization between them if `norm`.
 
-    A bias that normalisation takes away again has a gradient of rounding errors only, of which Adam
-    would make full steps: it has to go before runs can be compared.
+    With normalization the convolution has no bias. The gradient of a bias would be rounding errors,
+    which Adam scales to full steps, so runs could not be compared.
     """
     extra = (BatchNorm(),) if norm else ()
     return Chain(
@@ -46,19 +46,19 @@ def model(norm: bool = False, features: int = 4) -> Chain:
 
 
 def config(out: Path | None = None, **fields: Any) -> Config:
-    """Twenty steps on one device, unless `fields` say otherwise."""
+    """Return a run of 20 steps on one device, changed by `fields`."""
     defaults: dict[str, Any] = {"steps": 20, "batch_size": 16, "lr": 1e-2, "devices": 1}
     defaults |= {"model": model(), "data": waves()}
     return Config(out=out, **(defaults | fields))
 
 
 def assert_same(a: Any, b: Any) -> None:
-    """Bit for bit."""
+    """Assert that two trees are equal bit for bit."""
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
 
 
 def assert_close(a: Any, b: Any, tolerance: float) -> None:
-    """Equal to an absolute tolerance."""
+    """Assert that two trees are equal to an absolute tolerance."""
 
     def close(p: np.ndarray, q: np.ndarray) -> None:
         np.testing.assert_allclose(p, q, atol=tolerance, rtol=0)

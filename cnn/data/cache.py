@@ -1,8 +1,7 @@
-"""Arrays that are slow to make, kept in the user's cache folder.
+"""Cache arrays that are slow to make in the user's cache folder.
 
 The folder is `$XDG_CACHE_HOME/cnn-biases`, by default `~/.cache/cnn-biases`. It may be deleted at
-any time. A file in it that cannot be read, or a folder that cannot be written, costs time and
-nothing else.
+any time. Damaged files are made again, and a read-only folder is no error.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1  # raise it when the arrays of an old file would be misunderstood
+FORMAT = 1  # increase it when the meaning of the arrays in a file changes
 
 
 def cached(name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return `make()`, from the file `name` where that was written under the same `key`.
+    """Return `make()`, or the arrays in file `name` if they were written with the same `key`.
 
-    The key says everything the arrays depend on. Another key replaces the file, so that the folder
-    holds one file per name.
+    The key names everything that the arrays depend on. There is one file per name: a new key
+    replaces it.
     """
     key = f"{FORMAT} {key}"
     arrays = _read(name, key)
@@ -39,28 +38,28 @@ def _path(name: str) -> Path:
 
 def _read(name: str, key: str) -> dict[str, np.ndarray] | None:
     try:
-        # The archive holds a CRC-32 of every array, which reading the array checks. No CRC covers
-        # the names, so they stand beside the key.
+        # The archive has a CRC-32 of every array, checked on reading. No CRC covers the names, so
+        # the key entry holds them too.
         with _path(name).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            members = sorted(set(file.files) - {"key"})
-            if file["key"].tolist() != [key, *members]:
+            names = sorted(set(file.files) - {"key"})
+            if file["key"].tolist() != [key, *names]:
                 return None
-            return {member: file[member] for member in members}
-    except Exception:  # a damaged archive can raise nearly anything, and every time it is made anew
+            return {each: file[each] for each in names}
+    except Exception:  # a damaged archive can raise almost anything
         return None
 
 
 def _write(name: str, key: str, arrays: dict[str, np.ndarray]) -> None:
     try:
         path = _path(name)
-        members: dict[str, Any] = {"key": np.array([key, *sorted(arrays)]), **arrays}
+        entries: dict[str, Any] = {"key": np.array([key, *sorted(arrays)]), **arrays}
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
-                np.savez(file, **members)
+                np.savez(file, **entries)
                 file.close()
                 os.replace(file.name, path)
             finally:
                 Path(file.name).unlink(missing_ok=True)
-    except (OSError, RuntimeError):  # not writable, full, or there is no home folder
+    except (OSError, RuntimeError):  # read-only, full, or there is no home folder
         pass

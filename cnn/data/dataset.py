@@ -1,4 +1,4 @@
-"""What a data set is: arrays in memory, ready for a network, and the rule that holds a part out."""
+"""`Dataset`: arrays in memory, ready for a network, and the rule that holds a part out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnn.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples `x`, (n, *spatial, channels), and their class indices `y`, (n,)."""
+    """Examples `x`, `(n, *spatial, channels)`, and their class indices `y`, `(n,)`."""
 
     x: Float32[np.ndarray, "n *spatial channels"] | LazyArray
     y: Int32[np.ndarray, " n"]
@@ -23,26 +23,24 @@ class Split:
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Split:
         """Return the examples at these row numbers, in this order."""
-        taken = self.x.take(rows) if isinstance(self.x, LazyArray) else self.x[rows]
-        return Split(taken, self.y[rows])
+        x = self.x.take(rows) if isinstance(self.x, LazyArray) else self.x[rows]
+        return Split(x, self.y[rows])
 
     def first(self, count: int) -> Split:
-        """Return the first `count` examples, or all where there are no more."""
+        """Return the first `count` examples, or all if there are fewer."""
         return self.take(np.arange(min(count, len(self))))
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled set with its training and test examples.
+    """A labelled data set.
 
-    `train` is all of the training data, for the run whose test accuracy is reported. Whatever has
-    to be chosen first is chosen by the same code on `held_out()`, where a part of the training data
-    stands in the place of the test data; the test data is then out of reach.
+    `train` is all of the training data, for the run whose test accuracy is reported. To choose
+    settings, use `held_out()`, whose test part is a part of the training data. `x` is standardized:
+    raw values are `x * std + mean`, with one mean and deviation per channel.
 
-    `mean` and `std`, one number per channel, are what `x` was standardised with: the raw values
-    are `x * std + mean`. Both are in the raw data's unit (grey levels for images).
-
-    Raises `InputError` where the arrays do not fit together.
+    Raises:
+        InputError: If the arrays do not fit together.
     """
 
     name: str
@@ -55,42 +53,38 @@ class Dataset:
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
             x, y = split.x, split.y
-            where = f"data set {self.name!r}, {part}"
+            error = None
             if x.ndim < 3 or x.dtype != np.float32 or y.shape != x.shape[:1] or y.dtype != np.int32:
-                raise InputError(
-                    f"{where}: x is {x.dtype} {x.shape} and y is {y.dtype} {y.shape}: make them "
-                    "float32 (n, *spatial, channels) and int32 (n,)"
-                )
-            if x.shape[1:] != self.input_shape:
-                raise InputError(
-                    f"{where}: examples of shape {x.shape[1:]} beside training examples of shape "
-                    f"{self.input_shape}: give both the same"
-                )
-            if len(y) == 0:
-                raise InputError(f"{where}: no examples: give at least one")
-            if y.min() < 0 or y.max() >= self.num_classes:
-                raise InputError(
-                    f"{where}: labels from {y.min()} to {y.max()} for {self.num_classes} classes: "
-                    "number them from 0"
-                )
+                error = "x must be float32 (n, *spatial, channels) and y int32 (n,), got "
+                error += f"{x.dtype} {x.shape} and {y.dtype} {y.shape}"
+            elif x.shape[1:] != self.input_shape:
+                error = f"examples must have shape {self.input_shape}, got {x.shape[1:]}"
+            elif len(y) == 0:
+                error = "there must be at least one example, got no examples"
+            elif y.min() < 0 or y.max() >= self.num_classes:
+                error = f"labels must be from 0 to {self.num_classes - 1}, "
+                error += f"got {y.min()} to {y.max()}"
+            if error:
+                raise InputError(f"data set {self.name!r}, {part}: {error}")
 
     @property
     def num_classes(self) -> int:
-        """How many classes the labels count."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example, (*spatial, channels)."""
+        """Shape of one example, `(*spatial, channels)`."""
         return self.train.x.shape[1:]
 
     def held_out(self) -> Dataset:
-        """Return the set in which to choose: the last tenth of each class of `train` is its `test`.
+        """Return the set whose test part is the last tenth of each class of `train`.
 
-        "Last" is in stored order and the tenth is rounded, so the rule needs no seed. It goes class
-        by class because some sets are stored class after class. The scaling stays as it is.
+        "Last" is in stored order, and the tenth is rounded, so there is no seed. The rule works by
+        class because some sets are stored class by class. The scaling stays.
 
-        Raises `InputError` where no class has the five examples that this needs.
+        Raises:
+            InputError: If no class has the five examples that this needs.
         """
         kept, held = split_last(self.train.y, 1 / 10)
         return replace(self, train=self.train.take(kept), test=self.train.take(held))
@@ -105,7 +99,7 @@ def split_last(
 
 
 def rank_in_class(y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Return for every row how many rows before it have its label.
+    """Return for every row the number of earlier rows with the same label.
 
     >>> rank_in_class(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]
@@ -121,8 +115,8 @@ def rank_in_class(y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 def statistics(
     x: UInt8[np.ndarray, "n *spatial channels"],
 ) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
-    """Return mean and standard deviation of each channel, 1 in the place of a deviation of 0."""
-    # Sums over bytes are exact in int64, and no float64 copy of the images is made for them.
+    """Return mean and standard deviation of each channel. A deviation of 0 is returned as 1."""
+    # Sums of bytes are exact in int64, and need no float64 copy of the images.
     channels = x.shape[-1]
     sums = x.sum(axis=0, dtype=np.int64).reshape(-1, channels).sum(axis=0)
     squares = np.einsum("n...,n...->...", x, x, dtype=np.int64)
@@ -144,22 +138,16 @@ def from_images(
 ) -> Dataset:
     """Return the data set of these images, with values from 0 to 255.
 
-    Both parts are standardised, channel by channel, by the mean and the standard deviation over all
-    pixels of the training images. A channel that never changes is only centred.
+    Both parts are standardized by the mean and standard deviation of each channel over all pixels
+    of the training images. A constant channel is only centred.
     """
     mean, std = statistics(train_x)
 
-    def standardise(x: np.ndarray, y: np.ndarray) -> Split:
+    def standardize(x: np.ndarray, y: np.ndarray) -> Split:
         scaled = x.astype(np.float32)
         scaled -= mean.astype(np.float32)
         scaled /= std.astype(np.float32)
         return Split(scaled, y.astype(np.int32))
 
-    return Dataset(
-        name,
-        train=standardise(train_x, train_y),
-        test=standardise(test_x, test_y),
-        classes=tuple(classes),
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-    )
+    train, test = standardize(train_x, train_y), standardize(test_x, test_y)
+    return Dataset(name, train, test, tuple(classes), tuple(mean.tolist()), tuple(std.tolist()))

@@ -1,4 +1,4 @@
-"""Examples that stay in their files until they are read: for sets that are larger than memory."""
+"""Examples that are read from files when needed, for sets that are larger than memory."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 BUDGET = 4 * 2**30
-"""Bytes of float32 up to which a split is held in memory, and on the devices that train on it."""
+"""Bytes of float32 up to which a split is kept in memory, and on the devices that train on it."""
 
 
 @dataclass(frozen=True, eq=False)
 class LazyArray:
-    """Stands in for an array `(n, *spatial, channels)` of standardised examples.
+    """Acts as an array `(n, *spatial, channels)` of standardized examples that stay in files.
 
-    Indexing with row numbers decodes those examples. `read` maps row numbers `(m,)` of the files to
-    raw examples, from several threads at once; `name` is the same for the same files only.
+    Indexing with row numbers reads and decodes those examples.
     """
 
     name: str
+    """Identifies the files and their state: equal names mean equal examples."""
     read: Callable[[np.ndarray], UInt8[np.ndarray, "m *spatial channels"]]
+    """Maps row numbers `(m,)` of the files to raw examples. Several threads may call it at once."""
     rows: Int[np.ndarray, " n"]
-    example: tuple[int, ...]
+    example_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the array it stands for."""
-        return (len(self.rows), *self.example)
+        """Shape of the whole array."""
+        return (len(self.rows), *self.example_shape)
 
     @property
     def ndim(self) -> int:
-        """How many axes that array has."""
+        """Number of axes."""
         return len(self.shape)
 
     def take(self, rows: Int[np.ndarray, " m"]) -> LazyArray:
-        """Return the examples at these row numbers, still in their files."""
+        """Return the examples at these row numbers, without reading them."""
         return replace(self, rows=self.rows[rows])
 
-    def then(self, what: str, change: Callable[[np.ndarray], np.ndarray]) -> LazyArray:
-        """Return these examples, each batch of them changed after it is read."""
+    def map(self, name: str, f: Callable[[np.ndarray], np.ndarray]) -> LazyArray:
+        """Return the array whose examples `f` changes after they are read, in batches."""
         read = self.read
-        return replace(self, name=f"{self.name}, {what}", read=lambda rows: change(read(rows)))
+        return replace(self, name=f"{self.name}, {name}", read=lambda rows: f(read(rows)))
 
     def __getitem__(
         self, rows: Int[np.ndarray, "*any"]
@@ -55,9 +56,9 @@ class LazyArray:
         raw = self.read(self.rows[rows.reshape(-1)]).astype(np.float32)
         raw -= np.asarray(self.mean, np.float32)
         raw /= np.asarray(self.std, np.float32)
-        return raw.reshape(*rows.shape, *self.example)
+        return raw.reshape(*rows.shape, *self.example_shape)
 
 
-def fits(examples: int, shape: tuple[int, ...]) -> bool:
-    """Say whether so many examples of this shape are within the budget."""
+def fits_budget(examples: int, shape: tuple[int, ...]) -> bool:
+    """Return whether this many examples of this shape are within `BUDGET`."""
     return 4 * examples * math.prod(shape) <= BUDGET

@@ -1,14 +1,14 @@
-"""Image-classification sets that TFDS has prepared, read without TensorFlow and without a network.
+"""Read image-classification sets prepared by TFDS, without TensorFlow and without a network.
 
-The folder describes itself, so the code that built the set is not needed, and none is run. A set
-can be read if
+A prepared folder describes itself, so the code that built the set is not needed, and none is run.
+A set can be read if
 
-- it is stored as array_record (TensorFlow alone reads tfrecord);
-- its features hold one `Image` of 8-bit values, all of one size, and one `ClassLabel`; of several
-  (CIFAR-100 has fine and coarse labels) the set's `supervised_keys` say which;
+- it is stored as array_record (only TensorFlow reads tfrecord);
+- its features contain one `Image` of 8-bit values, all of one size, and one `ClassLabel`. If there
+  are several (CIFAR-100 has fine and coarse labels), the set's `supervised_keys` decide;
 - it has a `train` split, and a `test` or a `validation` split. Without `test`, `validation` is the
-  test data. With both, `validation` is added at the end of the training data, and
-  `Dataset.held_out` treats all sets alike.
+  test data. With both, `validation` is appended to the training data, and `Dataset.held_out` works
+  as for every other set.
 """
 
 from __future__ import annotations
@@ -23,40 +23,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epy
 from jaxtyping import Int, Int32, UInt8
+from PIL import Image
 
 from cnn.data.cache import cached
 from cnn.data.dataset import Dataset, Split, from_images, statistics
-from cnn.data.lazy import LazyArray, fits
+from cnn.data.lazy import LazyArray, fits_budget
 from cnn.errors import InputError
 
-BATCH = 512  # records read at once: 1.7 times as fast as one by one, and more gain nothing
-SAMPLE = 10_000  # images, evenly spread, that a set which stays in its files is standardised by
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # channels to Pillow's name for them
+with epy.lazy_imports():  # slow to import, and not needed for a set that is built in or cached
+    import rich.console
+    import rich.progress
+    import tensorflow_datasets
+
+BATCH = 512  # records per read: 1.7 times as fast as single records; larger is not faster
+SAMPLE = 10_000  # evenly spaced images from which the statistics of a lazy set are computed
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 
 
-def folders(data_dir: Path) -> dict[str, Path]:
-    """Return the sets prepared in `data_dir`, each with the folder of its newest version.
+def prepared(data_dir: Path) -> dict[str, Path]:
+    """Return the name and newest folder of every set prepared in `data_dir`.
 
-    A set is named by its folders: `mnist` in mnist/3.0.1, `emnist/letters` in emnist/letters/3.1.0.
+    Names follow the folders: `mnist` for mnist/3.0.1, `emnist/letters` for emnist/letters/3.1.0.
     """
     found: dict[str, Path] = {}
     infos = [*data_dir.glob("*/*/dataset_info.json"), *data_dir.glob("*/*/*/dataset_info.json")]
     versions = [info.parent for info in infos if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)]
-    for folder in sorted(versions, key=_version):
+    for folder in sorted(versions, key=lambda f: [int(n) for n in f.name.split(".")]):
         found[folder.parent.relative_to(data_dir).as_posix()] = folder
     return found
 
 
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in folder.name.split("."))
-
-
 def load(name: str, folder: Path) -> Dataset:
-    """Return the set prepared in `folder`. Decoded images are cached until the folder changes.
+    """Return the set prepared in `folder`.
 
-    A set beyond the budget of `cnn.data.lazy` stays in its files; of it the labels are cached.
-    Raises `InputError` where the set cannot be read; a damaged record is named.
+    Decoded images are cached until the folder changes. A set beyond the budget of `cnn.data.lazy`
+    stays in its files, and only its labels are cached.
+
+    Raises:
+        InputError: If the set cannot be read. The message names a damaged record.
     """
     where = str(folder.resolve())
     files = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
@@ -66,44 +72,41 @@ def load(name: str, folder: Path) -> Dataset:
     classes = tuple(str(label) for label in arrays.pop("classes"))
     if "train_x" in arrays:
         return from_images(name, classes=classes, **arrays)
-    mean, std = (tuple(arrays[which].tolist()) for which in ("mean", "std"))
+    mean, std, example = (tuple(arrays[key].tolist()) for key in ("mean", "std", "example"))
     builder = open_folder(name, folder)
 
-    def stored(part: str, split: str) -> Split:
-        y = arrays[f"{part}_y"]
-        read = _Reader(builder, split).images
-        what = f"{file} {state} {split}"
-        return Split(
-            LazyArray(what, read, np.arange(len(y)), tuple(arrays["example"].tolist()), mean, std),
-            y,
-        )
+    def lazy(split: str, y: np.ndarray) -> Split:
+        read, rows = _Reader(builder, split).images, np.arange(len(y))
+        return Split(LazyArray(f"{file} {state} {split}", read, rows, example, mean, std), y)
 
-    train, test = _parts(name, builder.info)
-    return Dataset(name, stored("train", train), stored("test", test), classes, mean, std)
+    train, test = _splits(name, builder.info)
+    parts = lazy(train, arrays["train_y"]), lazy(test, arrays["test_y"])
+    return Dataset(name, *parts, classes, mean, std)
 
 
-def _parts(name: str, info: Any) -> tuple[str, str]:
-    """Return the splits, as TFDS writes them, that are training and test data."""
+def _splits(name: str, info: Any) -> tuple[str, str]:
+    """Return the TFDS names of the splits that are training and test data."""
     tests = [split for split in ("test", "validation") if split in info.splits]
     if "train" not in info.splits or not tests:
         raise InputError(
-            f"data set {name!r} has the splits {sorted(info.splits)}: it needs 'train', and 'test' "
-            "or 'validation'"
+            f"data set {name!r} needs a split 'train', and 'test' or 'validation', "
+            f"got {sorted(info.splits)}"
         )
     return "+".join(["train", *tests[1:]]), tests[0]
 
 
 def _decode(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """Return the arrays to cache."""
     builder = open_folder(name, folder)
-    train, test = (_Reader(builder, split) for split in _parts(name, builder.info))
+    train, test = (_Reader(builder, split) for split in _splits(name, builder.info))
     arrays = {"classes": np.array(builder.info.features[train.label].names)}
     example = train.images(np.arange(1)).shape[1:]
-    if fits(len(train), example):
-        (train_x, train_y), (test_x, test_y) = train.whole(), test.whole()
-        images = {"train_x": train_x, "train_y": train_y, "test_x": test_x, "test_y": test_y}
-        return arrays | images
-    some = np.linspace(0, len(train) - 1, min(len(train), SAMPLE)).astype(int)
-    mean, std = statistics(train.images(some))
+    if fits_budget(len(train), example):
+        for part, reader in (("train", train), ("test", test)):
+            arrays[f"{part}_x"], arrays[f"{part}_y"] = reader.read_all()
+        return arrays
+    sample = np.linspace(0, len(train) - 1, min(len(train), SAMPLE)).astype(int)
+    mean, std = statistics(train.images(sample))
     arrays |= {"mean": mean, "std": std, "example": np.array(example)}
     return arrays | {"train_y": train.labels(), "test_y": test.labels()}
 
@@ -111,11 +114,10 @@ def _decode(name: str, folder: Path) -> dict[str, np.ndarray]:
 def open_folder(name: str, folder: Path) -> Any:
     """Return the TFDS builder that reads this folder.
 
-    Raises `InputError` where its description is damaged or names code of others (TFDS would import
-    it), or where its records are not stored as array_record.
+    Raises:
+        InputError: If the description is damaged, names code outside TFDS (TFDS would import it),
+            or the records are not stored as array_record.
     """
-    import tensorflow_datasets as tfds
-
     foreign: set[str] = set()
 
     def note_class(fields: dict[str, Any]) -> None:
@@ -126,17 +128,17 @@ def open_folder(name: str, folder: Path) -> Any:
 
     try:
         json.loads((folder / "features.json").read_text(), object_hook=note_class)
-        builder = None if foreign else tfds.builder_from_directory(folder)
-    except Exception as error:  # whatever it is, what it was doing is reading two files
+        builder = None if foreign else tensorflow_datasets.builder_from_directory(folder)
+    except Exception as error:  # anything that reading two damaged files can raise
         raise InputError(f"{folder}: dataset_info.json or features.json: {_line(error)}") from error
     if builder is None:
         raise InputError(
-            f"data set {name!r} has features of the classes {sorted(foreign)}, whose code is not "
-            "run: build it from the features of tensorflow_datasets"
+            f"data set {name!r} must use features of tensorflow_datasets, got {sorted(foreign)}, "
+            "whose code is not run"
         )
     stored = sorted(file_format.value for file_format in builder.info.available_file_formats())
     if "array_record" not in stored:
-        found = ", ".join(stored) or "tfrecord"  # what folders without an entry hold
+        found = ", ".join(stored) or "tfrecord"  # the format of folders that name none
         raise InputError(
             f"data set {name!r} in {folder} is stored as {found}: prepare it in another folder "
             "with file_format='array_record', as python -m experiments.prepare does"
@@ -147,43 +149,39 @@ def open_folder(name: str, folder: Path) -> Any:
 def image_and_label(name: str, info: Any) -> tuple[str, str]:
     """Return the keys of the image and of the label in a TFDS `DatasetInfo`.
 
-    Raises `InputError` where there is not just one of each, or the image is not of 8-bit values.
+    Raises:
+        InputError: If there is not exactly one of each, or the image does not have 8-bit values.
     """
-    import tensorflow_datasets as tfds
-
     features = dict(info.features)
-    supervised = info.supervised_keys or ()
 
     def only(kind: type) -> str:
         keys = [key for key, feature in features.items() if type(feature) is kind]
-        named = [key for key in keys if key in supervised]
-        if len(keys) != 1 and len(named) != 1:
+        supervised = [key for key in keys if key in (info.supervised_keys or ())]
+        if len(keys) != 1 and len(supervised) != 1:
             raise InputError(
-                f"data set {name!r} is not for image classification: it has {len(keys)} "
-                f"{kind.__name__} features, not one, among {sorted(features)}"
+                f"data set {name!r} is not for image classification: it must have one "
+                f"{kind.__name__} feature, got {len(keys)} in {sorted(features)}"
             )
-        return str((named or keys)[0])
+        return str((supervised or keys)[0])
 
-    image, label = only(tfds.features.Image), only(tfds.features.ClassLabel)
+    kinds = tensorflow_datasets.features
+    image, label = only(kinds.Image), only(kinds.ClassLabel)
     if features[image].np_dtype != np.uint8 or features[image].shape[-1] not in MODES:
         raise InputError(
-            f"data set {name!r} has images of type {features[image]}: they must be uint8 with 1 to "
-            "4 channels"
+            f"images of data set {name!r} must be uint8 with 1 to 4 channels, got {features[image]}"
         )
     return image, label
 
 
 class _Reader:
-    """One split of a set: its examples by number, and what is wrong with one that is damaged."""
+    """Reads the examples of one split by row number, and names a damaged record."""
 
     def __init__(self, builder: Any, split: str) -> None:
-        import tensorflow_datasets as tfds
-
         self.name, self._split = builder.info.name, builder.info.splits[split]
         if not self._split.num_examples:
             raise InputError(f"data set {self.name!r} has no examples in its split {split!r}")
         self._image, self.label = image_and_label(self.name, builder.info)
-        raw = {self._image: tfds.decode.SkipDecoding()}
+        raw = {self._image: tensorflow_datasets.decode.SkipDecoding()}
         self._source = builder.as_data_source(split, decoders=raw)
         self._mode = MODES[builder.info.features[self._image].shape[-1]]
 
@@ -192,70 +190,58 @@ class _Reader:
 
     def images(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m height width channels"]:
         """Return the decoded images of these rows."""
-        return self._stacked(self._decoded(rows.tolist()))
+        return self._stack(self._decode(rows.tolist()))
 
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Return all labels, decoding no image."""
+        """Return all labels without decoding the images."""
         read = [self._source.__getitems__(rows) for rows in self._batches("reading labels of")]
         return np.array([int(e[self.label]) for batch in read for e in batch], np.int32)
 
-    def whole(
-        self,
-    ) -> tuple[UInt8[np.ndarray, "n height width channels"], Int32[np.ndarray, " n"]]:
-        """Return all images, decoded, and their labels, in stored order."""
-        read = [self._decoded(rows) for rows in self._batches("decoding")]
+    def read_all(self) -> tuple[np.ndarray, Int32[np.ndarray, " n"]]:
+        """Return all decoded images, `(n, height, width, channels)`, and all labels."""
+        read = [self._decode(rows) for rows in self._batches("decoding")]
         examples = [example for batch in read for example in batch]
-        return self._stacked(examples), np.array([y for _, y in examples], np.int32)
+        return self._stack(examples), np.array([y for _, y in examples], np.int32)
 
     def _batches(self, doing: str) -> Iterator[list[int]]:
-        from rich.console import Console
-        from rich.progress import track
-
-        for start in track(
+        for start in rich.progress.track(
             range(0, len(self), BATCH),
             description=f"{doing} {self.name}, {self._split.name}",
-            console=Console(stderr=True),
+            console=rich.console.Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
         ):
             yield list(range(start, min(start + BATCH, len(self))))
 
-    def _decoded(self, rows: list[int]) -> list[tuple[np.ndarray, int]]:
-        def decode(rows: list[int]) -> list[tuple[np.ndarray, int]]:
-            return [
-                (self._array(e[self._image]), int(e[self.label]))
-                for e in self._source.__getitems__(rows)
-            ]
-
+    def _decode(self, rows: list[int]) -> list[tuple[np.ndarray, int]]:
+        """Return image and label of each row. Raise `InputError` that names a damaged record."""
         try:
-            return decode(rows)
-        except Exception:  # what a damaged record raises depends on where the damage is
-            for row in rows:
-                try:
-                    decode([row])
-                except Exception as error:
-                    record = _record(self._split, row)
-                    raise InputError(f"data set {self.name!r}, {record}: {_line(error)}") from error
-            raise
+            return [
+                (self._array(example[self._image]), int(example[self.label]))
+                for example in self._source.__getitems__(rows)
+            ]
+        except Exception as error:  # a damaged record can raise almost anything
+            if len(rows) > 1:  # read the rows one by one to find it
+                return [example for row in rows for example in self._decode([row])]
+            record = _record(self._split, rows[0])
+            raise InputError(f"data set {self.name!r}, {record}: {_line(error)}") from error
 
     def _array(self, raw: bytes) -> np.ndarray:
-        from PIL import Image
+        image = np.asarray(Image.open(io.BytesIO(raw)).convert(self._mode))
+        return image.reshape(*image.shape[:2], -1)
 
-        picture = np.asarray(Image.open(io.BytesIO(raw)).convert(self._mode))
-        return picture.reshape(*picture.shape[:2], -1)
-
-    def _stacked(self, examples: list[tuple[np.ndarray, int]]) -> np.ndarray:
-        sizes = {picture.shape[:2] for picture, _ in examples}
+    def _stack(self, examples: list[tuple[np.ndarray, int]]) -> np.ndarray:
+        sizes = {image.shape[:2] for image, _ in examples}
         if len(sizes) > 1:
             raise InputError(
-                f"data set {self.name!r} has images of {len(sizes)} sizes, {min(sizes)} to "
-                f"{max(sizes)}, in its split {self._split.name!r}: build it with images of one size"
+                f"images of data set {self.name!r} must have one size, got {len(sizes)} sizes from "
+                f"{min(sizes)} to {max(sizes)} in split {self._split.name!r}"
             )
-        return np.stack([picture for picture, _ in examples])
+        return np.stack([image for image, _ in examples])
 
 
 def _record(split: Any, row: int) -> str:
-    """Say in which file, and where in it, a row of the split is stored."""
+    """Return in which file, and where in it, a row of the split is stored."""
     for file in split.file_instructions:
         if row < file.take:
             break

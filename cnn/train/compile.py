@@ -1,7 +1,7 @@
-"""The compiled programs of a run, looked up by what they compute.
+"""The compiled programs of a run, cached by what they compute.
 
-A model is a value and a recipe is a value: two runs that differ in their data alone share their
-programs, and compile once.
+A model and a recipe are values. Runs that differ only in their data share their programs, which
+compile once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device_map
-from cnn.train.ensemble import Rows, States, Step, Trained, chunk_length, compose, pick
+from cnn.train.ensemble import Rows, States, Step, Trained, chunk_length, compose, gather
 from cnn.train.non_finite import skip_unless_finite
 from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
@@ -24,41 +24,36 @@ from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Metrics, evaluate_batch, train_step
 
 Weighted = tuple[Int[Array, " batch"] | Batch, Float[Array, " batch"]]
-"""Rows, or these examples, and their weights."""
+"""Row numbers, or examples, and their weights."""
 
 
 class Programs(NamedTuple):
-    """What is compiled for one model and recipe, and the devices it is compiled for."""
+    """The compiled functions for one model and recipe, and their devices."""
 
     init: Callable[[int, float], TrainState]
-    """The state of a seed, with its learning rate, before the first step."""
+    """`(seed, lr)` → the state before the first step."""
     run: Callable[[States, Batch, Rows], Trained]
-    """Some steps of all seeds: `(states, data, rows)`, states donated."""
+    """`(states, data, rows)` → states and metrics after some steps. Donates `states`."""
     evaluate: Callable[[States, Batch, Weighted], list[Metrics]]
-    """Sums over one batch for every seed: `(states, data, (rows, weights))`."""
+    """`(states, data, (rows, weights))` → for every seed, the sums over one batch."""
     devices: DeviceMap
     chunk: int
-    """Steps that one call of `run` makes at most."""
+    """Most steps per call of `run`."""
 
 
 def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> Programs:
-    """Return the programs for `model` trained by `recipe` on inputs `(*spatial, channels)`.
+    """Return the programs that train `model` by `recipe` on inputs `(*spatial, channels)`.
 
-    Raises `InputError` for more devices than there are.
-    """
-    return _programs(model, _what_compiles(recipe), input_shape)
-
-
-def _what_compiles(recipe: Recipe) -> Recipe:
-    """Keep the fields that the programs depend on: runs that differ in others share them.
-
-    The learning rate is none of them: the optimizer's is 1, and a state has its own.
+    Raises:
+        InputError: As `device_map` does.
     """
     kept = ["optimizer", "schedule", "warmup", "weight_decay", "label_smoothing", "clip_norm"]
     kept += ["augment", "ema", "precision", "accumulate", "remat", "on_nan"]
     kept += ["map_devices", "devices", "seed_groups"]
     kept += [] if recipe.schedule == "constant" else ["steps"]
-    return Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
+    # Other fields do not matter to the programs. The learning rate is part of the state.
+    recipe = Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
+    return _programs(model, recipe, input_shape)
 
 
 @lru_cache(maxsize=16)
@@ -70,22 +65,22 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
     if recipe.on_nan == "skip":
         step = skip_unless_finite(step)
 
-    measure = jax.jit(partial(evaluate_batch, model, recipe))  # traced once for all seeds
+    evaluate_one = jax.jit(partial(evaluate_batch, model, recipe))  # traced once for all seeds
 
-    def sums(states: States, data: Batch, share: Weighted) -> list[Metrics]:
-        rows, weights = share
-        batch = pick(data, rows)
-        return [measure(state, batch, weights) for state in states]
+    def evaluate(states: States, data: Batch, weighted: Weighted) -> list[Metrics]:
+        rows, weights = weighted
+        batch = gather(data, rows)
+        return [evaluate_one(state, batch, weights) for state in states]
 
     return Programs(
-        # It runs once per seed, and random bits take far longer to optimise than to draw.
+        # It runs once per seed, and XLA takes far longer to optimize random bits than to draw them.
         init=jax.jit(
             partial(init_state, model, tx, input_shape, average=recipe.ema > 0),
             out_shardings=devices.sharding(PartitionSpec()),
             compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
         run=devices.compile(compose(step, platform), BY_EXAMPLE_AND_SEED, True),
-        evaluate=devices.compile(sums, BY_EXAMPLE, False),
+        evaluate=devices.compile(evaluate, BY_EXAMPLE, False),
         devices=devices,
         chunk=chunk_length(platform),
     )

@@ -1,13 +1,13 @@
-"""The map of a per-device function over devices: `shard_map` or `pmap`, bit for bit alike.
+"""Map a per-device function over devices by `shard_map` or `pmap`; results agree bit by bit.
 
-A per-device function is `f(states, data, share) -> result`. `states` has one state for each seed
-and so has the result, which `f` has averaged or summed over the axis named "data". `data` is the
-same on every device; of every array of `share` a device has the part that `how` says.
+A per-device function is `f(states, data, batch) -> result`. `states` and `result` have one entry
+per seed, and `f` averages or sums the result over the axis "data". `data` is the same on every
+device. Of each array of `batch` a device sees the part that a `PartitionSpec` gives it.
 
-Devices split the batch. With several `groups` they stand in a grid: each group trains seeds of its
-own, and its devices split their batches. Small networks, for which devices wait for each other
-longer than they compute, want as many groups as devices. The devices may be those of many
-processes (hosts): each gives its own only what they need.
+All devices split the batch. With several groups, each group trains seeds of its own, and the
+devices of a group split the batch. Small networks, whose devices would wait for each other longer
+than they compute, are fastest with one device per group. The devices may belong to several
+processes (hosts); each process provides only what its devices need.
 """
 
 from __future__ import annotations
@@ -27,82 +27,85 @@ from cnn.errors import InputError
 Tree = Any
 PerDevice = Callable[[Tree, Tree, Tree], Tree]
 BY_EXAMPLE = PartitionSpec("data")
-"""Arrays `(batch, ...)`, which devices split and all seeds share."""
-BY_EXAMPLE_AND_SEED = PartitionSpec("data", None, "population")
-"""Arrays `(batch, steps, seeds, ...)`."""
+"""For arrays `(batch, ...)`: devices split the batch, all seeds use the same examples."""
+BY_EXAMPLE_AND_SEED = PartitionSpec("data", None, "seed")
+"""For arrays `(batch, steps, seeds, ...)`."""
 CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": 2}
-"""Of at most 3: the small VGG's step compiles in 9 s for 15, and is as fast."""
+"""XLA optimization level (0 to 3). Level 2 compiles the small VGG in 9 s, level 3 in 15 s, and the
+step is as fast."""
 
 
 class DeviceMap(NamedTuple):
-    """The devices, and functions that belong together."""
+    """The devices, and the functions that place arrays on them and compile for them."""
 
-    number: int
+    group_size: int
     """Devices that split a batch."""
     groups: int
-    """Groups of so many devices, among which the seeds are shared out."""
+    """Groups of devices that share the seeds."""
     platform: str
     sharding: Callable[[PartitionSpec], Sharding | None]
-    """Where arrays that are spread like this lie; None if that cannot be said."""
+    """The sharding of arrays with this spec; None for pmap."""
     replicate: Callable[[Tree], Tree]
-    """Place arrays on every device."""
-    split: Callable[[Tree, PartitionSpec], Tree]
-    """Spread the axes of every array over the devices."""
-    place: Callable[[Tree], Tree]
-    """Place the states of the seeds on the devices that train them."""
+    """Put arrays on every device."""
+    shard: Callable[[Tree, PartitionSpec], Tree]
+    """Split the axes of every array over the devices."""
+    put_states: Callable[[Tree], Tree]
+    """Put the states of all seeds on the devices that train them."""
     compile: Callable[[PerDevice, PartitionSpec, bool], Callable[..., Tree]]
-    """Compile `f`, `how` its shares are split; if True, the memory of `states` is used again."""
-    one: Callable[[Tree], Tree]
-    """Return what `place` placed, or a result, as plain arrays, without the copies."""
+    """Compile `f` for batches with this spec. If True, donate `states`: reuse their memory."""
+    unreplicate: Callable[[Tree], Tree]
+    """Return states or results as plain arrays, one per seed, without copies."""
 
 
 def device_map(kind: str, count: int | None = None, groups: int = 1) -> DeviceMap:
-    """Return the map over the first `count` devices, or over all, in so many groups.
+    """Return the map of this `kind` over the first `count` devices, or all, in equal `groups`.
 
-    `kind` is "shard_map" or "pmap". Raises `InputError` for more devices than there are, for groups
-    that do not divide them, and for what one of several processes, or `pmap`, cannot have.
+    Raises:
+        InputError: For more devices than there are, groups that do not divide them, and what `pmap`
+            or several processes do not support.
     """
     devices = jax.devices()
     if count is not None and jax.process_count() > 1:
-        raise InputError(f"devices {count} is for one process: several use all, leave it out")
+        raise InputError(f"devices must not be set with several processes, got {count}")
     if count is not None and count > len(devices):
-        raise InputError(f"devices {count} exceeds the {len(devices)} there are: give fewer")
+        raise InputError(f"devices must be at most the {len(devices)} available, got {count}")
     devices = devices[:count]
     if len(devices) % groups:
-        raise InputError(f"seed_groups {groups} does not divide {len(devices)} devices")
+        raise InputError(f"seed_groups must divide the {len(devices)} devices, got {groups}")
     if kind == "shard_map":
         return by_shard_map(devices, groups)
     if groups > 1 or jax.process_count() > 1:
-        raise InputError("map_devices 'pmap' is for one group in one process: use 'shard_map'")
+        raise InputError("map_devices must be shard_map for several groups or processes, got pmap")
     return by_pmap(devices)
 
 
 def by_shard_map(devices: Sequence[jax.Device], groups: int) -> DeviceMap:
-    """Map by `jit(shard_map(f))`: arrays stay whole, and know where they live."""
-    mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("population", "data"))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    by_group = PartitionSpec("population") if groups > 1 else PartitionSpec()
+    """Map with `jit(shard_map(f))`. Arrays are global and carry their sharding."""
+    mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("seed", "data"))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    by_group = PartitionSpec("seed") if groups > 1 else PartitionSpec()
     platform = devices[0].platform
 
     def stack(states: Sequence[Tree]) -> tuple[Tree, ...]:
-        # Groups have the seeds in order: with 2 groups of 3 the first states are of seeds 0 and 3.
-        each = len(states) // groups
-        return tuple(jax.tree.map(_stack, *states[i::each]) for i in range(each))
+        # Each group has its seeds in order: with 2 groups of 3, the first stack is seeds 0 and 3.
+        per_group = len(states) // groups
+        stacks = (states[i::per_group] for i in range(per_group))
+        return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *stack) for stack in stacks)
 
-    def unstack(stacked: Sequence[Tree]) -> tuple[Tree, ...]:
+    def unstack(stacks: Sequence[Tree]) -> tuple[Tree, ...]:
         return tuple(
-            jax.tree.map(lambda a, group=group: a[group], one)
+            jax.tree.map(lambda a, group=group: a[group], stack)
             for group in range(groups)
-            for one in stacked
+            for stack in stacks
         )
 
-    def compile_(f: PerDevice, how: PartitionSpec, donate: bool) -> Callable[..., Tree]:
+    def compile_(f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
         # With check_vma=True gradients of replicated parameters arrive already summed, and the
         # step's own pmean would scale them by the number of devices without an error.
         mapped = jax.shard_map(
-            _sealed(f if groups == 1 else _of_one_group(f)),
+            _no_fusion(f if groups == 1 else _per_group(f)),
             mesh=mesh,
-            in_specs=(by_group, PartitionSpec(), how),
+            in_specs=(by_group, PartitionSpec(), spec),
             out_specs=by_group,
             check_vma=False,
         )
@@ -110,36 +113,32 @@ def by_shard_map(devices: Sequence[jax.Device], groups: int) -> DeviceMap:
         return jax.jit(mapped, donate_argnums=0 if donate else (), compiler_options=options)
 
     return DeviceMap(
-        number=len(devices) // groups,
+        group_size=len(devices) // groups,
         groups=groups,
         platform=platform,
-        sharding=lambda how: NamedSharding(mesh, how),
-        replicate=lambda tree: _put(tree, everywhere),
-        split=lambda tree, how: _put(tree, NamedSharding(mesh, how)),
-        place=jax.jit(stack, out_shardings=NamedSharding(mesh, by_group))
+        sharding=lambda spec: NamedSharding(mesh, spec),
+        replicate=lambda tree: _put(tree, replicated),
+        shard=lambda tree, spec: _put(tree, NamedSharding(mesh, spec)),
+        put_states=jax.jit(stack, out_shardings=NamedSharding(mesh, by_group))
         if groups > 1
-        else lambda states: jax.device_put(states, everywhere),
+        else lambda states: jax.device_put(states, replicated),
         compile=compile_,
-        one=jax.jit(unstack, out_shardings=everywhere) if groups > 1 else lambda tree: tree,
+        unreplicate=jax.jit(unstack, out_shardings=replicated) if groups > 1 else lambda tree: tree,
     )
 
 
-def _stack(*leaves: jax.Array) -> jax.Array:
-    return jnp.stack(leaves)
+def _per_group(f: PerDevice) -> PerDevice:
+    """Remove the leading axis over the groups, which has size 1 on a device, and restore it."""
 
-
-def _of_one_group(f: PerDevice) -> PerDevice:
-    """Take off, and put on again, the axis over the groups, of which a device sees its own."""
-
-    def of_one(states: Tree, data: Tree, share: Tree) -> Tree:
-        result = f(jax.tree.map(lambda a: a[0], states), data, share)
+    def per_group(states: Tree, data: Tree, batch: Tree) -> Tree:
+        result = f(jax.tree.map(lambda a: a[0], states), data, batch)
         return jax.tree.map(lambda a: a[None], result)
 
-    return of_one
+    return per_group
 
 
 def _put(tree: Tree, sharding: Sharding) -> Tree:
-    """Place NumPy arrays that every process has; a process reads what its devices get."""
+    """Put NumPy arrays that every process holds on the devices of all processes."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 
@@ -150,44 +149,39 @@ def _put(tree: Tree, sharding: Sharding) -> Tree:
 
 
 def by_pmap(devices: Sequence[jax.Device]) -> DeviceMap:
-    """Map by `pmap(f)`: arrays carry one copy per device in front."""
+    """Map with `pmap(f)`. Arrays have a leading axis with one copy per device."""
 
-    def split(tree: Tree, how: PartitionSpec) -> Tree:
-        def share(a: np.ndarray) -> np.ndarray:
-            return a.reshape(len(devices), len(a) // len(devices), *a.shape[1:])
+    def shard(tree: Tree, spec: PartitionSpec) -> Tree:
+        return jax.tree.map(lambda a: a.reshape(len(devices), -1, *a.shape[1:]), tree)
 
-        return jax.tree.map(share, tree)
-
-    def compile_(f: PerDevice, how: PartitionSpec, donate: bool) -> Callable[..., Tree]:
+    def compile_(f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
         donated = 0 if donate else ()
-        return jax.pmap(_sealed(f), axis_name="data", devices=devices, donate_argnums=donated)
+        return jax.pmap(_no_fusion(f), axis_name="data", devices=devices, donate_argnums=donated)
 
     def replicate(tree: Tree) -> Tree:
         # Without the axis name the first call would compile twice.
         return jax_utils.replicate(tree, list(devices), axis_name="data")
 
     return DeviceMap(
-        number=len(devices),
+        group_size=len(devices),
         groups=1,
         platform=devices[0].platform,
-        sharding=lambda how: None,
+        sharding=lambda spec: None,
         replicate=replicate,
-        split=split,
-        place=replicate,
+        shard=shard,
+        put_states=replicate,
         compile=compile_,
-        one=lambda tree: jax.tree.map(_first_copy, tree),
+        # jax_utils.unreplicate would keep the leading axis of a copy on one of several devices.
+        unreplicate=lambda tree: jax.tree.map(
+            lambda a: a.addressable_shards[0].data.reshape(a.shape[1:]), tree
+        ),
     )
 
 
-def _first_copy(a: jax.Array) -> jax.Array:
-    # flax.jax_utils.unreplicate keeps the leading axis of one copy on one of several devices.
-    return a.addressable_shards[0].data.reshape(a.shape[1:])
+def _no_fusion(f: PerDevice) -> PerDevice:
+    """Keep XLA from fusing `f` with what a map adds around it, which would round differently."""
 
+    def without_fusion(states: Tree, data: Tree, batch: Tree) -> Tree:
+        return lax.optimization_barrier(f(*lax.optimization_barrier((states, data, batch))))
 
-def _sealed(f: PerDevice) -> PerDevice:
-    """Keep what a map adds around `f` from being fused into it: it would round differently."""
-
-    def sealed(states: Tree, data: Tree, share: Tree) -> Tree:
-        return lax.optimization_barrier(f(*lax.optimization_barrier((states, data, share))))
-
-    return sealed
+    return without_fusion

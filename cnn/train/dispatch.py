@@ -1,4 +1,4 @@
-"""How far the host calls ahead of what its devices have done."""
+"""Limit how far the host runs ahead of its devices."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import jax
 
-MOST_CALLS = 20
-"""Fake CPU devices deadlock when more are called ahead."""
-MOST_SECONDS = 0.1
-"""Of work that is called ahead: enough to keep a device busy."""
-MOMENT = 0.001
-"""Seconds in which a CPU, busy with other work, too, has taken back the memory of a call."""
+MAX_CALLS = 20
+"""Largest number of unfinished calls. Fake CPU devices deadlock with more."""
+MAX_SECONDS = 0.1
+"""Largest amount of unfinished work: enough to keep a device busy."""
+FREE_SECONDS = 0.001
+"""Seconds to wait for a busy CPU client to free a call's buffers."""
 
 
 @dataclass
 class Throttle:
-    """Waits where calls would be ahead of the devices by more than `MOST_SECONDS`.
+    """Waits for the devices when more than `MAX_SECONDS` of work is unfinished.
 
-    A CPU sets the memory of a call aside when it is called, not when it begins, and takes it back a
-    moment after the result is there: a step of VGG16 that is called before needs as much again.
+    A CPU client allocates the memory of a call when it is dispatched, not when it runs, and frees
+    it shortly after the result is ready. A step of VGG16 dispatched ahead doubles the memory.
     """
 
     calls: int = 0
@@ -29,13 +29,13 @@ class Throttle:
     seconds_per_call: float = float("inf")
 
     def wait_if_ahead(self, result: Any) -> None:
-        """Note a call, and wait for its `result` where that is due."""
+        """Count a call, and wait for its `result` if too much work is unfinished."""
         self.calls += 1
-        if self.calls < MOST_CALLS and self.calls * self.seconds_per_call < MOST_SECONDS:
+        if self.calls < MAX_CALLS and self.calls * self.seconds_per_call < MAX_SECONDS:
             return
         jax.block_until_ready(result)
         if self.calls == 1:
-            time.sleep(MOMENT)
+            time.sleep(FREE_SECONDS)
         now = time.perf_counter()
         self.seconds_per_call = (now - self.since) / self.calls
         self.calls, self.since = 0, now

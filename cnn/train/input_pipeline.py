@@ -1,8 +1,8 @@
-"""How examples come to the devices: all of them once, or read ahead of the steps.
+"""How examples reach the devices: all of them once, or step by step.
 
-What fits the budget (`cnn.data.lazy.BUDGET`) lies on every device, and steps are sent the numbers
-of rows. Of what does not, Grain reads in threads the rows that this process's devices will need,
-some steps ahead, and the next step's examples go to the devices while this one computes.
+A split within the budget (`cnn.data.lazy.BUDGET`) is copied to every device, and each step receives
+row numbers. Otherwise Grain's threads read the rows that this process's devices need, some steps
+ahead, and the next step's examples are transferred while the current one computes.
 """
 
 from __future__ import annotations
@@ -12,91 +12,96 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epy
 from jax.sharding import PartitionSpec, Sharding
 
 from cnn.data import Split
-from cnn.data.lazy import LazyArray, fits
+from cnn.data.lazy import LazyArray, fits_budget
 from cnn.errors import InputError
 from cnn.train.devices import DeviceMap
 from cnn.train.step import Batch
 
-THREADS, AHEAD = 16, 8
-"""Threads that read, and the steps they may be ahead."""
+with epy.lazy_imports():  # takes 2 s to import, and small data sets do not need it
+    import grain
 
-Rows = Callable[[int, int], np.ndarray]
-"""The row numbers of so many steps, from a step on."""
+THREADS, PREFETCH_STEPS = 16, 8
+"""Threads that read examples, and the steps that they may be ahead."""
+
+RowsOf = Callable[[int, int], np.ndarray]
+"""`(start, length)` → the row numbers of `length` steps from step `start` on."""
 
 
-class Feed(NamedTuple):
-    """What the programs are given."""
+class Inputs(NamedTuple):
+    """The inputs of the compiled programs."""
 
     data: Any
-    """The whole split, on every device; or nothing."""
-    share: Callable[[int, int], Any]
-    """Rows, or examples, of so many steps from a step on. To be asked for in order."""
+    """The whole split, on every device; or an empty tuple."""
+    batches: Callable[[int, int], Any]
+    """`(start, length)` → the row numbers, or the examples, of these steps. Call it in order."""
 
 
-def is_resident(split: Split) -> bool:
-    """Say whether the split lies on the devices."""
-    return not isinstance(split.x, LazyArray) and fits(len(split), split.x.shape[1:])
+def on_device(split: Split) -> bool:
+    """Return whether the whole split is kept on the devices."""
+    return not isinstance(split.x, LazyArray) and fits_budget(len(split), split.x.shape[1:])
 
 
 def describe_inputs(split: Split) -> str:
-    """Say in words how the examples come to the devices."""
-    if is_resident(split):
+    """Return in words how the examples reach the devices."""
+    if on_device(split):
         return "data on the device"
-    return f"data read {'from files' if isinstance(split.x, LazyArray) else 'from memory'} step by step"
+    source = "files" if isinstance(split.x, LazyArray) else "memory"
+    return f"data read from {source} step by step"
 
 
-def feed(split: Split, devices: DeviceMap, how: PartitionSpec, steps: range, rows: Rows) -> Feed:
-    """Return the feed of `steps`, spread over the devices by `how`.
+def make_inputs(
+    split: Split, devices: DeviceMap, spec: PartitionSpec, steps: range, rows: RowsOf
+) -> Inputs:
+    """Return the inputs of `steps`, split over the devices by `spec`.
 
-    A split that is not resident is fed one step at a time. Raises `InputError` if its size asks for
-    another map of devices.
+    A split that is not on the devices must be read one step at a time.
+
+    Raises:
+        InputError: If the split does not fit the devices and the map is `pmap`.
     """
-    if is_resident(split):
+    if on_device(split):
         data = devices.replicate(_examples(split))
-        return Feed(data, lambda at, length: devices.split(rows(at, length), how))
-    sharding = devices.sharding(how)
+        return Inputs(data, lambda start, length: devices.shard(rows(start, length), spec))
+    sharding = devices.sharding(spec)
     if sharding is None:
-        raise InputError("map_devices 'pmap' is for data that fit the device: use 'shard_map'")
-    ahead = _read_ahead(split, sharding, steps, rows)
-    return Feed((), lambda at, length: next(ahead))
+        raise InputError("map_devices must be shard_map for data that exceed the device, got pmap")
+    batches = _prefetch(split, sharding, steps, rows)
+    return Inputs((), lambda start, length: next(batches))
 
 
-def _read_ahead(split: Split, sharding: Sharding, steps: range, rows: Rows) -> Iterator[Batch]:
-    import grain
-
-    def read(at: int) -> tuple[tuple[int, ...], dict[Any, Batch]]:
-        wanted = rows(at, 1)
+def _prefetch(split: Split, sharding: Sharding, steps: range, rows: RowsOf) -> Iterator[Batch]:
+    def read(step: int) -> tuple[tuple[int, ...], dict[Any, Batch]]:
+        wanted = rows(step, 1)
         parts = sharding.addressable_devices_indices_map(wanted.shape).values()
-        mine = {_bounds(part): wanted[part] for part in parts if part is not None}
-        return wanted.shape, {k: _examples(split, r) for k, r in mine.items()}
+        local = {_bounds(part): wanted[part] for part in parts if part is not None}
+        return wanted.shape, {bounds: _examples(split, r) for bounds, r in local.items()}
 
-    def place(shape: tuple[int, ...], examples: dict[Any, Batch]) -> Batch:
-        def array(name: str, *more: int) -> jax.Array:
-            def of(part: Any) -> Any:
-                return getattr(examples[_bounds(part[: len(shape)])], name)
+    def put(shape: tuple[int, ...], examples: dict[Any, Batch]) -> Batch:
+        def array(name: str, *example_shape: int) -> jax.Array:
+            def part_of(index: Any) -> Any:
+                return getattr(examples[_bounds(index[: len(shape)])], name)
 
-            return jax.make_array_from_callback((*shape, *more), sharding, of)
+            return jax.make_array_from_callback((*shape, *example_shape), sharding, part_of)
 
         return Batch(array("x", *split.x.shape[1:]), array("y"))
 
-    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH_STEPS)
     source = grain.MapDataset.range(steps.start, steps.stop).map(read).to_iter_dataset(options)
-    placed = (place(*element) for element in source)
-    now = next(placed, None)
-    for following in placed:
-        if now is not None:
-            yield now
-        now = following
-    if now is not None:
-        yield now
+    pending: list[Batch] = []
+    for element in source:
+        pending.append(put(*element))
+        if len(pending) == 2:
+            yield pending.pop(0)
+    yield from pending
 
 
 def _examples(split: Split, rows: Any = ...) -> Any:
-    return Batch(split.x[rows], split.y[rows])  # type: ignore[arg-type]  # not on the devices yet
+    return Batch(split.x[rows], split.y[rows])  # type: ignore[arg-type]  # still NumPy arrays
 
 
-def _bounds(part: tuple[slice, ...]) -> tuple[tuple[Any, Any], ...]:
-    return tuple((s.start, s.stop) for s in part)
+def _bounds(index: tuple[slice, ...]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((s.start, s.stop) for s in index)

@@ -1,47 +1,42 @@
-"""Steps one after another, and what is measured on the way and at the end."""
+"""The training loop, and evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 from cnn.data import Split
-from cnn.train import run_dir, sampler
+from cnn.train import sampler
 from cnn.train.compile import Programs
-from cnn.train.config import Config, is_due
+from cnn.train.config import Config
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
 from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import States
-from cnn.train.input_pipeline import feed, is_resident
-from cnn.train.non_finite import Diverged, finite, report
+from cnn.train.input_pipeline import make_inputs, on_device
+from cnn.train.non_finite import Diverged, divergence_report, is_finite
 from cnn.train.step import Metrics
 
-LOOK_EVERY = 20
-"""Calls after which the metrics are looked at: a run that diverged ends soon."""
+CHECK_EVERY = 20
+"""Calls between two checks of the metrics, so that a run that diverged ends soon."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Where training stands after some steps.
+    """The state of training after some steps.
 
-    `metrics`, one mean per seed, are there where a line of them is due; `pause` where the states
-    are to be looked at, and were seen to be finite.
+    `metrics`, one mean per seed, are there if a line of metrics is due; a mean over no steps is
+    not a number. `checkpoint` says whether a
+    checkpoint is due; the states were then checked to be finite.
     """
 
     step: int
     advanced: int
     states: States
-    pause: bool
+    checkpoint: bool
     metrics: dict[str, np.ndarray] | None
-
-    def record(self) -> dict[str, Any]:
-        """Return the line of metrics; a mean over no step is None."""
-        own = {f"train_{k}": run_dir.finite_only(m) for k, m in (self.metrics or {}).items()}
-        return {"step": self.step, **own}
 
 
 def train(
@@ -51,39 +46,39 @@ def train(
     states: States,
     start: int,
     until: int,
-    pause: Callable[[int], bool],
+    checkpoint_due: Callable[[int], bool],
 ) -> Iterator[Event]:
-    """Train from step `start` to `until`, yielding after every call of the program.
+    """Train from step `start` to `until` and yield after every call of the program.
 
-    `pause(step)` says whether the caller will look at the states. Raises `Diverged` where a loss or
-    gradient is not finite, unless such steps are skipped.
+    Raises:
+        Diverged: If a loss or gradient is not finite, unless such steps are skipped.
     """
 
-    def rows(at: int, length: int) -> np.ndarray:
-        seeds = [seed for seed, _ in config.members]
-        return sampler.chunk_rows(len(split.y), config.batch_size, seeds, at, length)
+    def rows(start: int, length: int) -> np.ndarray:
+        seeds = [seed for seed, _ in config.replicas]
+        return sampler.chunk_rows(len(split.y), config.batch_size, seeds, start, length)
 
-    data, share = feed(split, program.devices, BY_EXAMPLE_AND_SEED, range(start, until), rows)
-    chunk = program.chunk if is_resident(split) else 1
-    every = (config.log_every, config.checkpoint_every)
-    history = []
-    throttle = Throttle()
-    at = start
-    while at < until:
-        length = min(chunk, until - at, *(n - at % n for n in every))
-        trained = program.run(states, data, share(at, length))
+    steps = range(start, until)
+    data, batches = make_inputs(split, program.devices, BY_EXAMPLE_AND_SEED, steps, rows)
+    chunk = program.chunk if on_device(split) else 1
+    history, throttle, step = [], Throttle(), start
+    while step < until:
+        to_next = [n - step % n for n in (config.log_every, config.checkpoint_every)]
+        length = min(chunk, until - step, *to_next)
+        trained = program.run(states, data, batches(step, length))
         states, metrics = zip(*trained, strict=True)
         throttle.wait_if_ahead(metrics)
-        at += length
-        history.append(program.devices.one(metrics))
-        log, pauses = is_due(at, config.log_every, config) or at == until, pause(at)
+        step += length
+        history.append(program.devices.unreplicate(metrics))
+        log, checkpoint = step % config.log_every == 0 or step == until, checkpoint_due(step)
         window = None
-        if log or pauses or len(history) % LOOK_EVERY == 0:
+        if log or checkpoint or len(history) % CHECK_EVERY == 0:
             window = _gather(history)
-            if config.on_nan == "stop" and not finite(window).all():
-                first = at - len(window["loss"])
-                raise Diverged(report(config, states, len(split.y), window, first))
-        yield Event(at, length, states, pauses, _mean(config, window) if log and window else None)
+            if config.on_nan == "stop" and not is_finite(window).all():
+                first = step - len(window["loss"])
+                raise Diverged(divergence_report(config, states, len(split.y), window, first))
+        means = _mean(config, window) if log and window else None
+        yield Event(step, length, states, checkpoint, means)
         if log:
             history = []
 
@@ -98,31 +93,27 @@ def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
 
 
 def _mean(config: Config, window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return means over the steps that were not skipped, and how many were."""
-    good = np.asarray(finite(window))
-    values = {
-        "loss": window["loss"],
-        "accuracy": window["accuracy"],
-        "gradient_norm": np.sqrt((window["gradient_norms"].astype(float) ** 2).sum(-1)),
-    }
-    steps = good.sum(0)
+    """Return the means over the steps that were not skipped, and the number of skipped steps."""
+    finite = np.asarray(is_finite(window))
+    norm = np.sqrt((window["gradient_norms"].astype(float) ** 2).sum(-1))
+    values = {k: window[k] for k in ("loss", "accuracy")} | {"gradient_norm": norm}
     with np.errstate(invalid="ignore"):
-        means = {k: np.where(good, v, 0).sum(0) / steps for k, v in values.items()}
-    return means | ({"skipped": (~good).sum(0)} if config.on_nan == "skip" else {})
+        means = {k: np.where(finite, v, 0).sum(0) / finite.sum(0) for k, v in values.items()}
+    return means | ({"skipped": (~finite).sum(0)} if config.on_nan == "skip" else {})
 
 
 def evaluate(
     config: Config, program: Programs, states: States, split: Split
 ) -> dict[str, np.ndarray]:
     """Return mean cross-entropy and accuracy of every seed on all examples of `split`."""
-    parts = list(sampler.in_order(len(split.y), config.batch_size))
-    how, every = BY_EXAMPLE, range(len(parts))
-    data, share = feed(split, program.devices, how, every, lambda at, _: parts[at][0])
+    batches = list(sampler.evaluation_batches(len(split.y), config.batch_size))
+    devices, steps = program.devices, range(len(batches))
+    data, inputs = make_inputs(split, devices, BY_EXAMPLE, steps, lambda i, _: batches[i][0])
     totals: list[Sequence[Metrics]] = []
     throttle = Throttle()
-    for at, (_, weights) in enumerate(parts):
-        given = (share(at, 1), program.devices.split(weights, how))
-        totals.append(program.devices.one(program.evaluate(states, data, given)))
+    for i, (_, weights) in enumerate(batches):
+        batch = (inputs(i, 1), devices.shard(weights, BY_EXAMPLE))
+        totals.append(devices.unreplicate(program.evaluate(states, data, batch)))
         throttle.wait_if_ahead(totals[-1])
     seeds = list(zip(*jax.device_get(totals), strict=True))
     return {

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: found, named, and left out where that was asked for."""
+"""Losses and gradients that are not finite: detect, report or skip them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnn.train.step import Batch, Metrics
 
 
 class Diverged(RunError):
-    """A loss or a gradient was not finite; `report` is JSON that says where."""
+    """A loss or gradient is not finite. `report` says where, as JSON."""
 
     def __init__(self, report: dict[str, Any]) -> None:
         norms = ", ".join(f"{name} {norm}" for name, norm in report["gradient_norms"].items())
@@ -32,41 +32,42 @@ class Diverged(RunError):
         self.report = report
 
 
-def finite(metrics: Mapping[str, Any]) -> Bool[Array, "*steps_and_seeds"]:
-    """Say where the loss and all gradients are finite, from the metrics of steps and seeds."""
+def is_finite(metrics: Mapping[str, Any]) -> Bool[Array, "*steps_and_seeds"]:
+    """Return where the loss and all gradients are finite, from metrics of steps and seeds."""
     return jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norms"]).all(-1)
 
 
 def skip_unless_finite(step: Step) -> Step:
-    """Return `step`, but where loss or gradients are not finite only the step counter moves."""
+    """Return `step`, except that where loss or gradients are not finite only the counter moves."""
 
     def guarded(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        successor, metrics = step(state, batch)
-        stay = state.replace(step=successor.step)
-        good = finite(metrics)
-        return jax.tree.map(lambda new, old: jnp.where(good, new, old), successor, stay), metrics
+        new, metrics = step(state, batch)
+        skipped = state.replace(step=new.step)
+        finite = is_finite(metrics)
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, skipped), metrics
 
     return guarded
 
 
-def report(
+def divergence_report(
     config: Config, states: States, examples: int, metrics: dict[str, np.ndarray], start: int
 ) -> dict[str, Any]:
-    """Return where the first loss or gradient was not finite, as JSON.
+    """Return where the first loss or gradient is not finite, as JSON.
 
-    `metrics` are of the steps from `start` on, `(steps, seeds)`; steps count from 1. `examples` is
-    how many there are in the training set; those of the batch are given by number.
+    `metrics` are those of the steps after step `start`, arrays `(steps, seeds)`. `examples` is the
+    size of the training set. The report numbers steps from 1 and names the batch by row numbers.
     """
-    k, i = np.argwhere(~np.asarray(finite(metrics)))[0]
-    seed, lr = config.members[i]
+    k, i = np.argwhere(~np.asarray(is_finite(metrics)))[0]
+    seed, lr = config.replicas[i]
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(states[0].params)]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     norms = [f"{norm:.3g}" for norm in metrics["gradient_norms"][k, i]]
+    rows = sampler.batch_rows(examples, config.batch_size, seed, int(start + k))
     return {
         "seed": seed,
         "lr": lr,
         "step": int(start + k + 1),
         "loss": f"{metrics['loss'][k, i]:.3g}",
         "gradient_norms": dict(zip(names, norms, strict=True)),
-        "examples": sampler.rows(examples, config.batch_size, seed, int(start + k)).tolist(),
+        "examples": rows.tolist(),
     }

@@ -1,4 +1,4 @@
-"""When training pauses to be saved, and being asked to stop: after the step, or at once."""
+"""When to save a checkpoint, and how to stop on a signal."""
 
 from __future__ import annotations
 
@@ -13,65 +13,62 @@ import jax
 from jax.experimental import multihost_utils
 
 from cnn.errors import RunError
-from cnn.train.config import Config, is_due
+from cnn.train.recipe import Recipe
 
-Stop = Callable[[int], bool]
+ShouldStop = Callable[[int], bool]
 """Whether to stop after a step, counted from 1."""
 
 
 class Stopped(RunError):
-    """Training ended after `step` steps because it was asked to, before its last one."""
+    """Training was asked to stop, and ended after `step` steps, before its last one."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped after step {step}")
         self.step = step
 
 
-def never(step: int) -> bool:
-    """Do not stop."""
-    return False
+class CheckpointSchedule:
+    """Decides after which steps to save: every so many steps or minutes, and before stopping."""
 
-
-class Pauses:
-    """Says after which steps a checkpoint is due: by steps, by minutes, or to stop."""
-
-    def __init__(self, config: Config, stop: Stop) -> None:
-        self._config, self._stop = config, stop
-        self._last = time.monotonic()  # a clock that nobody sets
+    def __init__(self, recipe: Recipe, stop: ShouldStop) -> None:
+        self._recipe, self._stop = recipe, stop
+        self._last = time.monotonic()  # setting the system clock does not change it
         self.stopping = False
 
     def __call__(self, step: int) -> bool:
-        """Say whether to pause after `step`."""
+        """Return whether to save a checkpoint after `step`."""
+        recipe = self._recipe
         self.stopping = self._stop(step)
-        # Processes must pause together, and their clocks differ.
+        # Processes must save together, and their clocks differ.
         passed = time.monotonic() - self._last if jax.process_count() == 1 else 0.0
-        late = passed > 60 * self._config.checkpoint_minutes
-        pause = is_due(step, self._config.checkpoint_every, self._config) or late or self.stopping
-        if pause:
+        by_time = passed > 60 * recipe.checkpoint_minutes
+        by_step = step % recipe.checkpoint_every == 0 or step == recipe.steps
+        due = by_step or by_time or self.stopping
+        if due:
             self._last = time.monotonic()
-        return pause
+        return due
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Ask to stop on the first SIGTERM or SIGINT; the second ends the process at once.
+def stop_on_signals() -> Iterator[ShouldStop]:
+    """Yield a function that asks to stop after SIGTERM or SIGINT. A second signal exits at once.
 
-    With several processes JAX watches for SIGTERM, which may reach one of them alone, and makes all
+    With several processes JAX watches for SIGTERM, which may reach only one of them, and makes all
     stop after the same step.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return
-    asked: list[int] = []
+    received: list[int] = []
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked:
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
             os._exit(128 + number)
-        asked.append(number)
+        received.append(number)
 
-    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
+    previous = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda step: bool(asked)
+        yield lambda step: bool(received)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,8 +1,9 @@
-"""Relaxing a constraint in the middle of training: lift the weights, and the optimizer with them.
+"""Relax a constraint during training: lift the weights and the optimizer state to less bias.
 
-d'Ascoli et al. (2019), "Finding the needle in the haystack with convolutions", train a
-convolutional network for some steps, write it as a fully connected one that computes the same, and
-go on training that.
+Reference:
+    d'Ascoli et al., "Finding the Needle in the Haystack with Convolutions" (2019), train a
+    convolutional network for some steps, rewrite it as a fully connected network that computes the
+    same function, and continue to train that.
 """
 
 from __future__ import annotations
@@ -20,43 +21,46 @@ from cnn.train.state import TrainState, Tree
 def relax(
     state: TrainState, source: nn.Module, target: nn.Module, input_shape: tuple[int, ...]
 ) -> TrainState:
-    """Return the training of `source` as one of `target`, which has less bias; function unchanged.
+    """Return the training state of `source` as one of `target`, which has less bias.
 
-    Weights go up by w ↦ L w (`cnn.ablations.lift`). Gradients with respect to them are related by
-    g_source = Lᵀ g_target, so first moments go up by L (LᵀL)⁻¹, which shares a gradient out evenly
-    among the n copies of a weight, and so do second moments: the n gradients of the copies count as
-    independent, of which the squares add up. New weights, which were zero by constraint, get the
-    largest second moment of their kernel: from zero, or from the mean, Adam's first steps would be
-    too long (in `experiments.relax`, freed to dense in the middle of training, 71 ± 9 % in place
-    of 86 ± 1 from the mean, 3 seeds).
-    Raises `LayerError` as `lift` does.
+    The network's function does not change. Weights are lifted by w ↦ L w (`cnn.ablations.lift`).
+    Gradients are related by g_source = Lᵀ g_target. So first moments are lifted by L (LᵀL)⁻¹, which
+    divides a gradient evenly among the n copies of a weight. Second moments are lifted in the same
+    way: the gradients of the n copies count as independent, and their squares add up.
+
+    New weights, which the constraint kept at zero, get the largest second moment of their kernel.
+    With zero or the mean, Adam's first steps would be too long: in `experiments.relax`, freed to
+    dense during training, the mean gives 71 ± 9 % and the maximum 86 ± 1 % (3 seeds).
+
+    Raises:
+        LayerError: As `lift` does.
     """
 
-    def up(params: Tree) -> Tree:
+    def lift_tree(params: Tree) -> Tree:
         return lift({"params": params}, source, target, input_shape)["params"]
 
-    params, down = jax.vjp(up, state.params)
-    ones = jax.tree.map(jnp.ones_like, params)
-    (copies,) = down(ones)
-    there = up(jax.tree.map(jnp.ones_like, state.params))
+    params, transpose = jax.vjp(lift_tree, state.params)
+    (copies,) = transpose(jax.tree.map(jnp.ones_like, params))
+    old = lift_tree(jax.tree.map(jnp.ones_like, state.params))  # 0 for new weights
 
     def first(moment: Tree) -> Tree:
-        return up(jax.tree.map(lambda m, n: m / jnp.maximum(n, 1), moment, copies))
+        return lift_tree(jax.tree.map(lambda m, n: m / jnp.maximum(n, 1), moment, copies))
 
     def second(moment: Tree) -> Tree:
-        return jax.tree.map(lambda m, t: jnp.where(t > 0, m, m.max()), first(moment), there)
+        return jax.tree.map(lambda m, o: jnp.where(o > 0, m, m.max()), first(moment), old)
 
     structure: Any = jax.tree.structure(state.params)
 
-    def of_params(node: Any) -> dict[str, Tree]:
+    def moments(node: Any) -> dict[str, Tree]:
         fields = node._asdict() if hasattr(node, "_asdict") else {}
         return {k: v for k, v in fields.items() if jax.tree.structure(v) == structure}
 
-    def moments(node: Any) -> Any:
-        lifted = {k: second(v) if k == "nu" else first(v) for k, v in of_params(node).items()}
+    def lift_moments(node: Any) -> Any:
+        lifted = {k: second(v) if k == "nu" else first(v) for k, v in moments(node).items()}
         return node._replace(**lifted) if lifted else node
 
-    # Optax keeps moments as named tuples of trees like the parameters, second ones as "nu".
-    opt_state = jax.tree.map(moments, state.opt_state, is_leaf=lambda n: bool(of_params(n)))
-    average = {**state.average, "params": up(state.average["params"])} if state.average else {}
+    # Optax keeps moments as named tuples of trees like the parameters, second moments as "nu".
+    opt_state = jax.tree.map(lift_moments, state.opt_state, is_leaf=lambda n: bool(moments(n)))
+    average = state.average
+    average = {**average, "params": lift_tree(average["params"])} if average else {}
     return state.replace(params=params, opt_state=opt_state, average=average)

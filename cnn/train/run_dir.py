@@ -1,4 +1,4 @@
-"""Run folders: what they hold, who may start in them and works in them, JSON lines."""
+"""Run folders: their files, who may use them, their lock, and JSON lines."""
 
 from __future__ import annotations
 
@@ -19,71 +19,69 @@ from typing import Any, ParamSpec
 
 import jax
 import numpy as np
+from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
 from cnn.errors import InputError, RunError
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 DIVERGED, LOCK, PART = "diverged.json", ".lock", ".part"
+P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
-    """Raise `InputError` if a run may not start in `out`. Writes nothing.
+    """Raise `InputError` if a run may not start in `out`. Write nothing.
 
-    It may if nothing stands there yet, or if the caller says what to do with the run that does.
+    It may start in a new or empty folder, or in the folder of a run to resume or overwrite.
     """
     parent = out.absolute()
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"out {str(out)!r} cannot be written: choose a folder of your own")
+        raise InputError(f"out {str(out)!r} cannot be written: choose another folder")
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     if not (out / RUN).exists():
-        raise InputError(f"out {str(out)!r} holds something that is not a run: choose another")
+        raise InputError(f"out {str(out)!r} contains something that is not a run: choose another")
     if not (resume or overwrite):
-        raise InputError(f"out {str(out)!r} holds a run: say --resume or --overwrite")
+        raise InputError(f"out {str(out)!r} contains a run: add --resume or --overwrite")
 
 
-P = ParamSpec("P")
+def process_zero_only(write: Callable[P, None]) -> Callable[P, None]:
+    """Let only process 0 call `write`; all processes wait for each other before and after."""
 
-
-def _all_come() -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("records")
-
-
-def by_one(write: Callable[P, None]) -> Callable[P, None]:
-    """Let process 0 alone write; no process begins before all have come, or goes on before."""
+    def barrier() -> None:
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("run_dir")
 
     @wraps(write)
-    def written_by_one(*args: P.args, **kwargs: P.kwargs) -> None:
-        _all_come()
+    def written_by_zero(*args: P.args, **kwargs: P.kwargs) -> None:
+        barrier()
         if jax.process_index() == 0:
             write(*args, **kwargs)
-        _all_come()
+        barrier()
 
-    return written_by_one
+    return written_by_zero
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the run folder, which is made if it is not there, against other processes.
+    """Create the run folder if needed, and lock it against other processes.
 
-    The system gives the lock back when a process ends, however it ends. Raises `InputError` if
-    another process trains in the folder, or it cannot be made.
+    The operating system releases the lock when the process ends, however it ends.
+
+    Raises:
+        InputError: If another process uses the folder, or it cannot be created.
     """
-    from filelock import FileLock, Timeout
-
-    if jax.process_index() > 0:  # process 0 holds it for all
+    if jax.process_index() > 0:  # process 0 holds the lock for all
         yield
         return
     make_folder(out)
     try:
         with FileLock(out / LOCK, timeout=0):
-            for left in out.glob(f".*{PART}"):  # by a process that was killed
-                left.unlink()
+            for part in out.glob(f".*{PART}"):  # left by a process that was killed
+                part.unlink()
             yield
     except Timeout:
         raise InputError(
@@ -92,9 +90,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def is_locked(out: Path) -> bool:
-    """Say whether a process trains in the run folder."""
-    from filelock import FileLock, Timeout
-
+    """Return whether a process uses the run folder."""
     if not (out / LOCK).exists():
         return False
     try:
@@ -102,13 +98,13 @@ def is_locked(out: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder to read only: nobody trains in it
+    except OSError:  # nobody can train in a read-only folder
         return False
 
 
-@by_one
+@process_zero_only
 def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> None:
-    """Write `run.json` into the folder if it has none, after emptying the folder if `overwrite`."""
+    """Write `run.json` unless it exists. If `overwrite`, first empty the folder of a run."""
     if overwrite and (out / RUN).exists():
         for path in out.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -120,19 +116,19 @@ def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> Non
 
 
 def make_folder(out: Path) -> None:
-    """Make a folder to write to; raise `InputError` if it cannot be made or written to."""
+    """Create a writable folder. Raise `InputError` if that is impossible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / ".probe", "")
         (out / ".probe").unlink()
     except OSError as error:
         raise InputError(
-            f"out {str(out)!r} cannot be written ({error.strerror}): choose a folder of your own"
+            f"out {str(out)!r} cannot be written ({error.strerror}): choose another folder"
         ) from error
 
 
 def environment() -> dict[str, Any]:
-    """Return what a result depends on besides its configuration: versions, machine, command."""
+    """Return what a result depends on besides its settings: versions, machine, command."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": " ".join(sys.orig_argv[1:]),
@@ -140,12 +136,12 @@ def environment() -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in packages},
         "devices": [device.device_kind for device in jax.devices()],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "git": revision(Path(__file__).parent),
+        "git": _git_revision(Path(__file__).parent),
     }
 
 
-def revision(folder: Path) -> dict[str, Any] | None:
-    """Return the commit that `folder` is at and whether files differ from it, None without git."""
+def _git_revision(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of `folder` and whether files differ from it; None without git."""
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(folder), *args]
@@ -159,7 +155,7 @@ def revision(folder: Path) -> dict[str, Any] | None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
+    """Write a file so that it appears complete or not at all."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -168,16 +164,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def finite_only(values: np.ndarray) -> Any:
-    """Return numbers as JSON, which has no infinity and no NaN: None in their place."""
+def to_json(values: np.ndarray) -> Any:
+    """Return numbers as JSON: None replaces infinity and NaN, which JSON does not have."""
     plain = np.array(values, object)
     plain[~np.isfinite(values)] = None
     return plain.tolist()
 
 
-@by_one
+@process_zero_only
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """Append one record as a line of JSON, whole or not at all. Raises `RunError` if not."""
+    """Append a line of JSON, completely or not at all. Raise `RunError` if it does not fit."""
     left = json.dumps(record).encode() + b"\n"
     with path.open("ab", buffering=0) as file:
         size = file.tell()
@@ -190,30 +186,19 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a last line that was cut off while being written is left out."""
+    """Return the records of a file of JSON lines, without an incomplete last line."""
     if not path.exists():
         return []
-    whole, _, rest = path.read_bytes().rpartition(b"\n")
+    complete, _, rest = path.read_bytes().rpartition(b"\n")
     if rest:
-        logger.warning("%s: its last line is incomplete and left out", path)
-    return [json.loads(line) for line in whole.splitlines()]
+        logger.warning("%s: skipped its incomplete last line", path)
+    return [json.loads(line) for line in complete.splitlines()]
 
 
-@by_one
-def remove(path: Path) -> None:
-    """Remove a file if it is there."""
-    path.unlink(missing_ok=True)
-
-
-@by_one
-def rename(path: Path, target: Path) -> None:
-    """Rename a file or folder; the folder that it comes into is made."""
-    target.parent.mkdir(exist_ok=True)
-    os.replace(path, target)
-
-
-@by_one
-def rewind(path: Path, step: int) -> None:
-    """Drop the records after `step`, which a resumed run will make again, and any final one."""
+@process_zero_only
+def rewind(out: Path, step: int) -> None:
+    """Remove what a run resumed at `step` writes again: later and final metrics, and a report."""
+    path = out / METRICS
     kept = [r for r in read_jsonl(path) if r["step"] <= step and not r.get("final")]
     write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept))
+    (out / DIVERGED).unlink(missing_ok=True)

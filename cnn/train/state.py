@@ -1,4 +1,4 @@
-"""The state that one training step maps to the next."""
+"""The state that a training step maps to the next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tree = Any
 
 
 class TrainState(struct.PyTreeNode):
-    """One seed's training. `batch_stats` is empty for a model without running statistics."""
+    """The training state of one seed. `batch_stats` is empty without running statistics."""
 
     step: Int[Array, ""]
     params: Tree
@@ -23,18 +23,18 @@ class TrainState(struct.PyTreeNode):
     opt_state: optax.OptState
     key: Key[Array, ""]
     lr: Float[Array, ""]
-    """What the optimizer's updates are multiplied by: not compiled in, it differs over a sweep."""
+    """Factor of the optimizer's updates. It is data, so one program serves all learning rates."""
     average: dict[str, Tree]
-    """The moving average of the variables; empty where none is kept."""
+    """Moving average of the variables; empty if there is none."""
 
     @property
     def variables(self) -> dict[str, Tree]:
-        """What `model.apply` takes to be evaluated: the average, where one is kept."""
-        return self.average or variables(self.params, self.batch_stats)
+        """The variables to evaluate with `model.apply`: the moving average if there is one."""
+        return self.average or to_variables(self.params, self.batch_stats)
 
 
-def variables(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
-    """Return the Flax variables, leaving out an empty collection."""
+def to_variables(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
+    """Return the Flax variables, without an empty collection."""
     return {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
 
 
@@ -46,15 +46,15 @@ def init_state(
     lr: float = 1.0,
     average: bool = False,
 ) -> TrainState:
-    """Return the state before the first step; a pure function of `seed`.
+    """Return the state before the first step, a pure function of `seed`.
 
-    `input_shape` is `(*spatial, channels)`, without the batch; `average` says whether a moving
-    average is kept. The key of weights and the key of training (dropout) are split from one.
+    `input_shape` is `(*spatial, channels)`, without the batch. The keys of initialization and of
+    training (dropout) are split from one key. With `average` the state has a moving average.
     """
     init_key, key = jax.random.split(jax.random.key(seed))
-    # Flax keeps no "params" collection for a model without any.
-    made = {"params": {}, **model.init(init_key, jnp.zeros((1, *input_shape)))}
-    params, batch_stats = made["params"], made.get("batch_stats", {})
+    # Flax has no "params" collection for a model without parameters.
+    variables = {"params": {}, **model.init(init_key, jnp.zeros((1, *input_shape)))}
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -62,5 +62,5 @@ def init_state(
         opt_state=tx.init(params),
         key=key,
         lr=jnp.asarray(lr, jnp.float32),
-        average=variables(params, batch_stats) if average else {},
+        average=to_variables(params, batch_stats) if average else {},
     )

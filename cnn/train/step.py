@@ -17,51 +17,52 @@ from jaxtyping import Array, Float, Int
 from cnn.data.augment import augment
 from cnn.layers.combinators import BLOCK
 from cnn.train.recipe import Recipe
-from cnn.train.state import TrainState, Tree, variables
+from cnn.train.state import TrainState, Tree, to_variables
 
 
 class Batch(NamedTuple):
-    """Examples: `x` is `(batch, *spatial, channels)`, `y` the class indices."""
+    """Examples `x`, `(batch, *spatial, channels)`, and their class indices `y`."""
 
     x: Float[Array, "batch *spatial channels"]
     y: Int[Array, " batch"]
 
 
 Metrics = dict[str, Float[Array, ""]]
-ONLY_BLOCKS = jax.checkpoint_policies.save_only_these_names(BLOCK)
-"""What `recipe.remat` keeps on the way forward; all else is computed anew on the way back."""
-OF_NO_DEVICE = 2**32 - 1
-"""Folded into a step's key in the place of a device's number, for what all devices share."""
+REMAT_POLICY = jax.checkpoint_policies.save_only_these_names(BLOCK)
+"""With `recipe.remat`, the backward pass recomputes everything but the outputs of blocks."""
+ALL_DEVICES = 2**32 - 1
+"""Folded into a step's key, in place of a device index, for randomness that devices share."""
 
 
 def cross_entropy(
     logits: Float[Array, "batch classes"], y: Int[Array, " batch"], smoothing: float = 0.0
 ) -> Float[Array, " batch"]:
-    """-Σ_c t_c log softmax(logits)_c with t = (1 - smoothing)·onehot(y) + smoothing / classes.
+    """Return -Σ_c t_c log softmax(logits)_c, t = (1 - smoothing)·onehot(y) + smoothing / classes.
 
-    The label smoothing of Szegedy et al. (2016), section 7.
+    Reference:
+        Label smoothing: Szegedy et al. (2016), section 7.
     """
     hard = optax.softmax_cross_entropy_with_integer_labels(logits, y)
     if not smoothing:
         return hard
-    even = -jax.nn.log_softmax(logits).mean(axis=-1)
-    return (1 - smoothing) * hard + smoothing * even
+    uniform = -jax.nn.log_softmax(logits).mean(axis=-1)
+    return (1 - smoothing) * hard + smoothing * uniform
 
 
 def forward(
     model: nn.Module,
     recipe: Recipe,
-    given: dict[str, Tree],
+    variables: dict[str, Tree],
     x: Float[Array, "batch *spatial channels"],
-    **apply: Any,
+    **kwargs: Any,
 ) -> Any:
-    """Return `model.apply(given, x, **apply)` as computed in `recipe.precision`.
+    """Return `model.apply(variables, x, **kwargs)`, computed in `recipe.precision`.
 
-    Running statistics are not rounded: they add up what is small beside them.
+    Running statistics stay float32, because their updates are small compared to their values.
     """
-    low = jnp.dtype(recipe.precision)
-    params = jax.tree.map(lambda w: w.astype(low), given["params"])
-    return model.apply({**given, "params": params}, x.astype(low), **apply)
+    dtype = jnp.dtype(recipe.precision)
+    params = jax.tree.map(lambda w: w.astype(dtype), variables["params"])
+    return model.apply({**variables, "params": params}, x.astype(dtype), **kwargs)
 
 
 def train_step(
@@ -71,10 +72,10 @@ def train_step(
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
-    """Take one step on this device's share of a batch; gradients are averaged over axis "data".
+    """Take one step on this device's part of the batch; average gradients over the axis "data".
 
-    Devices see equal shares, so the mean of their means is the mean over the whole batch. So do
-    the parts of `recipe.accumulate`; batch normalisation sees the parts.
+    All devices have equally many examples, so the mean of their means is the mean over the batch.
+    The same holds for the parts of `recipe.accumulate`. Batch normalization sees single parts.
     """
 
     def gradient(batch_stats: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Tree, Metrics]]:
@@ -82,7 +83,7 @@ def train_step(
             logits, updated = forward(
                 model,
                 recipe,
-                variables(params, batch_stats),
+                to_variables(params, batch_stats),
                 part.x,
                 train=True,
                 rngs={"dropout": key},
@@ -93,15 +94,15 @@ def train_step(
             accuracy = (logits.argmax(axis=-1) == part.y).mean()
             return loss, (updated.get("batch_stats", {}), {"loss": loss, "accuracy": accuracy})
 
-        objective = jax.checkpoint(objective, policy=ONLY_BLOCKS) if recipe.remat else objective
+        objective = jax.checkpoint(objective, policy=REMAT_POLICY) if recipe.remat else objective
         grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
         return batch_stats, (grads, metrics)
 
     step_key, device = jax.random.fold_in(state.key, state.step), lax.axis_index("data")
     if recipe.augment:
         positions = device * len(batch.y) + jnp.arange(len(batch.y))
-        x = augment(recipe.augment, jax.random.fold_in(step_key, OF_NO_DEVICE), positions, batch.x)
-        batch = batch._replace(x=x)
+        augment_key = jax.random.fold_in(step_key, ALL_DEVICES)
+        batch = batch._replace(x=augment(recipe.augment, augment_key, positions, batch.x))
     key = jax.random.fold_in(step_key, device)
     if recipe.accumulate > 1:
         gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
@@ -109,49 +110,50 @@ def train_step(
     batch_stats, (grads, metrics) = lax.pmean((batch_stats, measured), "data")
     updates, opt_state = tx.update(grads, state.opt_state, state.params, lr=state.lr)
     params = optax.apply_updates(state.params, updates)
-    successor = state.replace(
+    next_state = state.replace(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        average=_averaged(recipe.ema, state, variables(params, batch_stats)),
+        average=_moving_average(recipe.ema, state, to_variables(params, batch_stats)),
     )
     norms = jnp.stack([jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves(grads)])
-    return successor, {**metrics, "gradient_norms": norms}
+    return next_state, {**metrics, "gradient_norms": norms}
 
 
 def _mean_over_parts(
     gradient: Callable[[Tree, Batch, Array], tuple[Tree, Tree]],
-    number: int,
+    count: int,
     batch_stats: Tree,
     batch: Batch,
     key: Array,
 ) -> tuple[Tree, Tree]:
-    """Return the mean of what `gradient` gives on so many equal parts of the batch, in a scan."""
-    parts = jax.tree.map(lambda a: a.reshape(number, -1, *a.shape[1:]), batch)
+    """Return the mean of `gradient` over `count` equal parts of the batch, in a scan."""
+    parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
 
-    def add(carry: tuple[Tree, Tree], now: tuple[Array, Batch]) -> tuple[tuple[Tree, Tree], None]:
+    def add(carry: tuple[Tree, Tree], xs: tuple[Array, Batch]) -> tuple[tuple[Tree, Tree], None]:
         batch_stats, total = carry
-        batch_stats, measured = gradient(batch_stats, now[1], jax.random.fold_in(key, now[0]))
+        batch_stats, measured = gradient(batch_stats, xs[1], jax.random.fold_in(key, xs[0]))
         return (batch_stats, jax.tree.map(jnp.add, total, measured)), None
 
     first = jax.tree.map(lambda a: a[0], parts)
-    like = jax.eval_shape(gradient, batch_stats, first, key)[1]
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-    (batch_stats, total), _ = lax.scan(add, (batch_stats, zero), (jnp.arange(number), parts))
-    return batch_stats, jax.tree.map(lambda a: a / number, total)
+    shapes = jax.eval_shape(gradient, batch_stats, first, key)[1]
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    (batch_stats, total), _ = lax.scan(add, (batch_stats, zeros), (jnp.arange(count), parts))
+    return batch_stats, jax.tree.map(lambda a: a / count, total)
 
 
-def _averaged(decay: float, state: TrainState, now: dict[str, Tree]) -> dict[str, Tree]:
-    """Return (1 - d) Σ_i d^(t-i) θ_i / (1 - d^t) after step t: the initial weights count nothing.
+def _moving_average(decay: float, state: TrainState, new: dict[str, Tree]) -> dict[str, Tree]:
+    """Return (1 - d) Σ_i d^(t-i) θ_i / (1 - d^t) after step t, without the initial weights.
 
-    The corrected average of Kingma & Ba (2015), section 7.2, as a step from the one before.
+    Reference:
+        The bias-corrected average of Kingma & Ba (2015), section 7.2, written as an update.
     """
     if not state.average:
         return {}
-    # 1 - d^t, of which floats keep no digit when it is written like this.
-    share = (decay - 1) / jnp.expm1((state.step + 1) * math.log(decay))
-    return optax.incremental_update(now, state.average, share)
+    # (1 - d) / (1 - d^t); computing 1 - d^t directly would cancel all digits.
+    step_size = (decay - 1) / jnp.expm1((state.step + 1) * math.log(decay))
+    return optax.incremental_update(new, state.average, step_size)
 
 
 def evaluate_batch(
@@ -161,7 +163,7 @@ def evaluate_batch(
     batch: Batch,
     weight: Float[Array, " batch"],
 ) -> Metrics:
-    """Sum cross-entropy and right answers over all devices; `weight` 0 leaves an example out."""
+    """Return weighted sums of cross-entropy and correct predictions over all devices."""
     logits = forward(model, recipe, state.variables, batch.x).astype(jnp.float32)
     sums = {
         "loss": (weight * cross_entropy(logits, batch.y)).sum(),

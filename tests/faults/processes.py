@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, to be killed."""
+"""Start training in other processes, to kill them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def command(args: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "experiments.train", *args]
 
 
-def around(cache: Path) -> dict[str, str]:
-    """An environment in which programs are compiled once for all processes of a test."""
+def environment(cache: Path) -> dict[str, str]:
+    """Return environment variables with which the processes of a test share compiled programs."""
     kept = {"XDG_CACHE_HOME": str(cache), "JAX_ENABLE_COMPILATION_CACHE": "true"}
     given = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_")}
     return {**given, **kept, "XLA_FLAGS": "--xla_backend_optimization_level=1"}
@@ -34,20 +34,22 @@ def around(cache: Path) -> dict[str, str]:
 
 def start(args: Sequence[str], cache: Path) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(command(args), stdout=pipe, stderr=pipe, text=True, env=around(cache))
+    return subprocess.Popen(
+        command(args), stdout=pipe, stderr=pipe, text=True, env=environment(cache)
+    )
 
 
 def run(args: Sequence[str], cache: Path, **env_more: str) -> subprocess.CompletedProcess[str]:
-    env = around(cache) | env_more
+    env = environment(cache) | env_more
     return subprocess.run(command(args), capture_output=True, text=True, env=env, timeout=SECONDS)
 
 
 def wait_for_training(out: Path, process: subprocess.Popen[str]) -> None:
-    """Return when the process has restored what there was, or has ended, or takes too long."""
+    """Wait until the process has restored its checkpoint, has ended, or takes too long."""
     end = time.monotonic() + SECONDS
     before = _file(out / "metrics.jsonl")
     while process.poll() is None and time.monotonic() < end:
-        if _file(out / "metrics.jsonl") != before:  # which it then writes anew
+        if _file(out / "metrics.jsonl") != before:  # restoring rewrites the file
             break
         time.sleep(0.01)
 
@@ -64,7 +66,7 @@ def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> int:
 
 
 def newest(out: Path) -> tuple[int, list[np.ndarray]]:
-    """The step and arrays of the newest checkpoint, read by Orbax alone."""
+    """Return step and arrays of the newest checkpoint, read by Orbax directly."""
     with ocp.CheckpointManager((out / "checkpoints").absolute()) as manager:
         step = manager.latest_step()
         args = ocp.args.Composite(states=ocp.args.StandardRestore())
@@ -72,13 +74,13 @@ def newest(out: Path) -> tuple[int, list[np.ndarray]]:
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    """The metrics, without the times."""
+    """Return the metrics without the times."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 def assert_same_end(out: Path, straight: Path) -> None:
-    """Checkpoints and metrics are those of the run that was left in peace, bit for bit."""
+    """Assert that checkpoints and metrics equal those of an uninterrupted run bit for bit."""
     (step, arrays), (other_step, others) = newest(out), newest(straight)
     assert step == other_step
     for a, b in zip(arrays, others, strict=True):

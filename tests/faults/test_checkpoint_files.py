@@ -1,4 +1,4 @@
-"""Every file of the newest checkpoint damaged in turn, and folders that strangers made."""
+"""Damage each file of the newest checkpoint in turn; restore from folders that others made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -13,13 +14,13 @@ import pytest
 
 from cnn.errors import InputError
 from cnn.train import fit
-from cnn.train.checkpoints import SEAL, UNSOUND, open_checkpoints
+from cnn.train.checkpoints import CORRUPT, MANIFEST, Checkpoints
 from cnn.train.ensemble import States
 from tests.reliability import Tally
 from tests.small import assert_same, config
 
 pytestmark = pytest.mark.fault
-WHOSE = {"model": "a"}
+IDENTITY = {"model": "a"}
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +28,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Sta
     """A folder with the checkpoints of steps 1 and 3, and their states."""
     out = tmp_path_factory.mktemp("saved")
     states = {step: fit(config(steps=step)).states for step in (1, 3)}
-    with open_checkpoints(out / "checkpoints", WHOSE) as checkpoints:
+    with closing(Checkpoints(out / "checkpoints", IDENTITY)) as checkpoints:
         for step, population in states.items():
             checkpoints.save(step, population)
     return out, states
 
 
-def restored(out: Path, like: States) -> tuple[int, States] | None:
-    with open_checkpoints(out / "checkpoints", WHOSE) as checkpoints:
-        return checkpoints.restore(lambda step: like)
+def restored(out: Path, template: States) -> tuple[int, States] | None:
+    with closing(Checkpoints(out / "checkpoints", IDENTITY)) as checkpoints:
+        return checkpoints.restore(lambda step: template)
 
 
 def truncate(path: Path) -> None:
@@ -75,12 +76,12 @@ def test_wrong_values_never_come_back(
         for a, b in zip(population, states[step], strict=True):
             assert_same((a.params, a.opt_state, a.step), (b.params, b.opt_state, b.step))
             assert_same(jax.random.key_data(a.key), jax.random.key_data(b.key))
-        aside = out / UNSOUND / "3"
-        assert aside.exists() == (step == 1)
+        corrupt = out / CORRUPT / "3"
+        assert corrupt.exists() == (step == 1)
         said = [record.getMessage() for record in caplog.records]
-        assert [f"set aside as {aside}" in line for line in said] == [True] * (step == 1)
+        assert [f"moved to {corrupt}" in line for line in said] == [True] * (step == 1)
         steps.append(step)
-    # All that is restored from is sealed; what is not sealed, nothing is restored from.
+    # At most two files are neither in the manifest nor used to restore.
     assert steps.count(1) >= len(files) - 2
     tally(
         "files of a checkpoint truncated, emptied, flipped or deleted: fallen back", steps.count(1)
@@ -93,12 +94,12 @@ def test_wrong_values_never_come_back(
 def test_after_a_fall_back_the_same_steps_are_saved_again(
     saved: tuple[Path, dict[int, States]], tmp_path: Path
 ) -> None:
-    """Orbax alone refuses, silently, to save a step up to the newest it knew."""
+    """Orbax itself would silently refuse to save a step up to the newest that it knew."""
     out, states = tmp_path / "run", saved[1]
     for newest_sound in (1, 2):
         shutil.copytree(saved[0], out, dirs_exist_ok=True)
-        (out / "checkpoints" / "3" / SEAL).unlink()
-        with open_checkpoints(out / "checkpoints", WHOSE) as checkpoints:
+        (out / "checkpoints" / "3" / MANIFEST).unlink()
+        with closing(Checkpoints(out / "checkpoints", IDENTITY)) as checkpoints:
             found = checkpoints.restore(lambda step: states[1])
             assert found is not None
             assert found[0] == newest_sound
@@ -107,11 +108,11 @@ def test_after_a_fall_back_the_same_steps_are_saved_again(
         again = restored(out, states[3])
         assert again is not None
         assert again[0] == 3
-    assert sorted(path.name for path in (out / UNSOUND).iterdir()) == ["3", "3-1"]
+    assert sorted(path.name for path in (out / CORRUPT).iterdir()) == ["3", "3-1"]
 
 
 class Trap:
-    """Unpickled, it would leave a trace."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -132,13 +133,13 @@ def test_what_a_stranger_made_is_not_restored(
     (pickled / "states" / "state.pkl").write_bytes(pickle.dumps(Trap(trace)))
     with zipfile.ZipFile(zipped / "states" / "state.zip", "w") as archive:
         archive.writestr("../../../slipped", "out of the folder")
-    shutil.copytree(checkpoints / "1", moved)  # a sound one, called another step
+    shutil.copytree(checkpoints / "1", moved)  # an undamaged one under another step's name
     found = restored(tmp_path / "run", states[3])
     assert found is not None
     assert found[0] == 3
     assert not trace.exists()
     assert not list(tmp_path.rglob("slipped"))
-    assert {p.name for p in (tmp_path / "run" / UNSOUND).iterdir()} == {"10", "20", "30"}
+    assert {p.name for p in (tmp_path / "run" / CORRUPT).iterdir()} == {"10", "20", "30"}
     tally("checkpoints made by a stranger (pickle, zip slip, symbolic links, renamed)", 3)
 
 
@@ -152,7 +153,7 @@ def test_symbolic_links_are_refused_and_left_alone(
     link.rename(elsewhere)
     link.symlink_to(elsewhere)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match="is a symbolic link: copy what it stands for"):
+    with pytest.raises(InputError, match="is a symbolic link: replace it by its target"):
         restored(tmp_path / "run", states[3])
     assert sorted(tmp_path.rglob("*")) == before
     tally("checkpoints made by a stranger (pickle, zip slip, symbolic links, renamed)", 1)

@@ -1,4 +1,4 @@
-"""Folders that fill up, may not be written, or whose clock jumps."""
+"""Full disks, read-only folders, and clocks that jump."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from cnn.errors import RunError
 from cnn.train import fit, run_dir
-from tests.faults.processes import SECONDS, SMALL, around, command
+from tests.faults.processes import SECONDS, SMALL, command, environment
 from tests.reliability import Tally
 from tests.small import assert_same, config
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.fault
 
 
 def in_small_disk(script: str, cache: Path, mount: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell script that sees a disk of one megabyte at `mount`, a name space of its own."""
+    """Run a shell script in a mount namespace with a disk of one megabyte at `mount`."""
     mount.mkdir()
     if shutil.which("unshare") is None:
         pytest.skip("no unshare: a small disk cannot be made without privileges")
@@ -30,7 +30,7 @@ def in_small_disk(script: str, cache: Path, mount: Path) -> subprocess.Completed
         pytest.skip("this system does not let its users mount a small disk")
     whole = ["unshare", "-rm", "sh", "-c", f"{mounted}\n{script}"]
     return subprocess.run(
-        whole, capture_output=True, text=True, env=around(cache), timeout=SECONDS, check=False
+        whole, capture_output=True, text=True, env=environment(cache), timeout=SECONDS, check=False
     )
 
 
@@ -49,7 +49,7 @@ def test_a_full_disk_ends_the_run_and_harms_nothing(tmp_path: Path, tally: Tally
     _, room = done.stdout.split("full: 1\n")
     assert [json.loads(line)["step"] for line in room.splitlines() if line.startswith('{"step')]
     assert room.rstrip().endswith("room: 0")
-    assert "not sound" not in done.stderr
+    assert "corrupt" not in done.stderr
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "cannot be written" in error
     assert "--resume" in error
@@ -71,7 +71,7 @@ def test_a_disk_to_read_only_is_one_line(tmp_path: Path, tally: Tally) -> None:
 
 
 def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path, tally: Tally) -> None:
-    """Where only so many bytes more go into the file, for every such number."""
+    """Try every number of bytes that still fit into the file."""
     path = tmp_path / "metrics.jsonl"
     run_dir.append_jsonl(path, {"step": 1})
     whole = path.read_bytes()

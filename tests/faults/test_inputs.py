@@ -18,7 +18,7 @@ CNN = "--model cnn1d --data mnist1d --out run"
 STUDY = "--out run"
 
 WRONG = [
-    # what does not exist
+    # names that do not exist
     ("train", "--model lenet --data mnist1d --out run", "unknown model 'lenet': did you mean"),
     ("train", "--model '' --data mnist1d --out run", "unknown model '': "),
     (
@@ -60,7 +60,7 @@ WRONG = [
     (
         "train",
         f"{CNN} --batch-size 10 --devices 4",
-        "batch_size must be a multiple of 4 (4 devices), got 10",
+        "batch_size must be a multiple of 4 devices, got 10",
     ),
     ("train", f"{CNN} --seeds 0", "seeds must be 1 or more, got 0"),
     ("train", f"{CNN} --seed -1", "seed must be 0 or more, got -1"),

@@ -1,4 +1,4 @@
-"""A training that is killed, stopped, or started twice ends as if it had been left in peace."""
+"""A run that is killed, stopped or started twice ends like an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train by shard_map and by pmap on one and on more devices and compare, compiled as users compile.
+"""Compare training by shard_map and pmap on one and several devices, compiled as by users.
 
 python -m tests.train.maps norm 4
 python -m tests.train.maps plain 2 4

@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit, and only to the run they came from."""
 
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -7,22 +8,22 @@ import pytest
 
 from cnn.errors import InputError
 from cnn.train import fit
-from cnn.train.checkpoints import open_checkpoints
+from cnn.train.checkpoints import Checkpoints
 from tests.small import assert_close, assert_same, config, model
 
 
 def test_nothing_saved_is_nothing_restored(tmp_path: Path) -> None:
     states = fit(config(steps=1)).states
-    with open_checkpoints(tmp_path, {"model": "a"}) as checkpoints:
+    with closing(Checkpoints(tmp_path, {"model": "a"})) as checkpoints:
         assert checkpoints.restore(lambda step: states) is None
 
 
 def test_newest_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     first, second = fit(config(steps=1, seeds=2)).states, fit(config(steps=3, seeds=2)).states
-    with open_checkpoints(tmp_path, {"model": "a"}) as checkpoints:
+    with closing(Checkpoints(tmp_path, {"model": "a"})) as checkpoints:
         checkpoints.save(1, first)
         checkpoints.save(3, second)
-    with open_checkpoints(tmp_path, {"model": "a"}) as checkpoints:
+    with closing(Checkpoints(tmp_path, {"model": "a"})) as checkpoints:
         restored = checkpoints.restore(lambda step: first)
     assert restored is not None
     step, states = restored

@@ -60,15 +60,17 @@ def test_each_group_has_its_seeds_in_order() -> None:
     """Six numbers stand for seeds, in two groups of two devices; shares have a column for each."""
     devices = device_map("shard_map", 4, 2)
     seeds = tuple(jax.numpy.asarray(float(i)) for i in range(6))
-    share = devices.split(np.ones((4, 1, 6)) * np.arange(6), BY_EXAMPLE_AND_SEED)
-    placed = devices.place(seeds)
-    assert [float(seed) for seed in devices.one(placed)] == [0, 1, 2, 3, 4, 5]
+    share = devices.shard(np.ones((4, 1, 6)) * np.arange(6), BY_EXAMPLE_AND_SEED)
+    placed = devices.put_states(seeds)
+    assert [float(seed) for seed in devices.unreplicate(placed)] == [0, 1, 2, 3, 4, 5]
 
     def squares(states, data, share):
         mine = [state * share[:, 0, i].sum() for i, state in enumerate(states)]
         return jax.lax.psum(mine, "data")
 
-    result = devices.one(devices.compile(squares, BY_EXAMPLE_AND_SEED, False)(placed, 0.0, share))
+    result = devices.unreplicate(
+        devices.compile(squares, BY_EXAMPLE_AND_SEED, False)(placed, 0.0, share)
+    )
     assert [float(value) for value in result] == [4.0 * i * i for i in range(6)]
 
 
@@ -80,21 +82,23 @@ def test_training_moves_the_parameters() -> None:
 
 
 def test_too_many_devices() -> None:
-    with pytest.raises(InputError, match=r"devices 99 exceeds the \d+ there are"):
+    with pytest.raises(InputError, match=r"devices must be at most the \d+ available, got 99"):
         device_map("shard_map", 99)
-    with pytest.raises(InputError, match="seed_groups 3 does not divide 4 devices"):
+    with pytest.raises(InputError, match="seed_groups must divide the 4 devices, got 3"):
         device_map("shard_map", 4, 3)
-    with pytest.raises(InputError, match="map_devices 'pmap' is for one group in one process"):
+    with pytest.raises(InputError, match="map_devices must be shard_map for several groups"):
         device_map("pmap", 4, 2)
-    with pytest.raises(InputError, match="seeds 3 is not divisible by seed_groups 2"):
+    with pytest.raises(InputError, match=r"seeds must be a multiple of seed_groups \(2\), got 3"):
         fit(config(devices=4, seeds=3, seed_groups=2))
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
-def test_split_and_one_undo_each_other(kind: str) -> None:
+def test_shard_and_unreplicate_undo_each_other(kind: str) -> None:
     devices = device_map(kind, 4)
     total = devices.compile(
         lambda carry, data, share: jax.lax.psum(share.sum() + data, "data"), BY_EXAMPLE, False
     )
-    share = devices.split(np.arange(8.0), BY_EXAMPLE)
-    assert devices.one(total(devices.place(0.0), devices.replicate(1.0), share)) == 28 + 4
+    share = devices.shard(np.arange(8.0), BY_EXAMPLE)
+    assert (
+        devices.unreplicate(total(devices.put_states(0.0), devices.replicate(1.0), share)) == 28 + 4
+    )

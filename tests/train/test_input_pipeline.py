@@ -1,4 +1,4 @@
-"""Data that are read ahead of the steps train the same weights as data that lie on the device."""
+"""Examples that are read step by step train the same weights as examples on the device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
 from cnn.train import fit
 from cnn.train.devices import BY_EXAMPLE, device_map
-from cnn.train.input_pipeline import AHEAD, describe_inputs, feed
+from cnn.train.input_pipeline import PREFETCH_STEPS, describe_inputs, make_inputs
 from tests.small import assert_close, config, waves
 
 read: list[int] = []
 
 
 def in_files(data: Dataset) -> Dataset:
-    """The set as one that stays in its files, which are arrays of bytes; `read` lists the rows."""
+    """Return the set as lazy arrays of bytes; `read` lists the rows that are read."""
 
     def part(split: Split) -> Split:
         raw = (split.x * 32 + 128).clip(0, 255).astype(np.uint8)
@@ -44,7 +44,7 @@ def in_memory(data: Dataset) -> Dataset:
 
 @pytest.fixture
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing fits."""
+    """Make every split exceed the budget."""
     monkeypatch.setattr(lazy, "BUDGET", 0)
     yield
 
@@ -71,23 +71,25 @@ def test_only_what_is_wanted_is_read_and_a_few_steps_ahead() -> None:
     lazy = in_files(waves())
     read.clear()
     steps = [np.array([4, 5]), np.array([6, 7]), *(np.array([8, 9]) for _ in range(100))]
-    lying, share = feed(
+    resident, batches = make_inputs(
         lazy.train,
         device_map("shard_map", 2),
         BY_EXAMPLE,
         range(len(steps)),
         lambda at, _: steps[at],
     )
-    assert lying == ()
+    assert resident == ()
     for expected in steps[:2]:
-        batch = share(0, 1)
+        batch = batches(0, 1)
         np.testing.assert_array_equal(batch.x, lazy.train.x[expected])
         np.testing.assert_array_equal(batch.y, lazy.train.y[expected])
         assert {d.shape for d in (s.data for s in batch.x.addressable_shards)} == {(1, 12, 1)}
     assert set(read) == {4, 5, 6, 7, 8, 9}
-    assert len(read) < 2 * (AHEAD + 40)
+    assert len(read) < 2 * (PREFETCH_STEPS + 40)
 
 
 def test_pmap_has_its_data_on_the_device(small_budget: None) -> None:
-    with pytest.raises(InputError, match="map_devices 'pmap' is for data that fit the device"):
+    with pytest.raises(
+        InputError, match="map_devices must be shard_map for data that exceed the device"
+    ):
         fit(config(map_devices="pmap"))

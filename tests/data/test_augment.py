@@ -1,4 +1,4 @@
-"""Augmentations: what they may do to an example, by exhaustion of what can come out."""
+"""Augmentations: the set of all results is the expected one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn.data.augment import NAMED, augment
+from cnn.data.augment import AUGMENTATIONS, augment
 
 IMAGE = np.arange(1.0, 8 * 16 * 2 + 1, dtype=np.float32).reshape(8, 16, 2)
 
 
 def results(name: str, x: np.ndarray, draws: int = 400) -> set[bytes]:
     keys = jax.random.split(jax.random.key(0), draws)
-    changed = jax.jit(jax.vmap(NAMED[name], (0, None)))(keys, x)
+    changed = jax.jit(jax.vmap(AUGMENTATIONS[name], (0, None)))(keys, x)
     return {np.asarray(y).tobytes() for y in changed}
 
 
@@ -51,8 +51,8 @@ def test_cutout_empties_a_window_of_half_the_side() -> None:
     assert results("cutout", signal) == expected
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_an_example_has_the_same_fate_in_any_part_of_the_batch(name: str) -> None:
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_example_is_augmented_alike_in_any_part_of_the_batch(name: str) -> None:
     x = jnp.asarray(np.random.default_rng(0).standard_normal((6, 8, 8, 1)), jnp.float32)
     key, positions = jax.random.key(1), jnp.arange(6)
     whole = augment((name,), key, positions, x)

@@ -1,4 +1,4 @@
-"""`fit` from a config to a result, and everything it refuses before writing anything."""
+"""`fit` from a config to a result, and what it refuses before it writes anything."""
 
 import dataclasses
 from pathlib import Path
@@ -84,39 +84,54 @@ class ListModel(nn.Module):
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "steps": ({"steps": -1}, r"steps -1 cannot be: give 0 or more"),
-    "batch_size": ({"batch_size": 0}, r"batch_size 0 cannot be"),
-    "devices": ({"batch_size": 15, "devices": 4}, r"batch_size 15 is not divisible by 4 devices"),
-    "too few examples": ({"batch_size": 100}, r"batch_size 100 exceeds the 64 training examples"),
-    "lr": ({"lr": 0.0}, r"lr 0.0 cannot be"),
-    "lr nan": ({"lr": float("nan")}, r"lr nan cannot be"),
-    "warmup": ({"warmup": 30}, r"warmup 30 cannot be: give at most steps, 20"),
-    "smoothing": ({"label_smoothing": 1.0}, r"label_smoothing 1.0 cannot be"),
+    "steps": ({"steps": -1}, r"steps must be 0 or more, got -1"),
+    "batch_size": ({"batch_size": 0}, r"batch_size must be 1 or more, got 0"),
+    "devices": (
+        {"batch_size": 15, "devices": 4},
+        r"batch_size must be a multiple of 4 devices, got 15",
+    ),
+    "too few examples": (
+        {"batch_size": 100},
+        r"batch_size must be at most the 64 training examples, got 100",
+    ),
+    "lr": ({"lr": 0.0}, r"lr must be positive and finite, got 0\.0"),
+    "lr nan": ({"lr": float("nan")}, r"lr must be positive and finite, got nan"),
+    "warmup": ({"warmup": 30}, r"warmup must be at most steps \(20\), got 30"),
+    "smoothing": (
+        {"label_smoothing": 1.0},
+        r"label_smoothing must be at least 0 and below 1, got 1\.0",
+    ),
     "accumulate": (
         {"accumulate": 3},
-        r"batch_size 16 is not divisible by 1 devices × accumulate 3",
+        r"batch_size must be a multiple of 1 devices × accumulate 3, got 16",
     ),
-    "parts": ({"accumulate": 0}, r"accumulate 0 cannot be: give 1 or more"),
-    "ema": ({"ema": 1.0}, r"ema 1.0 cannot be: give 0 or more, below 1"),
-    "clip_norm": ({"clip_norm": 0.0}, r"clip_norm 0.0 cannot be: give more than 0"),
+    "parts": ({"accumulate": 0}, r"accumulate must be 1 or more, got 0"),
+    "ema": ({"ema": 1.0}, r"ema must be at least 0 and below 1, got 1\.0"),
+    "clip_norm": ({"clip_norm": 0.0}, r"clip_norm must be positive, got 0\.0"),
     "one-cycle": (
         {"schedule": "one-cycle", "warmup": 5},
-        r"warmup 5 cannot be: one-cycle rises by itself, give 0",
+        r"warmup must be 0 with one-cycle, which has its own, got 5",
     ),
     "both": ({"resume": True, "overwrite": True}, r"exclude each other"),
     "classes": (
         {"model": Chain((Flatten(), Dense(3)))},
-        r"gives \(3,\) values for each example but waves has 2 classes",
+        r"must return 2 values, one per class of waves, got shape \(3,\)",
     ),
-    "no head": ({"model": Conv(2, (3,))}, r"gives \(10, 2\) values for each example"),
+    "no head": (
+        {"model": Conv(2, (3,))},
+        r"must return 2 values, one per class of waves, got shape \(10, 2\)",
+    ),
     "2-D model": ({"model": Chain((Conv(4, (3, 3)),))}, r"on inputs of shape \(12, 1\) of waves"),
-    "window": ({"model": Chain((Conv(4, (13,)),))}, r"window 13 exceeds padded size 12 on axis 1"),
-    "not a value": ({"model": ListModel([2])}, r"give tuples, not lists"),
+    "window": (
+        {"model": Chain((Conv(4, (13,)),))},
+        r"window must fit into the padded size 12 on axis 1, got 13",
+    ),
+    "not a value": ({"model": ListModel([2])}, r"use tuples, not lists"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_is_said_in_one_line_before_anything_is_written(
+def test_invalid_settings_are_one_line_before_anything_is_written(
     name: str, tmp_path: Path
 ) -> None:
     fields, message = BAD[name]
@@ -128,5 +143,7 @@ def test_what_cannot_be_is_said_in_one_line_before_anything_is_written(
 
 def test_fewer_steps_than_the_checkpoint(tmp_path: Path) -> None:
     fit(config(tmp_path / "run", steps=4))
-    with pytest.raises(InputError, match="steps 2 is behind the checkpoint of step 4"):
+    with pytest.raises(
+        InputError, match="steps must be at least 4, the step of the newest checkpoint, got 2"
+    ):
         fit(config(tmp_path / "run", steps=2, resume=True))

@@ -1,4 +1,4 @@
-"""Seeds trained together are the seeds trained alone, however they are composed."""
+"""Seeds that train together get the results of seeds that train alone."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ from cnn.train.step import Batch, train_step
 from tests.small import assert_close, assert_same, config, model, waves
 
 
-def test_a_seed_does_not_notice_its_neighbours() -> None:
+def test_a_seed_does_not_depend_on_the_others() -> None:
     together = fit(config(seed=3, seeds=3))
     assert together.seeds == (3, 4, 5)
     alone = fit(config(seed=4))

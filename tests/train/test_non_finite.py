@@ -1,4 +1,4 @@
-"""A step whose loss is not finite is named, or left out; one bad example says which step it is."""
+"""A step whose loss is not finite is reported or skipped. One bad example makes such steps."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from cnn.train.non_finite import Diverged
 from tests.small import assert_same, config, waves
 
 BAD = 5
-"""The training example that is not a number."""
+"""The training example whose values are NaN."""
 
 
 def spoilt() -> Dataset:
@@ -24,7 +24,7 @@ def spoilt() -> Dataset:
 
 
 def steps_with_bad(seed: int, steps: int, batch: int = 16, count: int = 64) -> list[int]:
-    """The steps, from 1, whose batch has the bad example: the order written out by hand."""
+    """Return the steps, from 1, whose batch has the bad example, from the order by hand."""
     found = []
     for epoch in range(-(-steps * batch // count)):
         order = np.random.default_rng((seed, epoch)).permutation(count)

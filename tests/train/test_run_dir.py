@@ -1,4 +1,4 @@
-"""Run folders: who may start where, and files that are whole or absent."""
+"""Run folders: where a run may start, and files that are complete or absent."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_a_missing_or_empty_folder_is_free(tmp_path: Path) -> None:
 def test_a_run_is_neither_overwritten_nor_resumed_unasked(tmp_path: Path) -> None:
     run_dir.make_folder(tmp_path / "run")
     run_dir.describe_run(tmp_path / "run", {"model": 1}, overwrite=False)
-    with pytest.raises(InputError, match=r"holds a run: say --resume or --overwrite"):
+    with pytest.raises(InputError, match=r"contains a run: add --resume or --overwrite"):
         run_dir.check_folder(tmp_path / "run", resume=False, overwrite=False)
     run_dir.check_folder(tmp_path / "run", resume=True, overwrite=False)
     run_dir.check_folder(tmp_path / "run", resume=False, overwrite=True)
@@ -74,9 +74,11 @@ def test_a_line_cut_off_while_writing_is_left_out(tmp_path: Path) -> None:
 
 
 def test_rewind_drops_what_will_be_written_again(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
+    path = tmp_path / run_dir.METRICS
+    (tmp_path / run_dir.DIVERGED).write_text("{}")
     for step in (10, 20, 30):
         run_dir.append_jsonl(path, {"step": step})
     run_dir.append_jsonl(path, {"step": 20, "final": True})
-    run_dir.rewind(path, 20)
+    run_dir.rewind(tmp_path, 20)
     assert run_dir.read_jsonl(path) == [{"step": 10}, {"step": 20}]
+    assert not (tmp_path / run_dir.DIVERGED).exists()

@@ -1,4 +1,4 @@
-"""The one step that needs TensorFlow and a network: what it says where either is missing."""
+"""Preparing a data set, and its messages when TensorFlow or the network is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, *args],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         check=False,
     )
 
@@ -180,6 +180,6 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, use: Any, server: str
 def test_what_is_prepared_already_is_left_alone(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, folder = next(iter(tfds.folders(data_dir).items()))
+    name, folder = next(iter(tfds.prepared(data_dir).items()))
     prepare.main(Flags(name, data_dir=data_dir))
     assert capsys.readouterr().out == f"already prepared: {folder}\n"

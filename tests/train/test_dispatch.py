@@ -1,4 +1,4 @@
-"""How far the host calls ahead."""
+"""How far the host runs ahead of its devices."""
 
 import time
 
@@ -12,8 +12,8 @@ from cnn.train.dispatch import Throttle
 @pytest.mark.parametrize(
     ("seconds", "waits", "moments"),
     [
-        (1.0, [1, 2, 3, 4, 5, 6, 7, 8], 8),  # every call is more than is called ahead of time
-        (dispatch.MOST_SECONDS / 3.5, [1, 2, 6, 10], 2),  # at four calls it is enough
+        (1.0, [1, 2, 3, 4, 5, 6, 7, 8], 8),  # a single call exceeds the limit
+        (dispatch.MAX_SECONDS / 3.5, [1, 2, 6, 10], 2),  # four calls exceed it
         (0.0, [1, 2, 22], 2),
     ],
 )
@@ -22,7 +22,7 @@ def test_waits_by_hand(
 ) -> None:
     """The first call compiles, the second is the first one that is measured.
 
-    After one call alone there is a moment in which its memory is taken back.
+    After a single call it waits until the call's memory is free.
     """
     now = 100.0
     waited: list[int] = []
@@ -35,4 +35,4 @@ def test_waits_by_hand(
         now += seconds + 5 * (call == 1)
         host.wait_if_ahead(call)
     assert waited == waits
-    assert slept == [dispatch.MOMENT] * moments
+    assert slept == [dispatch.FREE_SECONDS] * moments

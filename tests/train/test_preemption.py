@@ -1,4 +1,4 @@
-"""Pauses by steps and minutes, signals, and the lock of a folder."""
+"""Checkpoints by steps and minutes, signals, and the lock of a folder."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from cnn.errors import InputError
 from cnn.train import Stopped, fit, run_dir, stop_on_signals
-from cnn.train.preemption import Pauses, never
+from cnn.train.preemption import CheckpointSchedule
 from tests.small import assert_same, config
 
 
@@ -60,11 +60,13 @@ with stop_on_signals() as stop:
 def test_checkpoints_by_steps_and_by_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    pauses = Pauses(config(steps=100, checkpoint_every=10, checkpoint_minutes=2), never)
+    due_after = CheckpointSchedule(
+        config(steps=100, checkpoint_every=10, checkpoint_minutes=2), lambda step: False
+    )
     due = []
     for step in range(1, 31):
         clock[0] += 25.0
-        if pauses(step):
+        if due_after(step):
             due.append(step)
     # 120 s are over after the fifth step of 25 s each; every checkpoint starts the minutes anew.
     assert due == [5, 10, 15, 20, 25, 30]
@@ -108,5 +110,5 @@ def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
 
 
 def test_the_test_set_is_not_for_choosing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="keep_best 1 needs validate: the test set is not for"):
+    with pytest.raises(InputError, match="keep_best needs validate: the test set is not for"):
         fit(config(tmp_path / "run", keep_best=1))

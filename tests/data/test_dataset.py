@@ -1,0 +1,90 @@
+"""Standardization, checks, and the held-out rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
+from cnn.errors import InputError
+from tests.data.numbered import numbered, rows
+
+
+def test_images_are_standardised_by_the_training_images_channel_by_channel() -> None:
+    # channel 0: 0, 0, 4, 4 (mean 2, deviation 2); channel 1: always 7; test values do not count
+    train_x = np.array([[[0, 7], [4, 7]], [[4, 7], [0, 7]]], np.uint8)
+    test_x = np.array([[[255, 255], [2, 7]]], np.uint8)
+    made = from_images("made", train_x, np.array([0, 1]), test_x, np.array([1]), ("a", "b"))
+    assert (made.mean, made.std) == ((2.0, 7.0), (2.0, 1.0))
+    np.testing.assert_array_equal(made.train.x, [[[-1, 0], [1, 0]], [[1, 0], [-1, 0]]])
+    np.testing.assert_array_equal(made.test.x, [[[126.5, 248], [0, 0]]])
+    assert (made.train.x.dtype, made.train.y.dtype) == (np.float32, np.int32)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_scaling_agrees_with_numpy_in_double_precision(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (5, 4, 3, 3), dtype=np.uint8)
+    made = from_images("made", x, np.zeros(5, int), x, np.zeros(5, int), ("a",))
+    wide = x.astype(np.float64)
+    expected = (wide - wide.mean((0, 1, 2))) / wide.std((0, 1, 2))
+    np.testing.assert_allclose(made.train.x, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"test": Split(np.zeros((2, 3, 1), np.float32), np.zeros(2, np.int32))}, "shape"),
+        ({"train": Split(np.zeros((2, 1, 1), np.float64), np.zeros(2, np.int32))}, "float64"),
+        ({"train": Split(np.zeros((2, 1, 1), np.float32), np.zeros(3, np.int32))}, "(3,)"),
+        ({"test": Split(np.zeros((2, 1), np.float32), np.zeros(2, np.int32))}, "spatial"),
+        ({"test": Split(np.zeros((0, 1, 1), np.float32), np.zeros(0, np.int32))}, "no examples"),
+        ({"classes": ("only",)}, "labels must be from 0 to 0, got 0 to 1"),
+        (
+            {"test": Split(np.zeros((1, 1, 1), np.float32), np.array([-1], np.int32))},
+            "got -1 to -1",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change: dict[str, Any], said: str) -> None:
+    good = numbered([0, 1, 1])
+    fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
+    with pytest.raises(InputError) as caught:
+        Dataset(**{**fields, **change})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
+def test_rank_in_class_counts_what_came_before(y: list[int]) -> None:
+    assert rank_in_class(np.array(y)).tolist() == [y[:i].count(y[i]) for i in range(len(y))]
+
+
+def test_split_last_takes_the_last_of_each_class_in_stored_order() -> None:
+    kept, last = split_last(np.array([1, 0, 1, 0, 0, 1, 0, 1, 0]), 1 / 4)
+    # class 0 in rows 1, 3, 4, 6, 8, class 1 in rows 0, 2, 5, 7: the last of 5 / 4 and of 4 / 4
+    assert last.tolist() == [7, 8]
+    assert kept.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+@given(st.permutations([0] * 20 + [1] * 31 + [2] * 3))
+def test_held_out_is_a_tenth_of_each_class_of_the_training_data(y: list[int]) -> None:
+    whole = numbered(y)
+    chosen = whole.held_out()
+    assert np.bincount(chosen.test.y, minlength=3).tolist() == [2, 3, 0]
+    assert rows(chosen.train) | rows(chosen.test) == rows(whole.train)
+    assert not rows(chosen.train) & rows(chosen.test)
+    assert not rows(whole.test) & (rows(chosen.train) | rows(chosen.test))
+
+
+def test_held_out_of_a_set_stored_class_after_class_has_every_class() -> None:
+    assert numbered([0] * 10 + [1] * 10).held_out().test.y.tolist() == [0, 1]
+
+
+def test_held_out_of_too_few_examples() -> None:
+    with pytest.raises(InputError, match="no examples"):
+        numbered([0, 1, 1, 1]).held_out()
