@@ -68,7 +68,7 @@ def test_a_run_folder_that_exists_and_one_of_another_model(
     invoke([*SMALL, *out], monkeypatch)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
     for args, message in [
-        (SMALL, "holds a run: say --resume or --overwrite"),
+        (SMALL, "contains a run: add --resume or --overwrite"),
         (["--model", "mlp", *SMALL[2:], "--resume"], "of another run: model.layers"),
     ]:
         capsys.readouterr()
