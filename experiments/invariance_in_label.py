@@ -179,7 +179,8 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
             f"also without locality {dense / conv:.1f} times (dense), at d = {all_d[-1]}."
         )
     for rung, found in counts.items():
-        shown = ", ".join(f"{count:,.0f}" for count in means[rung])
+        most = f"more than {settings.sizes[-1]:,}"
+        shown = ", ".join(f"{n:,.0f}" if np.isfinite(n) else most for n in means[rung])
         text = f"{rung} needs {shown} examples at d = {', '.join(map(str, all_d))}"
         if np.isfinite(found).all() and len(all_d) > 1:
             slope, half = exponent(all_d, found)

@@ -81,5 +81,5 @@ def test_summary_where_no_number_of_examples_is_enough() -> None:
         for size in given.sizes
     }
     summary = invariance_in_label.summarize(given, results)
-    assert summary.findings[0] == "conv needs inf examples at d = 8."
+    assert summary.findings[0] == "conv needs more than 128 examples at d = 8."
     check_figures(summary)

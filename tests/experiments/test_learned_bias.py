@@ -10,15 +10,17 @@ from cnn.layers import Conv, ConvLocal, DenseSpatial
 from cnn.models import s_conv
 from cnn.train import Config
 from experiments import learned_bias
+from experiments.harness import plots
 from experiments.harness.study import Outcome
-from experiments.learned_bias import Study
+from experiments.learned_bias import Settings
+from tests.experiments.made import check_figures
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learned_bias.main(Study(smoke=True, strengths=(0.0,), out=tmp_path))
+def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learned_bias.main(Settings(smoke=True, strengths=(0.0,), out=tmp_path))
     pictures = {f"learned_{what}.{kind}" for what in ("bias", "filters") for kind in ("png", "svg")}
-    names = {"results.jsonl", *pictures, "report.html", "story.json"}
+    names = {"results.jsonl", *pictures, "report.html", "summary.json"}
     assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names
     assert "conv/0 − local/0" in capsys.readouterr().out
 
@@ -26,7 +28,7 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
 FILTERS = np.random.default_rng(0).normal(size=(2, 20, 40))
 
 
-def test_what_is_told_is_what_was_measured() -> None:
+def test_summary() -> None:
     """Means of 0.9, 0.8 and 0.6 are 10 and 20 points apart; sparse, the dense one gains 5."""
     accuracy = {"conv": 0.9, "local": 0.8, "dense": 0.6}
     results = {
@@ -45,10 +47,17 @@ def test_what_is_told_is_what_was_measured() -> None:
         for rung in accuracy
         for strength in ("0", "0.001")
     }
-    told = learned_bias.tell(Study(strengths=(0.0, 1e-3), seeds=2), results)
-    assert told.findings[0].endswith("sharing is worth 10.0 points, locality 20.0.")
-    assert told.findings[1] == "dense reaches 60.0 % without β-LASSO and 65.0 at λ = 0.001."
-    assert told.tables[0].rows[0][:3] == ["conv, λ = 0", "7", "90.00 ± 1.41"]
+    summary = learned_bias.summarize(Settings(strengths=(0.0, 1e-3), seeds=2), results)
+    assert summary.findings[:3] == [
+        "At λ = 0.001, where the dense network is the most accurate, the best window of a filter "
+        "holds 50.0 % of its squared weight (50.0 by chance), and neighbouring filters correlate "
+        "at 0.50.",
+        "At λ = 0, built-in sharing is worth +10.0 points (95 % interval +10.0 to +10.0), built-in "
+        "locality +20.0 points (95 % interval +20.0 to +20.0).",
+        "λ = 0.001 changes dense by +5.0 points (95 % interval +5.0 to +5.0).",
+    ]
+    assert summary.tables[0].rows[0][:3] == ["conv, λ = 0", "7", "90.00 ± 1.41"]
+    check_figures(summary)
 
 
 def test_profile_is_one_for_equal_weights_and_shows_where_they_are() -> None:
@@ -64,40 +73,36 @@ def test_profile_is_one_for_equal_weights_and_shows_where_they_are() -> None:
     assert np.isnan(local[2:]).all()
 
 
-def test_filters_stand_where_they_see_the_input() -> None:
+def test_filters_are_placed_where_they_see_the_input() -> None:
     """Window 3, stride 2, on five samples: the one of two channels with the larger weights."""
     kernel = jnp.array([[0.0, 1], [0, -2], [0, 4]])[:, None]
-    conv = learned_bias.strongest(kernel, Conv(2, (3,), 2, 1), (5, 1))
+    conv = learned_bias.strongest_filters(kernel, Conv(2, (3,), 2, 1), (5, 1))
     np.testing.assert_allclose(conv, [[-2, 4, 0, 0, 0], [0, 1, -2, 4, 0], [0, 0, 0, 1, -2]])
     dense = np.zeros((30, 2, 30, 1))
     dense[:, 0, 5:25, 0] = dense[:, 1, 5:25, 0] = np.arange(20) - np.arange(30)[:, None]
-    found = learned_bias.strongest(jnp.array(dense), DenseSpatial(1, (3,), padding=1), (30, 2))
+    found = learned_bias.strongest_filters(
+        jnp.array(dense), DenseSpatial(1, (3,), padding=1), (30, 2)
+    )
     np.testing.assert_allclose(found, dense[:, 0, 5:25, 0].T)
 
 
-def test_images_stand_side_by_side() -> None:
-    one, two, three = np.arange(12.0).reshape(3, 2, 2)
-    gap = np.full((2, 1), np.nan)
-    rows = [np.hstack([one, gap, two, gap]), np.full((1, 6), np.nan)]
-    rows += [np.hstack([three, gap, np.full((2, 3), np.nan)]), np.full((1, 6), np.nan)]
-    np.testing.assert_array_equal(
-        learned_bias.tiles(np.arange(12).reshape(3, 2, 2), 2), np.vstack(rows)
-    )
-    settings = Study(strengths=(0.0,), seeds=1)
+def test_filters_of_images_are_tiles() -> None:
+    """Five rows of four tiles of 4×4, with one cell between two."""
     shown = {
-        (rung, "0"): Outcome(1, {"filters": np.ones((1, 20, 4, 4))}) for rung in learned_bias.SHOWN
+        (rung, "0"): Outcome(1, {"filters": np.ones((1, 20, 4, 4))}) for rung in learned_bias.RUNGS
     }
-    panels = learned_bias.draw_filters(settings, shown).axes
-    assert [p.get_title() for p in panels] == ["conv, λ = 0", "local, λ = 0", "dense, λ = 0"]
-    assert panels[0].images[0].get_array().shape == (25, 20)  # type: ignore[union-attr]
+    panels = learned_bias.filter_figure(["0"], "0", shown).panels
+    assert [panel.title for panel in panels] == ["conv, λ = 0", "local, λ = 0", "dense, λ = 0"]
+    assert isinstance(panels[0], plots.Image)
+    assert np.shape(panels[0].values) == (24, 19)
 
 
 def test_only_the_first_layer_differs_and_lambda_is_the_decay() -> None:
-    points: dict[tuple[str, ...], Config] = learned_bias.points(Study())
+    points: dict[tuple[str, ...], Config] = learned_bias.points(Settings())
     conv, dense = points["conv", "0.001"], points["dense", "0.001"]
     assert conv.model.layers[1:] == dense.model.layers[1:]  # type: ignore[attr-defined]
     assert (dense.optimizer, dense.weight_decay) == ("beta-lasso", 1e-3)
-    assert len({rung for rung, _ in points}) * len(Study().strengths) == len(points)
+    assert len({rung for rung, _ in points}) * len(Settings().strengths) == len(points)
 
 
 def test_the_best_window_of_a_filter_by_hand() -> None:
@@ -106,13 +111,13 @@ def test_the_best_window_of_a_filter_by_hand() -> None:
     near[20:29] = 1
     far[[0, 39]] = 1
     kernel = np.stack([near, far, 0 * far], -1).reshape(40, 1, 3, 1)
-    found = learned_bias.concentrations(kernel)
+    found = learned_bias.best_windows(kernel)
     assert found["own"] == pytest.approx((1 + 0.5) / 2)
     assert found["own by chance"] < 0.9
     image = np.zeros((12, 12, 2, 1, 1, 1))
     image[2:11, 3:12, 0] = 1
     image[0, 0, 1] = 27**0.5  # squared 27, beside 81
-    assert learned_bias.concentrations(image)["own"] == pytest.approx(81 / 108)
+    assert learned_bias.best_windows(image)["own"] == pytest.approx(81 / 108)
 
 
 def test_the_networks_on_images_are_those_of_the_paper() -> None:
