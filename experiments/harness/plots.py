@@ -294,13 +294,15 @@ def _add_legends(drawn: mpl_figure.Figure, figure: Figure, drawings: Sequence[_D
     shown = False
     if figure.legend:
         entries = {label: handle for d in drawings for label, handle in d.legend.items()}
+        longest = max((len(label) for label in entries), default=1)
+        fitting = max(1, int(20 * drawn.get_figwidth() / (longest + 8)))
         place = {"below": "lower center", "above": "upper center", "right": "right center"}
         drawn.legend(
             entries.values(),
             entries.keys(),
             title=note or None,
             loc=f"outside {place[figure.legend]}",
-            ncols=1 if figure.legend == "right" else min(len(entries), 4),
+            ncols=1 if figure.legend == "right" else min(len(entries), fitting),
         )
         shown = True
     else:
@@ -417,11 +419,15 @@ class _Drawing:
             if (high > low).any() and len(middle) > 1:
                 axes.fill_between(at, low, high, color=color, alpha=0.15 * series.alpha, lw=0)
             elif (high > low).any():
-                axes.errorbar(at, middle, (middle - low, high - middle), fmt="none", **style)
+                bars = middle - low, high - middle
+                axes.errorbar(at, middle, bars, fmt="none", color=color)
             self.mark(series, at, panel.ticks)
         if panel.ticks:
             axes.set_xticks(_positions(panel.series[0]), panel.ticks)
             axes.minorticks_off()
+        elif "x" not in panel.log:
+            whole = all((_positions(one) % 1 == 0).all() for one in panel.series)
+            axes.xaxis.get_major_locator().set_params(integer=whole)
         axes.grid(axis="y")
 
     def add_to_legend(self, series: Series, drawn: Any) -> None:
