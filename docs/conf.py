@@ -88,15 +88,7 @@ def to_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
     lines[:] = result
 
 
-def shorten(
-    app: Any,
-    what: str,
-    name: str,
-    obj: Any,
-    options: Any,
-    signature: str | None,
-    returns: str | None,
-) -> tuple[str, str | None] | None:
+def shorten(app: Any, what: str, name: str, obj: Any, options: Any, *texts: str | None) -> Any:
     """Write `Array` in signatures where Sphinx writes the name that JAX has for it inside."""
     pattern = r"jaxlib\.[\w.]*Array\b"
     return tuple(text and re.sub(pattern, "Array", text) for text in texts)
