@@ -24,14 +24,14 @@ class Match:
     model: nn.Module
     width: float
     """Factor on the hidden features of the given model."""
-    reached: int
+    cost: int
     """Cost of `model`."""
-    wanted: int
+    target: int
     """Cost to be matched."""
 
     def __str__(self) -> str:
-        off = self.reached / self.wanted - 1
-        return f"width {self.width:.4g} costs {self.reached:,} of {self.wanted:,} ({off:+.1%})"
+        off = self.cost / self.target - 1
+        return f"width {self.width:.4g} costs {self.cost:,} of {self.target:,} ({off:+.1%})"
 
 
 def match(
@@ -51,23 +51,23 @@ def match(
     Raises:
         InputError: If no width comes within a factor of two, or the cost is unknown.
     """
-    wanted = _cost(to, input_shape, by)
+    target = _cost(to, input_shape, by)
     low, high = 0.0, 1.0
-    while (at_high := _cost(scale_width(model, high), input_shape, by)) < wanted and high < 1024:
+    while (at_high := _cost(scale_width(model, high), input_shape, by)) < target and high < 1024:
         low, high = high, 2 * high
-    best = (abs(at_high - wanted), high, at_high)
+    best = (abs(at_high - target), high, at_high)
     for _ in range(16):
         middle = (low + high) / 2
         cost = _cost(scale_width(model, middle), input_shape, by)
-        best = min(best, (abs(cost - wanted), middle, cost))
-        low, high = (middle, high) if cost < wanted else (low, middle)
-    _, width, reached = best
-    if not wanted / 2 <= reached <= 2 * wanted:
+        best = min(best, (abs(cost - target), middle, cost))
+        low, high = (middle, high) if cost < target else (low, middle)
+    _, width, cost = best
+    if not target / 2 <= cost <= 2 * target:
         raise InputError(
-            f"no width of the model is near {wanted:,} {by}, the nearest, {width:.4g}, has "
-            f"{reached:,}: match another model or another cost"
+            f"no width of the model is near {target:,} {by}, the nearest, {width:.4g}, has "
+            f"{cost:,}: match another model or another cost"
         )
-    return Match(scale_width(model, width), width, reached, wanted)
+    return Match(scale_width(model, width), width, cost, target)
 
 
 def scale_width(model: nn.Module, width: float) -> nn.Module:

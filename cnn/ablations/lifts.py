@@ -103,8 +103,8 @@ def _transfer(
         move = _lift_kernel if up else _project_kernel
         params[kernel] = move(params[kernel], biased, free, spec, size)
         if bias in params:
-            move = _repeat if up else _average
-            params[bias] = move(params[bias], biased, free, spec, trailing=1)
+            share = _repeat if up else _average
+            params[bias] = share(params[bias], biased, free, spec, trailing=1)
     return unflatten_dict(params, sep="/")
 
 
@@ -118,14 +118,14 @@ def _check(biased: ConvBase, free: ConvBase, size: Shape) -> WindowSpec:
     for field in {f.name for f in dataclasses.fields(ConvBase)} - may_differ:
         old, new = getattr(biased, field), getattr(free, field)
         if old != new:
-            raise InputError(f"{field} {old} is not {new}")
+            raise InputError(f"{field} must be the same, got {old} and {new}")
     spec = window_spec(size[:-1], biased.window, biased.strides, biased.padding, biased.dilation)
     if isinstance(free, ConvTiled) and np.any(np.mod(_period(free, spec), _period(biased, spec))):
-        raise InputError(f"period {free.period} is no multiple of {_period(biased, spec)}")
+        raise InputError(f"period must be a multiple of {_period(biased, spec)}, got {free.period}")
     if isinstance(free, DenseSpatial):
         for mask, limit in zip(_masks(biased, spec), _masks(free, spec), strict=True):
             if (mask & ~limit).any():
-                raise InputError(f"radius {free.radius} does not cover the window or radius")
+                raise InputError(f"radius must cover what the other layer sees, got {free.radius}")
     return spec
 
 
@@ -169,7 +169,7 @@ def _average(w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, trail
 
 
 def _phases(period: int, count: int) -> np.ndarray:
-    """Return whether p mod `period` is q, `(period, count)` of 0 and 1, for q and p."""
+    """Return the matrix `(period, count)` that is 1 where p mod `period` = q, else 0."""
     return (np.arange(count) % period == np.arange(period)[:, None]).astype(np.float32)
 
 

@@ -23,13 +23,13 @@ def test_the_width_is_the_nearest_of_all() -> None:
     """Against every width: w channels on 9 positions of 10 cost 3w + w·9·2 + 2."""
     model = Chain((Conv(5, (2,)), Flatten(), Dense(2)))
     costs = {w: (2 * w + w) + (w * 9 * 2 + 2) for w in range(1, 1000)}
-    for wanted in (50, 333, 1000):
-        to = Chain((Flatten(), Dense(wanted), Dense(2)))
-        target = 10 * wanted + wanted + wanted * 2 + 2
+    for units in (50, 333, 1000):
+        to = Chain((Flatten(), Dense(units), Dense(2)))
+        target = 10 * units + units + units * 2 + 2
         found = match(model, to, (10, 1))
-        assert found.wanted == target
-        assert abs(found.reached - target) == min(abs(c - target) for c in costs.values())
-        assert parameters(found.model, (10, 1)) == found.reached
+        assert found.target == target
+        assert abs(found.cost - target) == min(abs(c - target) for c in costs.values())
+        assert parameters(found.model, (10, 1)) == found.cost
     assert str(found) == f"width {found.width:.4g} costs 13,001 of 13,002 (-0.0%)"
 
 
@@ -38,9 +38,9 @@ def test_unshared_and_dense_networks_of_equal_cost(by: str) -> None:
     conv, shape = models.cnn1d(), (40, 1)
     for model in (unshare(conv), densify(conv)):
         found = match(model, conv, shape, by=by)  # type: ignore[arg-type]
-        assert abs(found.reached / found.wanted - 1) < 0.2
+        assert abs(found.cost / found.target - 1) < 0.2
         if by == "units":  # which sharing does not change
-            assert found.reached == found.wanted == 25 * (19 + 10 + 5) + 10
+            assert found.cost == found.target == 25 * (19 + 10 + 5) + 10
 
 
 def test_macs_by_hand() -> None:
@@ -48,7 +48,7 @@ def test_macs_by_hand() -> None:
     found = match(
         Chain((Conv(1, (3,)), Flatten(), Dense(2))), Chain((Flatten(), Dense(40))), (10, 1), "macs"
     )
-    assert (found.model.layers[0].features, found.reached, found.wanted) == (10, 400, 400)
+    assert (found.model.layers[0].features, found.cost, found.target) == (10, 400, 400)
 
 
 def test_depthwise_stays_depthwise_and_groups_divide() -> None:

@@ -237,12 +237,20 @@ CONV = Chain((Conv(2, (3,), padding=1), ReLU(), Conv(2, (3,)), Dense(3)))
     ("source", "target", "message"),
     [
         (ablations.unshare(CONV), CONV, "layers_0: .* Conv has more bias than ConvLocal"),
-        (CONV, ablations.rewindow(ablations.unshare(CONV), (5,)), r"layers_0: .* is not"),
+        (
+            CONV,
+            ablations.rewindow(ablations.unshare(CONV), (5,)),
+            "layers_0: .* must be the same, got",
+        ),
         (CONV, ablations.unshare(CONV).clone(layers=CONV.layers[:2]), "only one .* layers_2"),
         (CONV, models.mlp(), "only one of them has layers_4"),
-        (ablations.tile(CONV, 2), ablations.tile(CONV, 3), r"period 3 is no multiple of \(2,\)"),
-        (ablations.tile(CONV, 2), ablations.localize(CONV, 0), "radius 0 does not cover"),
-        (ablations.densify(CONV), ablations.localize(CONV, 5), "radius 5 does not cover"),
+        (
+            ablations.tile(CONV, 2),
+            ablations.tile(CONV, 3),
+            r"period must be a multiple of \(2,\), got 3",
+        ),
+        (ablations.tile(CONV, 2), ablations.localize(CONV, 0), "radius must cover .* got 0"),
+        (ablations.densify(CONV), ablations.localize(CONV, 5), "radius must cover .* got 5"),
         (
             CONV,
             CONV.clone(layers=(*CONV.layers[:3], Dense(4))),
