@@ -1,4 +1,4 @@
-"""The plane of locality and sharing: what stands at its points."""
+"""The grid of locality and sharing: the networks at its points, and the study end to end."""
 
 from pathlib import Path
 
@@ -9,11 +9,13 @@ import pytest
 from cnn.data import load
 from cnn.layers import ConvTiled, DenseSpatial
 from experiments import bias_map, ladder
+from experiments.bias_map import Settings
+from tests.experiments.made import check_figures, outcomes
 
 
 @pytest.mark.parametrize("name", ["mnist1d", "digits"])
 def test_only_locality_and_sharing_change(name: str) -> None:
-    """Weights by hand: taps × kernels of the first layer; every map as large as the base's."""
+    """Weights of the first layer by hand: window × kernels; every map is as large as the base's."""
     data = load(name)
     base = ladder.base(data)
     rank = len(data.input_shape) - 1
@@ -37,10 +39,10 @@ def test_only_locality_and_sharing_change(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bias_map.main(bias_map.Study(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
+def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bias_map.main(Settings(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html", "story.json"}
+    names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
     for corner in ("conv", "local", "dense"):
         assert f">{corner}<" in (out / "bias_map.svg").read_text()
@@ -49,5 +51,17 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_grid_fits_the_maps() -> None:
     """Digits are 8×8, then 4×4 and 2×2: a period of 2 is all positions, a radius of 7 all cells."""
-    grid = bias_map.points(bias_map.Study(data="digits", radii=(0, 6, 7, 8), periods=(1, 2, 4)))
+    grid = bias_map.points(Settings(data="digits", radii=(0, 6, 7, 8), periods=(1, 2, 4)))
     assert list(grid) == [(r, p) for r in ("0", "6", "full") for p in ("1", "all")]
+
+
+def test_summary() -> None:
+    """Each point of the made-up grid has 0.01 more than the one before, and two seeds alike."""
+    names = [(r, p) for r in ("0", "2", "full") for p in ("1", "all")]
+    summary = bias_map.summarize(Settings(data="digits", seeds=2), outcomes(names))
+    first, last = summary.findings
+    assert "-1.0 (-1.0 to -1.0) at radius 2 and -1.0" in first
+    assert "locality is worth -2.0 (-2.0 to -2.0) with sharing" in first
+    assert last == "The best point is radius full with period all: 6.0 %."
+    assert "accuracy on digits in percent" in summary.tables[0].caption
+    check_figures(summary)
