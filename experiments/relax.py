@@ -1,156 +1,141 @@
-"""When does weight sharing help: all through training, or only at its beginning?
+"""Is weight sharing needed all through training, or only at its beginning?
 
     python -m experiments.relax
 
-A convolutional network trains for t steps; then its weights are written into a locally connected,
-or a fully connected, network that computes exactly the same (`cnn.ablations.lift`), and that one
-trains to the end. At t = 0 only the initial weights were shared, at the last step all of training
-was. d'Ascoli et al. (2019), "Finding the needle in the haystack with convolutions", relax to fully
-connected layers on CIFAR-10: the relaxed network ends above the convolutional one it came from, and
-highest for t between the extremes. Beside the curve stand the networks that were trained from
-scratch without the constraint.
+A convolutional network trains for t steps. Then its weights are written into a locally connected or
+a fully connected network that computes the same function (`cnn.ablations.lift`), and that network
+trains to the end. At t = 0 only the initial weights are shared. Two controls are the convolution
+that is never freed, and the larger networks trained from scratch without the constraint.
+
+Reference:
+    d'Ascoli et al. (2019), "Finding the needle in the haystack with convolutions", relax to fully
+    connected layers on CIFAR-10. The relaxed network ends above the convolution it came from, and
+    highest for a t between the extremes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from experiments.harness import cli, study
+from etils import epy
+
+from experiments.harness import cli, plots, study
+from experiments.harness.study import Name, Outcome, Summary, Table, percent
+
+with epy.lazy_imports():
+    from cnn import ablations, models, train
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import numpy as np
 
     from cnn.train import Config
-    from experiments.harness.report import Table
-    from experiments.harness.study import Name, Outcome, Story
 
 QUESTION = "Is a bias needed all through training, or only at its beginning?"
 HYPOTHESIS = (
     "a network that is freed after some training ends above the one that was never constrained, "
-    "and above the one that stayed so."
+    "and above the one that is never freed."
 )
-SCRATCH, KEPT = "from scratch", "never"
+KINDS = ("local", "dense")
+SCRATCH, NEVER = "from scratch", "never"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(study.Settings):
-    """When the constraint is lifted, and what is kept."""
+class Settings(study.Settings):
+    """Settings of the study."""
 
     shares: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
     """Shares of the steps after which the constraint is lifted."""
     out: Path = Path("results/relax")
-    """Folder for results.jsonl, figures (PNG and SVG) and report.html."""
+    """Folder for results.jsonl, summary.json, relax.png, relax.svg and report.html."""
+
+    large: ClassVar[str] = ""
 
 
-def points(settings: Study) -> dict[Name, Config]:
-    """Return the convolutional network as it is, relaxed at each step, and never constrained."""
-    from cnn.ablations import densify, unshare
-    from cnn.data import load
-    from cnn.models import cnn1d
-    from cnn.train import Config
-
-    data, conv, recipe = load("mnist1d"), cnn1d(), settings.recipe()
-    found: dict[Name, Config] = {("conv", KEPT): Config(model=conv, data=data, **recipe)}
-    for kind, model in (("local", unshare(conv)), ("dense", densify(conv))):
+def points(settings: Settings) -> dict[Name, Config]:
+    """Return the convolution as it is, freed at each step, and the networks without constraint."""
+    data, conv, recipe = settings.load(), models.cnn1d(), settings.recipe()
+    found: dict[Name, Config] = {("conv", NEVER): train.Config(model=conv, data=data, **recipe)}
+    for kind, model in zip(KINDS, (ablations.unshare(conv), ablations.densify(conv)), strict=True):
         for step in sorted({round(share * settings.steps) for share in settings.shares}):
-            found[kind, str(step)] = Config(
+            found[kind, str(step)] = train.Config(
                 model=conv, relax_to=model, relax_at=step, data=data, **recipe
             )
-        found[kind, SCRATCH] = Config(model=model, data=data, **recipe)
+        found[kind, SCRATCH] = train.Config(model=model, data=data, **recipe)
     return found
 
 
-def table(settings: Study, results: Mapping[Name, Outcome]) -> Table:
-    """Return test accuracy in percent, a row for each step at which the constraint was lifted."""
-    from experiments.harness.report import Table, percent
-
-    def cell(kind: str, when: str) -> str:
-        return percent(results[kind, when]["test_accuracy"]) if (kind, when) in results else ""
-
-    rows = [[when, cell("local", when), cell("dense", when)] for when in _steps(results)]
-    conv = cell("conv", KEPT)
-    rows = [[SCRATCH, cell("local", SCRATCH), cell("dense", SCRATCH)], *rows, [KEPT, conv, conv]]
-    part = "Validation" if settings.validate else "Test"
-    caption = (
-        f"{part} accuracy on MNIST-1D in percent, mean ± standard deviation over {settings.seeds} "
-        f"seeds, {settings.steps:,} steps"
-    )
-    return Table(caption, ["freed at step", "local", "dense"], rows)
-
-
-def _steps(results: Mapping[Name, Outcome]) -> list[str]:
-    return [when for kind, when in results if kind == "local" and when != SCRATCH]
-
-
-def draw(settings: Study, results: Mapping[Name, Outcome]) -> Figure:
-    """Draw test accuracy against the step at which the constraint was lifted."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from experiments.harness.report import COLUMN_WIDTH, RUNGS, STYLE
-
-    def scores(kind: str, when: str) -> tuple[float, float]:
-        values = 100 * results[kind, when]["test_accuracy"]
-        return values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
-
-    steps = _steps(results)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_WIDTH, 2.6), layout="constrained")
-        axes = figure.add_subplot()
-        mean, spread = scores("conv", KEPT)
-        axes.axhline(mean, color=RUNGS["conv"], lw=1, label="conv, never freed")
-        axes.axhspan(mean - spread, mean + spread, color=RUNGS["conv"], alpha=0.15, lw=0)
-        for kind, marker in (("local", "o"), ("dense", "s")):
-            means, spreads = zip(*(scores(kind, when) for when in steps), strict=True)
-            axes.errorbar(
-                range(len(steps)),
-                means,
-                spreads,
-                color=RUNGS[kind],
-                fmt=f"{marker}-",
-                ms=3.5,
-                lw=1,
-                capsize=2,
-                label=f"freed to {kind}",
-            )
-            mean, _ = scores(kind, SCRATCH)
-            axes.axhline(mean, color=RUNGS[kind], lw=1, ls=":", label=f"{kind} from scratch")
-        axes.set_xticks(range(len(steps)), [f"{int(when):,}" for when in steps])
-        axes.set_xlabel(f"step at which the constraint is lifted, of {settings.steps:,}")
-        part = "validation" if settings.validate else "test"
-        axes.set_ylabel(f"{part} accuracy (%)")
-        axes.legend(
-            frameon=False, title=f"mean ± s.d. of {settings.seeds} seeds", loc="lower right"
-        )
-    return figure
-
-
-def tell(settings: Study, results: Mapping[Name, Outcome]) -> Story:
-    """Return what the study shows."""
+def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+    """Return findings, tables and figure."""
+    accuracy = {name: outcome["test_accuracy"] for name, outcome in results.items()}
+    steps = [step for kind, step in results if kind == "local" and step != SCRATCH]
+    conv = ("conv", NEVER)
     findings, pairs = [], []
-    conv = ("conv", KEPT)
-    for kind in ("local", "dense"):
-        mean = {w: 100 * results[kind, w]["test_accuracy"].mean() for w in _steps(results)}
-        best = max(mean, key=lambda when: mean[when])
-        pairs += [((kind, best), conv), ((kind, best), (kind, SCRATCH))]
-        findings.append(
-            f"Freed to {kind}, it ends highest when freed at step {best} of {settings.steps:,}: "
-            f"{mean[best]:.1f} %, against {100 * results[conv]['test_accuracy'].mean():.1f} for "
-            f"the convolution kept and "
-            f"{100 * results[kind, SCRATCH]['test_accuracy'].mean():.1f} for {kind} from scratch "
-            f"(the best of {len(mean)} steps, chosen on the accuracy shown)."
+    for kind in KINDS:
+        best = max(((kind, step) for step in steps), key=lambda name: accuracy[name].mean())
+        scratch = (kind, SCRATCH)
+        pairs += [(best, conv), (best, scratch)]
+        to_conv, to_scratch = (
+            study.difference(accuracy[best], accuracy[other]) for other in (conv, scratch)
         )
-    tables = [table(settings, results), study.differences(results, pairs)]
-    return study.Story(findings, tables, {"relax": draw(settings, results)})
+        findings.append(
+            f"Freed to {kind}, the network ends highest when it is freed at step {int(best[1]):,} "
+            f"of {settings.steps:,}: {100 * accuracy[best].mean():.1f} %. The difference to the "
+            f"convolution that is never freed is {to_conv}; to {kind} from scratch it is "
+            f"{to_scratch}. (The step is the best of {len(steps)}, chosen on these accuracies.)"
+        )
+    rows = [
+        [step, *(percent(accuracy[conv if step == NEVER else (kind, step)]) for kind in KINDS)]
+        for step in (SCRATCH, *steps, NEVER)
+    ]
+    caption = (
+        f"{settings.part.capitalize()} accuracy on {settings.title} in percent, {settings.protocol}"
+    )
+    tables = [Table(caption, ["freed at step", *KINDS], rows), study.differences(results, pairs)]
+    return Summary(findings, tables, {"relax": figure(settings, accuracy, steps)})
 
 
-def main(settings: Study) -> None:
+def figure(
+    settings: Settings, accuracy: Mapping[Name, np.ndarray], steps: Sequence[str]
+) -> plots.Figure:
+    """Return test accuracy against the step at which the constraint is lifted."""
+    conv = 100 * accuracy["conv", NEVER]
+    mean, deviation = conv.mean(), conv.std(ddof=1) if len(conv) > 1 else 0.0
+    references = [
+        plots.Reference(y=mean, label="conv, never freed", color=plots.BLUE, line="-"),
+        plots.Reference(y=(mean - deviation, mean + deviation), color=plots.BLUE),
+    ]
+    for kind in KINDS:
+        scratch, color = 100 * accuracy[kind, SCRATCH].mean(), plots.RUNGS[kind][0]
+        references.append(plots.Reference(y=scratch, color=color))
+    series = [
+        plots.Series(f"{kind}, freed", [100 * accuracy[kind, step] for step in steps])
+        for kind in KINDS
+    ]
+    panel = plots.Curves(
+        series,
+        ticks=[f"{int(step):,}" for step in steps],
+        x_label=f"step at which the constraint is lifted, of {settings.steps:,}",
+        y_label=f"{settings.part} accuracy (%)",
+        legend="center right",
+        references=references,
+    )
+    return plots.Figure([panel], note="dotted: trained from scratch")
+
+
+def main(settings: Settings) -> None:
     """Run the study."""
-    study.main(settings, QUESTION, HYPOTHESIS, ("freed to", "at"), points, tell)
+    study.main(
+        settings,
+        question=QUESTION,
+        hypothesis=HYPOTHESIS,
+        labels=("freed to", "at"),
+        points=points,
+        summarize=summarize,
+    )
 
 
 if __name__ == "__main__":
-    cli.run(main, Study, __doc__)
+    cli.run(main, Settings, __doc__)
