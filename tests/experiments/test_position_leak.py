@@ -1,4 +1,4 @@
-"""Red and green boxes, as a study."""
+"""The study of red and green boxes."""
 
 from pathlib import Path
 
@@ -7,20 +7,26 @@ import pytest
 
 from cnn.errors import InputError
 from experiments import position_leak
-from experiments.position_leak import BORDERS, PARTS, Study
-from tests.experiments.made import check_pictures, outcomes, untrained
+from experiments.position_leak import BORDERS, PARTS, Settings
+from tests.experiments.made import check_figures, outcomes, untrained
 
 
 @pytest.mark.slow
-def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    position_leak.main(Study(smoke=True, out=tmp_path))
+def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    position_leak.main(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "position_leak.png", "position_leak.svg", "report.html", "story.json"}
+    names = {
+        "results.jsonl",
+        "position_leak.png",
+        "position_leak.svg",
+        "report.html",
+        "summary.json",
+    }
     assert {p.name for p in out.glob("[!.]*")} == names
     assert position_leak.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
 
-def test_where_the_boxes_stand() -> None:
+def test_positions_of_the_boxes() -> None:
     images = position_leak.boxes(200, 0)
     for image, label in zip(images.x, images.y, strict=True):
         red, green = (np.argwhere(image[..., c]) for c in (0, 1))
@@ -35,7 +41,7 @@ def test_where_the_boxes_stand() -> None:
 
 def test_how_often_a_unit_sees_both_boxes() -> None:
     """Windows of 17 every 8 pixels; valid convolution has none from pixel 25 on."""
-    shares = position_leak.together()
+    shares = {border: position_leak.sees_both_boxes(border) for border in BORDERS}
     assert shares["valid"] < shares["zero padding"] == shares["full"] < 1
     x = position_leak.red_green().test.x
     by_hand = 0
@@ -47,7 +53,7 @@ def test_how_often_a_unit_sees_both_boxes() -> None:
 
 def test_where_no_window_is_cut_off_swapping_the_halves_changes_nothing() -> None:
     """16 pixels are twice the effective stride; "valid" sees less of one half than of the other."""
-    points = position_leak.points(Study(borders=("full", "valid")))
+    points = position_leak.points(Settings(borders=("full", "valid")))
     found = {
         name: position_leak.measure(config, untrained(config)) for (name,), config in points.items()
     }
@@ -55,13 +61,13 @@ def test_where_no_window_is_cut_off_swapping_the_halves_changes_nothing() -> Non
     assert found["valid"]["similar"] != found["valid"]["dissimilar"]
 
 
-def test_the_story() -> None:
-    story = position_leak.tell(Study(), outcomes(((b,) for b in BORDERS), *PARTS))
-    assert story.findings[1].startswith("zero padding: 2.0 % of similar and 2.0 % of dissimilar")
-    assert story.tables[0].rows[0] == ["valid", "1.00 ± 1.41", "100.0", "1.00 ± 1.41", "0.2"]
-    check_pictures(story)
+def test_summary() -> None:
+    summary = position_leak.summarize(Settings(), outcomes(((b,) for b in BORDERS), *PARTS))
+    assert "valid +0.0 (+0.0 to +0.0), zero padding +0.0" in summary.findings[0]
+    assert summary.tables[0].rows[0] == ["valid", "1.00 ± 1.41", "100.0", "1.00 ± 1.41", "0.2"]
+    check_figures(summary)
 
 
 def test_an_unknown_border() -> None:
     with pytest.raises(InputError, match="unknown border 'vald'"):
-        position_leak.points(Study(borders=("vald",)))
+        position_leak.points(Settings(borders=("vald",)))
