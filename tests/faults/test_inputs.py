@@ -97,7 +97,11 @@ WRONG = [
     ("train", "--model cnn1d --data mnist1d --resume", "need a run folder: give out"),
     ("train", f"{CNN} --keep-best 1", "keep_best needs validate"),
     ("train", "--model cnn1d --data mnist1d --profile", "profile writes into a run folder"),
-    ("train", "--model lenet5 --data mnist1d --out run", "window (5, 5)"),
+    (
+        "train",
+        "--model lenet5 --data mnist1d --out run",
+        "on inputs of shape (40, 1) of mnist1d, layer layers_0: window must be",
+    ),
     (
         "train",
         "--model lecture_cnn --data digits --out run",
