@@ -102,7 +102,7 @@ def _depthwise(layer: nn.Module) -> bool:
 
 
 def _cost(model: nn.Module, input_shape: Sequence[int], by: Cost) -> int:
-    geometry = describe(model, input_shape, check_alignment=False)
+    geometry = describe(model, input_shape, aligned=False)
     match by:
         case "parameters":
             return geometry.params

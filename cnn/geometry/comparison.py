@@ -49,13 +49,13 @@ def _cells(layer: Layer | None) -> tuple[str, ...]:
 
 
 def compare(
-    a: nn.Module, b: nn.Module, input_shape: Sequence[int], *, check_alignment: bool = True
+    a: nn.Module, b: nn.Module, input_shape: Sequence[int], *, aligned: bool = True
 ) -> Comparison:
     """Describe `a` and `b` on one input, and pair their layers in order and by kind.
 
     Arguments and errors are those of `describe`.
     """
-    first, second = (describe(m, input_shape, check_alignment=check_alignment) for m in (a, b))
+    first, second = (describe(m, input_shape, aligned=aligned) for m in (a, b))
     return pair(first, second)
 
 

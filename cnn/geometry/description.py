@@ -120,7 +120,7 @@ def _numbers(of: Layer | Geometry) -> list[str]:
 
 
 def describe(
-    model: nn.Module, input_shape: Sequence[int], *, check_alignment: bool = True
+    model: nn.Module, input_shape: Sequence[int], *, aligned: bool = True
 ) -> Geometry:
     """Return shapes, costs and receptive fields of `model` by layer; nothing is computed.
 
@@ -132,7 +132,7 @@ def describe(
     Args:
         model: The network.
         input_shape: `(*spatial, channels)`.
-        check_alignment: Whether branches that meet must have fields of equal stride and centre.
+        aligned: Whether branches that meet must have fields of equal stride and centre.
             Otherwise their field is the union, taken for the first unit.
 
     Raises:
@@ -160,7 +160,7 @@ def describe(
         return field
 
     def at_merge(name: str, layer: nn.Module, fields: list[Field | None]) -> Field | None:
-        field = union(name, fields, check_alignment)
+        field = union(name, fields, aligned)
         output, memory = traces[name].output, traces[name].memory
         layers.append(Layer(name, type(layer).__name__, output, 0, 0, memory, field))
         return field

@@ -65,7 +65,7 @@ def _local_part(model: nn.Module, input_shape: Sequence[int], layer: str | None)
     """Return `model` up to `layer`; by default up to the last layer before the head."""
     if layer is not None:
         return truncate(model, layer)
-    local = describe(model, input_shape, check_alignment=False).local
+    local = describe(model, input_shape, aligned=False).local
     return truncate(model, local[-1].name) if local else layers.Chain(())
 
 

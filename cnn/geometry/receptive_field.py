@@ -55,22 +55,22 @@ def compose(field: Field, spec: WindowSpec) -> Field:
     return Field(tuple(size), tuple(stride), tuple(padding))
 
 
-def union(name: str, fields: Sequence[Field | None], check_alignment: bool) -> Field | None:
+def union(name: str, fields: Sequence[Field | None], aligned: bool) -> Field | None:
     """Return the smallest field that covers those of the branches that meet at layer `name`.
 
     `None`, for all positions, if one of them is `None`. Raises `MisalignedError` if strides or
-    centres differ and `check_alignment` is set.
+    centres differ and `aligned` is set.
     """
     known = [field for field in fields if field is not None]
     if len(known) < len(fields):
         return None
     found = sorted({(field.stride, field.centre) for field in known})
-    if check_alignment and len(found) > 1:
+    if aligned and len(found) > 1:
         text = " and ".join(f"stride {stride}, centre {centre}" for stride, centre in found)
         raise MisalignedError(
             name,
             f"its branches are not aligned, their fields have {text}: give them equal padding and "
-            "strides, or pass check_alignment=False",
+            "strides, or pass aligned=False",
         )
     padding = _maximum([field.padding for field in known])
     ends = [tuple(r - P for r, P in zip(f.size, f.padding, strict=True)) for f in known]

@@ -46,7 +46,7 @@ def backward_field(
     before the input, unless only those `inside` the maps are asked for.
     """
     if layer is None:
-        local = describe(model, input_shape, check_alignment=False).local
+        local = describe(model, input_shape, aligned=False).local
         layer = local[-1].name if local else None
     model = Chain(()) if layer is None else truncate(model, layer)
     traces = trace(model, tuple(input_shape))

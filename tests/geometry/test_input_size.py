@@ -18,19 +18,19 @@ def test_input_size_is_the_smallest(network: tuple[Chain, tuple[int, ...]]) -> N
     """On it the output is as large as asked for; on one position less, smaller or none."""
     model, (*size, channels) = network
     try:
-        *out, _ = describe(model, (*size, channels), check_alignment=False).layers[-1].shape
+        *out, _ = describe(model, (*size, channels), aligned=False).layers[-1].shape
     except InputError:
         hypothesis.reject()
     found = input_size_for(model, out)
     assert all(n <= given for n, given in zip(found, size, strict=True))
     assert (
-        list(describe(model, (*found, channels), check_alignment=False).layers[-1].shape[:-1])
+        list(describe(model, (*found, channels), aligned=False).layers[-1].shape[:-1])
         == out
     )
     for axis in range(len(found)):
         less = [n - (i == axis) for i, n in enumerate(found)]
         try:
-            *smaller, _ = describe(model, (*less, channels), check_alignment=False).layers[-1].shape
+            *smaller, _ = describe(model, (*less, channels), aligned=False).layers[-1].shape
         except InputError:
             continue
         assert smaller[axis] < out[axis]

@@ -23,7 +23,7 @@ def test_three_ways_agree(network: tuple[Chain, tuple[int, ...]], data: st.DataO
     """Forward and backward on the whole field, backward and gradient on what is in the input."""
     model, shape = network
     try:
-        made = describe(model, shape, check_alignment=False)
+        made = describe(model, shape, aligned=False)
     except InputError:
         hypothesis.reject()
     assert all(layer.field is not None for layer in made.layers)  # windows predict the shapes
@@ -122,7 +122,7 @@ def test_dilated_pooling() -> None:
 def test_the_identity_of_a_residual_counts() -> None:
     """The body sees the next pixel only."""
     model = Residual(Conv(1, 1, padding=((-1, 1),)))
-    made = describe(model, (8, 1), check_alignment=False)
+    made = describe(model, (8, 1), aligned=False)
     assert made.field == Field((2,), (1,), (0,))
     assert backward_field(model, (8, 1), unit=(3,)) == ({3, 4},)
     assert np.flatnonzero(gradient_field(model, (8, 1), unit=(3,))).tolist() == [3, 4]
@@ -140,7 +140,7 @@ def test_misaligned_branches() -> None:
     model = Chain((ReLU(), Concat((Conv(1, 2, padding=((0, 1),)), Conv(1, 1)))))
     with pytest.raises(MisalignedError, match=r"layer layers_1: .* \(0.0,\) and .* \(0.5,\)"):
         describe(model, (8, 1))
-    assert describe(model, (8, 1), check_alignment=False).field == Field((2,), (1,), (0,))
+    assert describe(model, (8, 1), aligned=False).field == Field((2,), (1,), (0,))
 
 
 def test_different_strides_are_misaligned() -> None:
