@@ -34,6 +34,7 @@ os.environ["IPYTHONDIR"] = str(kernel)
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_render_markdown_format = "myst"  # of outputs, which may have tables
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
@@ -89,9 +90,15 @@ def to_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 
 
 def shorten(app: Any, what: str, name: str, obj: Any, options: Any, *texts: str | None) -> Any:
-    """Write `Array` in signatures where Sphinx writes the name that JAX has for it inside."""
-    pattern = r"jaxlib\.[\w.]*Array\b"
-    return tuple(text and re.sub(pattern, "Array", text) for text in texts)
+    """Shorten a signature: the type of JAX's arrays, and the last two fields of a Linen module."""
+    pairs = {
+        r"jaxlib\.[\w.]*Array\b": "Array",
+        r",? ?parent: [^=]*= <flax[^>]*>, name: str \| None = None": "",
+        r"~(collections\.abc|typing|flax\.[a-z.]*)\.": "",
+    }
+    for pattern, text in pairs.items():
+        texts = tuple(old and re.sub(pattern, text, old) for old in texts)
+    return texts
 
 
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
