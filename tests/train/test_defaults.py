@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from flax import linen as nn
 from cnn import models
 from cnn.ablations import unshare
 from cnn.data import Dataset, Split
+from cnn.layers import Chain
 from cnn.ops import implementations
 from cnn.train import Config, Result, fit
 
@@ -32,17 +33,22 @@ def case(build: Callable[[], nn.Module], shape: tuple[int, ...], *expected: str)
     return Case(build, shape, frozenset(expected))
 
 
+def separable_net() -> Chain:
+    """Return two of the six separable convolutions, which compile in less time."""
+    first_and_two, head = 3 + 2 * 6, 2
+    layers = models.separable_net(width=0.25).layers
+    return Chain((*layers[:first_and_two], *layers[-head:]))
+
+
 CASES = {
     "lenet5": case(models.lenet5, (12, 12, 1), "toeplitz", "max_pool"),
     "local_lenet5": case(
         lambda: unshare(models.lenet5()), (12, 12, 1), "local_toeplitz", "max_pool"
     ),
-    "separable_net": case(
-        partial(models.separable_net, width=0.25), (8, 8, 3), "toeplitz", "depthwise", "pointwise"
-    ),
+    "separable_net": case(separable_net, (8, 8, 3), "toeplitz", "depthwise", "pointwise"),
     "small_vgg": case(
-        partial(models.small_vgg, channels=(24, 32), hidden=512),
-        (8, 8, 3),
+        partial(models.small_vgg, channels=(24,), hidden=256),
+        (10, 10, 3),
         *("toeplitz", "winograd", "max_pool", "matmul"),
     ),
     "cnn1d": case(models.cnn1d, (40, 1), "conv_with_kernel_gradient"),
@@ -76,13 +82,6 @@ def train(name: str, devices: int) -> Result:
     )
 
 
-@cache
-def by_definition(name: str) -> Result:
-    """Return the result of the definitions, on one device."""
-    with implementations.use("reference"):
-        return train(name, 1)
-
-
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the names of the fast implementations that are traced from now on."""
@@ -109,21 +108,23 @@ def test_every_fast_implementation_trains() -> None:
     assert set().union(*(case.expected for case in CASES.values())) == every
 
 
-@pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("name", CASES)
-def test_training_agrees_with_the_definitions(name: str, devices: int, called: set[str]) -> None:
-    """Losses and weights agree to 1e-4 after some steps.
+def test_training_agrees_with_the_definitions(name: str, called: set[str]) -> None:
+    """Losses and weights agree to 1e-4 after some steps, on one device and on four.
 
     Both compute in float32, which rounds to 6e-8, but add in another order. Winograd's transforms
     enlarge rounding tenfold, and every step starts from what the last one rounded.
     """
-    expected = by_definition(name)
-    called.clear()
-    with implementations.use("fastest"):
-        result = train(name, devices)
-    assert called == CASES[name].expected
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    for field in ("train_loss", "test_loss"):
-        close(getattr(result, field), getattr(expected, field))
-    (ours,), (theirs,) = result.states, expected.states
-    jax.tree.map(close, ours.params, theirs.params)
+    with implementations.use("reference"):
+        expected = train(name, devices=1)
+    assert not called
+    for devices in (1, 4):
+        called.clear()
+        with implementations.use("fastest"):
+            result = train(name, devices)
+        assert called == CASES[name].expected
+        for field in ("train_loss", "test_loss"):
+            close(getattr(result, field), getattr(expected, field))
+        (ours,), (theirs,) = result.states, expected.states
+        jax.tree.map(close, ours.params, theirs.params)
