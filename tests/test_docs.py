@@ -112,7 +112,7 @@ def test_the_table_of_networks_is_what_describe_says(row: tuple[str, ...]) -> No
         found: Geometry | SimpleNamespace = describe(model, size)
     except InputError:
         assert name == "xception"  # its shortcuts do not look at the place of its branches
-        found = describe(model, size, check_alignment=False)
+        found = describe(model, size, aligned=False)
     field = "×".join(f"{n:,}" for n in found.receptive_field) if found.local else "all"
     assert numbers == [f"{found.params:,}", f"{found.macs:,}", field]
 
