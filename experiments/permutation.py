@@ -75,23 +75,18 @@ def unbroken_pairs(order: np.ndarray, sizes: Sequence[int]) -> int:
     )
 
 
-def pairs_within_blocks(sizes: Sequence[int], block: int) -> int:
-    """Return how many pairs of neighbours lie within one block, whose side divides the sizes."""
-    return sum(math.prod(sizes) // n * (n - n // block) for n in sizes)
-
-
 def permute_blocks(sizes: Sequence[int], block: int, seed: int) -> np.ndarray:
     """Return a permutation of blocks that leaves no two neighbouring blocks together.
 
-    It is the first such one among random permutations. (Two blocks alone would stay in place in
-    every second permutation.) Raise `InputError` if `block` does not divide every size.
+    It is the first such one from `seed` on. (Two blocks alone would stay in place in every second
+    permutation.) Raise `InputError` if `block` does not divide every size.
     """
-    orders = (datasets.permutation(sizes, s, block) for s in itertools.count(seed, 1000))
-    return next(
-        order
-        for order in orders
-        if unbroken_pairs(order, sizes) == pairs_within_blocks(sizes, block)
-    )
+    for s in itertools.count(seed, 1000):
+        order = datasets.permutation(sizes, s, block)
+        counts = [n // block for n in sizes]
+        if not unbroken_pairs(datasets.permutation(counts, s), counts):
+            break
+    return order
 
 
 def points(settings: Settings) -> dict[Name, Config]:
@@ -192,17 +187,7 @@ def figure(
     return plots.Figure([panel], height=2.7)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("rung", "block", "permutation"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "block", "permutation"), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)
