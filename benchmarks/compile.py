@@ -1,4 +1,4 @@
-"""How long it takes until a network has made its first two steps, cold and from a warm cache.
+"""Seconds until a network has run its first two steps, cold and from a warm cache.
 
     python -m benchmarks.compile
     python -m benchmarks.compile --networks lenet5
@@ -11,34 +11,31 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks.page import PAGE
-from benchmarks.workers import Where
+from etils import epy
+
+from benchmarks import contenders, page
+from benchmarks.workers import Backend, Unavailable, Worker
 from experiments.harness import cli
 
-USUAL = ("ours", "reference", "flax", "torch_compiled")
-"""Contenders that are measured unless others are named, as far as the platform has them."""
+with epy.lazy_imports():
+    from benchmarks import networks
+
+DEFAULT = ("ours", "reference", "flax", "torch_compiled")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(Where):
-    """What is measured."""
+class Flags(page.Output, Backend):
+    """Networks and contenders."""
 
     networks: tuple[str, ...] = ("lenet5", "small_vgg", "small_inception")
     """Networks by name."""
     contenders: tuple[str, ...] = ()
-    """Contenders by name; the usual ones if not given."""
-    out: Path = Path("results")
-    """Folder for the numbers."""
-    page: Path = PAGE
-    """The Markdown file whose table is written anew."""
+    """Contenders by name; four of them if not given."""
 
 
-def starts(network: str, contender: str, where: Where) -> tuple[float, float] | None:
-    """Return the seconds of a first and of a second start, None if the contender cannot run."""
-    from benchmarks.workers import Unavailable, Worker
-
+def starts(network: str, contender: str, backend: Backend) -> tuple[float, float] | None:
+    """Return the seconds of a first and a second start, None if the contender is unavailable."""
     with tempfile.TemporaryDirectory() as folder:
         caches = {
             "JAX_COMPILATION_CACHE_DIR": f"{folder}/jax",
@@ -49,9 +46,9 @@ def starts(network: str, contender: str, where: Where) -> tuple[float, float] | 
         seconds = []
         for _ in ("cold", "warm"):
             try:
-                worker = Worker(network, contender, where, **caches)
-            except Unavailable as why:
-                print(why)
+                worker = Worker(network, contender, backend, **caches)
+            except Unavailable as reason:
+                print(reason)
                 return None
             seconds.append(worker.startup)
             worker.close()
@@ -60,28 +57,23 @@ def starts(network: str, contender: str, where: Where) -> tuple[float, float] | 
 
 def main(flags: Flags) -> None:
     """Measure, print, and write the numbers and the table."""
-    from benchmarks.contenders import CONTENDERS, all_of, check
-    from benchmarks.networks import by_name
-    from benchmarks.page import machine, markdown, publish
-
-    check(flags.contenders, flags)
-    flags.claim()
-    contenders = flags.contenders or [name for name in USUAL if name in all_of(flags)]
-    for name in flags.networks:
-        by_name(name)
-    found, rows = {}, []
-    for name in flags.networks:
-        times = found[name] = {c: starts(name, c, flags) for c in contenders}
-        shown = (f"{both[0]:.1f}, {both[1]:.1f}" if both else "–" for both in times.values())
-        rows.append([name, *shown])
+    contenders.check(flags.contenders, flags)
+    for network in flags.networks:
+        networks.by_name(network)
+    flags.select()
+    available = contenders.default_names(flags)
+    names = flags.contenders or [name for name in DEFAULT if name in available]
+    result, rows = {}, []
+    for network in flags.networks:
+        times = result[network] = {c: starts(network, c, flags) for c in names}
+        cells = (f"{both[0]:.1f}, {both[1]:.1f}" if both else "–" for both in times.values())
+        rows.append([network, *cells])
         print(*rows[-1], flush=True)
-    table = markdown(["network", *(CONTENDERS[c] for c in contenders)], rows)
-    about = (
-        "Seconds to the end of the second step, cold and from a warm cache, "
-        f"{flags.precision}, {machine()}."
-    )
+    table = page.markdown(["network", *(contenders.CONTENDERS[c] for c in names)], rows)
+    about = "Seconds to the end of the second step, cold and from a warm cache"
     print(table)
-    publish(flags.called("compile"), flags.page, flags.out, found, f"{about}\n\n{table}")
+    text = f"{about}, {flags.precision}, {page.machine()}.\n\n{table}"
+    page.publish(flags.result_name("compile"), flags, result, text)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The networks of the benchmark, and the same networks in plain Flax and in PyTorch."""
+"""The networks of the benchmarks, and the same networks in plain Flax and in PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from etils import epy
 from flax import linen as nn
 from jaxtyping import Array
 
@@ -14,20 +15,20 @@ from cnn import layers, models
 from cnn.ablations import unshare
 from cnn.errors import unknown_name
 
-if TYPE_CHECKING:
+with epy.lazy_imports():
     import torch
 
 
 class Network(NamedTuple):
-    """A model, the shape of one example, how many make a batch, and the speeds aimed at."""
+    """A model, the shape of an example, the batch size, and goals for the relative speed."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     batch: int
     goal: float
-    """On a CPU, relative to the best of PyTorch."""
+    """Speed on a CPU, relative to the fastest PyTorch."""
     goal_on_gpu: float = 1.0
-    """On a GPU, likewise."""
+    """The same on a GPU."""
 
 
 NETWORKS = {
@@ -60,8 +61,8 @@ class Sequential(nn.Module):
         return x
 
 
-class SideBySide(nn.Module):
-    """Flax modules on one input, their outputs joined in the channels."""
+class Concat(nn.Module):
+    """Flax modules on one input, their outputs concatenated along the channels."""
 
     parts: tuple[nn.Module, ...]
 
@@ -71,7 +72,7 @@ class SideBySide(nn.Module):
 
 @singledispatch
 def in_flax(layer: nn.Module) -> Callable[[Array], Array]:
-    """Return what a user of Flax would write for `layer`: layers without weights are the same."""
+    """Return `layer` as a user of Flax would write it; one without weights stays as it is."""
     return layer.clone()
 
 
@@ -81,8 +82,8 @@ def _(layer: layers.Chain) -> Sequential:
 
 
 @in_flax.register
-def _(layer: layers.Concat) -> SideBySide:
-    return SideBySide(tuple(map(in_flax, layer.branches)))
+def _(layer: layers.Concat) -> Concat:
+    return Concat(tuple(map(in_flax, layer.branches)))
 
 
 @in_flax.register
@@ -120,12 +121,11 @@ def _(layer: layers.MaxPool) -> Callable[[Array], Array]:
 
 
 def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Module:
-    """Return the PyTorch twin of `layer` on maps `(batch, c_in, *size)`."""
-    import torch
-    from torch import nn as tnn
+    """Return `layer` in PyTorch, for maps `(batch, c_in, *size)`."""
+    tnn = torch.nn
 
     class Local(tnn.Module):
-        """One product of matrices for each position, on unfolded windows."""
+        """A matrix product for each position, on unfolded windows."""
 
         def __init__(self, layer: layers.ConvLocal, c_in: int, out: tuple[int, int]) -> None:
             super().__init__()
@@ -138,12 +138,12 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             padding = 0 if self.padding == "VALID" else self.padding
-            seen = torch.nn.functional.unfold(x, self.window, padding=padding)
-            y = torch.baddbmm(self.bias, seen.permute(2, 0, 1), self.weight)
+            patches = torch.nn.functional.unfold(x, self.window, padding=padding)
+            y = torch.baddbmm(self.bias, patches.permute(2, 0, 1), self.weight)
             return y.permute(1, 2, 0).reshape(len(x), -1, *self.out)
 
     class Joined(tnn.Module):
-        """Concat joined in the channels."""
+        """Branches concatenated along the channels."""
 
         def __init__(self, branches: list[tnn.Module]) -> None:
             super().__init__()
@@ -152,8 +152,8 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([branch(x) for branch in self.branches], 1)
 
-    def half(padding: object, window: tuple[int, int]) -> int:
-        if padding == "SAME":  # as PyTorch's users write it; under stride 2 a cell to the side
+    def pad(padding: object, window: tuple[int, int]) -> int:
+        if padding == "SAME":  # as PyTorch's users write it; with stride 2, a cell to the side
             return window[0] // 2
         return 0 if padding == "VALID" else int(padding)  # type: ignore[call-overload]
 
@@ -163,21 +163,21 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
             for part in layer.layers:
                 parts.append(in_torch(part, size, c_in))
                 with torch.no_grad():
-                    seen = parts[-1](torch.zeros(2, c_in, *size))
-                c_in, size = seen.shape[1], tuple(seen.shape[2:])
+                    y = parts[-1](torch.zeros(2, c_in, *size))
+                c_in, size = y.shape[1], tuple(y.shape[2:])
             return tnn.Sequential(*parts)
         case layers.Concat():
             return Joined([in_torch(branch, size, c_in) for branch in layer.branches])
         case layers.Conv():
-            padding = half(layer.padding, layer.window)
+            padding = pad(layer.padding, layer.window)
             return tnn.Conv2d(
                 *(c_in, layer.features, layer.window, layer.strides, padding),
                 groups=layer.groups,
                 bias=layer.use_bias,
             )
         case layers.ConvLocal():
-            at = layer.padding if layer.padding != "VALID" else 0
-            out = tuple(n + 2 * at - k + 1 for n, k in zip(size, layer.window, strict=True))
+            padding = pad(layer.padding, layer.window)
+            out = tuple(n + 2 * padding - k + 1 for n, k in zip(size, layer.window, strict=True))
             return Local(layer, c_in, out)
         case layers.Dense():
             return tnn.Linear(c_in, layer.features)
@@ -186,7 +186,7 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
         case layers.ReLU():
             return tnn.ReLU(inplace=True)
         case layers.MaxPool():
-            return tnn.MaxPool2d(layer.window, layer.strides, half(layer.padding, layer.window))
+            return tnn.MaxPool2d(layer.window, layer.strides, pad(layer.padding, layer.window))
         case layers.AdaptiveAvgPool():
             return tnn.AdaptiveAvgPool2d(layer.output_size)
         case layers.GlobalAvgPool():
@@ -195,4 +195,4 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
             return tnn.Flatten()
         case layers.Dropout(rate=0.0):
             return tnn.Identity()
-    raise TypeError(f"no PyTorch twin of {type(layer).__name__}")
+    raise TypeError(f"{type(layer).__name__} has no translation to PyTorch")

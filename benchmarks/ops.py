@@ -1,48 +1,49 @@
-"""How long operations take as they are defined in `lax` and as they are lowered on a CPU.
+"""Times of operations: their definitions in `lax`, and the fast implementations for a CPU.
 
     python -m benchmarks.ops
 
-Forward alone, and the gradients of all arguments. What counts in the end is the whole step
-(`benchmarks.train_step`): an operation that wins alone may lose there. Writes `results/ops.json`
-and a table in `docs/performance.md`.
+Measures the forward pass, and the gradients of all arguments. What counts is the whole training
+step (`benchmarks.train_step`): an operation that is faster alone can be slower there. Writes
+`results/ops.json` and a table in `docs/performance.md`.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.page import PAGE
+from etils import epy
+
+from benchmarks import page
+from benchmarks.workers import Timed, take_turns
+from cnn.errors import unknown_name
 from experiments.harness import cli
 
-if TYPE_CHECKING:
-    from benchmarks.workers import Timed
+with epy.lazy_imports():
+    import jax
+    import jax.numpy as jnp
+
+    from cnn import ops
+    from cnn.ops import implementations
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
-    """How long is measured."""
+class Flags(page.Output):
+    """Operations, and the length of a measurement."""
 
     only: tuple[str, ...] = ()
     """Operations by name; all if not given."""
     seconds: float = 0.2
     """Length of one turn."""
     rounds: int = 5
-    """Turns of each."""
-    out: Path = Path("results")
-    """Folder for the times."""
-    page: Path = PAGE
-    """The Markdown file whose table is written anew."""
+    """Turns of each implementation."""
 
 
 def cases() -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...]]]:
     """Return each operation, and the shapes of its arrays."""
-    from cnn import ops
-
     same = partial(ops.conv, padding="SAME")
     return {
         "1x1": (ops.conv, ((64, 16, 16, 128), (1, 1, 128, 128))),
@@ -60,15 +61,11 @@ def cases() -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...]]]:
     }
 
 
-def timed(f: Callable, shapes: tuple[tuple[int, ...], ...], how: str) -> Timed:
-    """Compile `f` for random arrays of these shapes, and return its clock."""
-    import jax
-
-    from cnn.ops import implementations
-
+def timed(f: Callable, shapes: tuple[tuple[int, ...], ...], implementation: str) -> Timed:
+    """Compile `f` for random arrays of these shapes, and return a function that times it."""
     keys = jax.random.split(jax.random.key(0), len(shapes))
     arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
-    with implementations.use(how):  # type: ignore[arg-type]
+    with implementations.use(implementation):  # type: ignore[arg-type]
         compiled = jax.jit(f).lower(*arrays).compile()
 
     def run(steps: int) -> float:
@@ -83,38 +80,29 @@ def timed(f: Callable, shapes: tuple[tuple[int, ...], ...], how: str) -> Timed:
 
 def gradient(f: Callable, count: int) -> Callable:
     """Return the gradients of Σ f² with respect to all `count` arguments."""
-    import jax
-    import jax.numpy as jnp
-
     return jax.grad(lambda *arrays: jnp.vdot(y := f(*arrays), y), tuple(range(count)))
 
 
 def main(flags: Flags) -> None:
     """Measure, print, and write the times and the table."""
-    import statistics
-
-    from benchmarks.page import machine, markdown, publish, spread
-    from benchmarks.workers import take_turns
-    from cnn.errors import unknown_name
-
     known = cases()
     for name in set(flags.only) - set(known):
         raise unknown_name("operation", name, known)
-    found, rows = {}, []
+    result, rows = {}, []
     for name in flags.only or known:
         f, shapes = known[name]
         row = [f"{name} {' '.join('×'.join(map(str, s)) for s in shapes)}"]
         for part, function in (("forward", f), ("gradients", gradient(f, len(shapes)))):
-            ways = {how: timed(function, shapes, how) for how in ("reference", "fastest")}
-            times = found[f"{name} {part}"] = take_turns(ways, flags.seconds, flags.rounds)
+            both = {name: timed(function, shapes, name) for name in ("reference", "fastest")}
+            times = result[f"{name} {part}"] = take_turns(both, flags.seconds, flags.rounds)
             ratio = statistics.median(times["reference"]) / statistics.median(times["fastest"])
-            row += [*(spread(t) for t in times.values()), f"{ratio:.1f}"]
+            row += [*(page.spread(t) for t in times.values()), f"{ratio:.1f}"]
         rows.append(row)
-    head = ["operation", "forward, definition", "lowered", "faster by"]
-    table = markdown([*head, "gradients, definition", "lowered", "faster by"], rows)
-    about = f"Milliseconds, median [least – most] of {flags.rounds} turns, {machine()}."
+    head = ["operation", "forward, definition", "fastest", "faster by"]
+    table = page.markdown([*head, "gradients, definition", "fastest", "faster by"], rows)
+    about = f"Milliseconds, median [least – most] of {flags.rounds} turns, {page.machine()}."
     print(table)
-    publish("ops", flags.page, flags.out, found, f"{about}\n\n{table}")
+    page.publish("ops", flags, result, f"{about}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What benchmarks write: a Markdown table between two markers of a page, JSON, and a figure."""
+"""The output of benchmarks: JSON, a Markdown table between two markers of a page, and a figure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn.train.run_dir import make_folder, write_atomic
+from etils import epy
+
+with epy.lazy_imports():
+    import jax
+
+    from cnn.train import run_dir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = Path("docs/performance.md")
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where results are written."""
+
+    out: Path = Path("results")
+    """Folder for the numbers."""
+    page: Path = Path("docs/performance.md")
+    """The Markdown file whose table is replaced; it is created if needed."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,35 +45,35 @@ def spread(numbers: Sequence[float], scale: float = 1e3) -> str:
     '1.50 [1.20 – 2.10]'
     """
     middle, least, most = (scale * f(numbers) for f in (statistics.median, min, max))
-    digits = sum(middle < most for most in (1, 10, 100))
+    digits = sum(middle < limit for limit in (1, 10, 100))
     return f"{middle:.{digits}f} [{least:.{digits}f} – {most:.{digits}f}]"
 
 
 def machine() -> str:
-    """Say on what it was measured, which is what JAX computes on in this process."""
-    import jax
-
+    """Return a description of the device that JAX uses in this process."""
     device = jax.devices()[0]
     cores = f"{os.cpu_count()} cores ({platform.machine()})"
     return f"{cores if device.platform == 'cpu' else device.device_kind}, jax {jax.__version__}"
 
 
 def publish(
-    name: str, page: Path, out: Path, result: Any, text: str, figure: Figure | None = None
+    name: str, output: Output, result: Any, text: str, figure: Figure | None = None
 ) -> None:
-    """Write `out/name.json`, the figure beside `page`, and `text` between the markers `name`."""
-    make_folder(out)
-    write_atomic(out / f"{name}.json", json.dumps(result, indent=1) + "\n")
-    make_folder(page.parent)
+    """Write `name.json`, the figure beside the page, and `text` between the page's markers."""
+    page = output.page
+    run_dir.make_folder(output.out)
+    run_dir.write_atomic(output.out / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    run_dir.make_folder(page.parent)
     if figure is not None:
         figure.savefig(page.parent / f"{name}.png", dpi=130, bbox_inches="tight")
-    write_atomic(page, between(page.read_text() if page.exists() else "# Speed\n", name, text))
+    old = page.read_text() if page.exists() else "# Speed\n"
+    run_dir.write_atomic(page, replace_section(old, name, text))
 
 
-def between(old: str, name: str, text: str) -> str:
-    """Put `text` between the markers `name` of a page, which gets them at its end if it has none.
+def replace_section(page: str, name: str, text: str) -> str:
+    """Return the page with `text` between the markers `name`, which are appended if missing.
 
-    >>> print(between("# Speed", "ops", "| op |"))
+    >>> print(replace_section("# Speed", "ops", "| op |"))
     # Speed
     <BLANKLINE>
     <!-- ops: begin -->
@@ -68,7 +82,7 @@ def between(old: str, name: str, text: str) -> str:
     <BLANKLINE>
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    if begin not in old:
-        old = f"{old.rstrip()}\n\n{begin}\n{end}\n"
-    head, _, rest = old.partition(begin)
+    if begin not in page:
+        page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
+    head, _, rest = page.partition(begin)
     return f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}"

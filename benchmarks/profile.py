@@ -1,12 +1,12 @@
-"""Where the time of a training step goes: the operations that take longest, and a trace.
+"""The longest operations of a training step, and a trace.
 
     python -m benchmarks.profile --network lenet5
     tensorboard --logdir results/profile
 
-A step is that of `benchmarks.train_step`. The trace, for TensorBoard's profiler, is written into
-`results/profile/NETWORK`; the table adds up the same events. An operation is what XLA made of
-several; what it is called after stands beside it, with the layer, forward or backward. Below the
-table: the memory that XLA plans for what a step makes and does not return.
+The step is that of `benchmarks.train_step`. The trace, for TensorBoard's profiler, is written to
+`results/profile/NETWORK`; the table sums its events. XLA fuses operations; the table names the
+layer, forward or backward, that each fusion is named after. The last lines are the memory that XLA
+plans for temporary arrays, and the folder.
 """
 
 from __future__ import annotations
@@ -16,20 +16,29 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.workers import Where
+from etils import epy
+
+from benchmarks import page
+from benchmarks.workers import Backend
+from cnn.errors import InputError
 from experiments.harness import cli
+
+with epy.lazy_imports():
+    import jax
+
+    from benchmarks import networks, steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(Where):
-    """What is traced, and how much of it is shown."""
+class Flags(Backend):
+    """The network, and the length of the trace and of the table."""
 
     network: str = "lenet5"
     """A network of the benchmarks by name."""
     steps: int = 10
     """Training steps."""
     rows: int = 12
-    """Operations shown."""
+    """Operations in the table."""
     plain: bool = False
     """The network as a user of Flax would write it."""
     out: Path = Path("results/profile")
@@ -38,8 +47,6 @@ class Flags(Where):
 
 def durations(folder: Path) -> Counter[str]:
     """Return the nanoseconds of every operation in the newest trace below `folder`."""
-    import jax
-
     newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     events = (
         event
@@ -56,7 +63,7 @@ def durations(folder: Path) -> Counter[str]:
 
 
 def origins(program: str) -> dict[str, tuple[str, str]]:
-    """Return, for each operation of a program's text, its shape and what of the model it is.
+    """Return the shape and the layer of each operation in the text of a program.
 
     >>> text = '  %dot.2 = f32[4,3]{1,0} dot(a, b), metadata={op_name="jit(step)/jvp(Chain)/out"}'
     >>> origins(text)
@@ -68,19 +75,12 @@ def origins(program: str) -> dict[str, tuple[str, str]]:
 
 def main(flags: Flags) -> None:
     """Trace, and print the table."""
-    import jax
-
-    from benchmarks.networks import by_name
-    from benchmarks.page import markdown
-    from benchmarks.steps import jax_step, random_batch
-    from cnn.errors import InputError
-
     if flags.steps < 1:
-        raise InputError(f"steps {flags.steps} cannot be: trace one or more")
-    network = by_name(flags.network)
-    flags.claim()
-    x, y = random_batch(network)
-    step, state = jax_step(network, x, y, flags.plain, flags)
+        raise InputError(f"steps must be positive, got {flags.steps}")
+    network = networks.by_name(flags.network)
+    flags.select()
+    x, y = steps.random_batch(network)
+    step, state = steps.jax_step(network, x, y, flags.plain, flags)
     x, y = jax.device_put((x, y))
     state = jax.block_until_ready(step(state, x, y))
     folder = flags.out / flags.network
@@ -94,9 +94,9 @@ def main(flags: Flags) -> None:
         [name, f"{ns / flags.steps / 1e6:.2f}", f"{ns / whole:.0%}", *known.get(name, ("", ""))]
         for name, ns in total.most_common(flags.rows)
     ]
-    print(markdown(["operation", "ms per step", "share", "result", "from"], rows))
+    print(page.markdown(["operation", "ms per step", "share", "result", "from"], rows))
     planned = step.memory_analysis()
-    if planned is not None:  # not every platform says
+    if planned is not None:  # some platforms do not report it
         print(f"temporaries: {planned.temp_size_in_bytes / 1e6:,.1f} MB")
     print(f"trace written to {folder}")
 

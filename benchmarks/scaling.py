@@ -1,12 +1,12 @@
-"""How the cost of a training step grows, and how images per second grow with processes.
+"""How the time of a step grows with each size, and examples per second with processes.
 
     python -m benchmarks.scaling
     python -m benchmarks.scaling --over seeds --processes 1
 
-A convolution of `channels` to `channels`, `kernel` × `kernel`, on maps of `size` × `size`: forward
-and both gradients, for `seeds` sets of maps side by side. One of the four grows, the others stay.
-The exponent is the slope of a line through log time over log value (least squares), beside that of
-the multiply-accumulates. Processes share the batches of one training of the ladder's network on
+A step is a convolution of `channels` to `channels`, `kernel` × `kernel`, on `size` × `size` maps:
+forward and both gradients, for `seeds` sets of maps side by side. One of the four varies. The
+exponent is the slope of log time over log value (least squares); the table compares it with that of
+the multiply-accumulates. Processes split the batches of one training of the ladder's network on
 MNIST-1D (`experiments.launch.local`). Writes `results/scaling.json`, a table in
 `docs/performance.md` and a figure beside it.
 """
@@ -23,33 +23,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.page import PAGE
+from etils import epy
+
+from benchmarks import page
+from benchmarks.workers import Timed, take_turns
+from cnn.errors import InputError, unknown_name
 from experiments.harness import cli
+
+with epy.lazy_imports():
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from matplotlib import figure as mpl_figure
+    from matplotlib import ticker
+
+    from cnn import ops
+    from cnn.train import run_dir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from benchmarks.workers import Timed
-
 BASE = {"channels": 32, "size": 24, "kernel": 3, "seeds": 1}
-GROWING = {
+VALUES = {
     "channels": (16, 32, 64, 128, 256),
     "size": (8, 12, 16, 24, 32, 48),
     "kernel": (1, 3, 5, 7, 9),
     "seeds": (1, 2, 4, 8, 16),
 }
 EXPONENTS = {"channels": 2, "size": 2, "kernel": 2, "seeds": 1}
-"""Of the multiply-accumulates."""
-BATCH, SHARED = 16, 128
-"""Examples of a step, and of one that processes share."""
+"""Exponents of the multiply-accumulates."""
+BATCH, SPLIT_BATCH = 16, 128
+"""Examples of a step, and of a step that processes split."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What grows, and how long is measured."""
+class Flags(page.Output):
+    """What varies, and the length of a measurement."""
 
-    over: tuple[str, ...] = tuple(GROWING)
-    """What grows: channels, size, kernel, seeds."""
+    over: tuple[str, ...] = tuple(VALUES)
+    """What varies: channels, size, kernel, seeds."""
     processes: tuple[int, ...] = (1, 2, 4)
     """Numbers of processes that train together."""
     steps: int = 400
@@ -57,19 +69,11 @@ class Flags:
     seconds: float = 0.2
     """Length of one turn."""
     rounds: int = 5
-    """Turns of each."""
-    out: Path = Path("results")
-    """Folder for the times."""
-    page: Path = PAGE
-    """The Markdown file whose table is written anew."""
+    """Turns of each value."""
 
 
 def step(channels: int, size: int, kernel: int, seeds: int) -> Timed:
-    """Return the clock of a convolution's value and gradients."""
-    import jax
-    import jax.numpy as jnp
-
-    from cnn import ops
+    """Return a function that times the value and gradients of a convolution."""
 
     def loss(x: jax.Array, w: jax.Array) -> jax.Array:
         return jnp.square(ops.conv(x, w, padding="SAME")).sum()
@@ -91,42 +95,31 @@ def step(channels: int, size: int, kernel: int, seeds: int) -> Timed:
 
 
 def images_per_second(processes: int, steps: int) -> float:
-    """Train in so many processes, and return the rate after the first half of the steps."""
-    from cnn.train.run_dir import METRICS, read_jsonl
-
+    """Train in several processes, and return the rate in the second half of the steps."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         python, together = [sys.executable, "-m"], ["--processes", str(processes), "--"]
         launcher = [*python, "experiments.launch.local", *together]
         train = [*python, "experiments.train", "--model", "cnn1d", "--data", "mnist1d"]
-        length = [
-            "--steps",
-            str(steps),
-            "--log-every",
-            str(steps // 2),
-            "--batch-size",
-            str(SHARED),
-        ]
+        length = ["--steps", str(steps), "--log-every", str(steps // 2)]
+        length += ["--batch-size", str(SPLIT_BATCH)]
         command = [*launcher, *train, *length, "--out", str(run)]
         subprocess.run(command, check=True, timeout=600, capture_output=True)
-        half, whole = (line for line in read_jsonl(run / METRICS) if not line.get("final"))
-    return SHARED * (whole["step"] - half["step"]) / (whole["seconds"] - half["seconds"])
+        half, whole = (
+            line for line in run_dir.read_jsonl(run / run_dir.METRICS) if not line.get("final")
+        )
+    return SPLIT_BATCH * (whole["step"] - half["step"]) / (whole["seconds"] - half["seconds"])
 
 
 def exponent(times: dict[int, list[float]]) -> float:
     """Return the slope of log median time over log value."""
-    import numpy as np
-
     medians = [statistics.median(t) for t in times.values()]
     return float(np.polyfit(np.log(list(times)), np.log(medians), 1)[0])
 
 
 def draw(measured: dict[str, dict[int, list[float]]]) -> Figure:
-    """Draw time against what grows, on logarithmic axes, beside the theoretical slope."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
-
-    figure = Figure(figsize=(2.6 * len(measured), 2.6), layout="constrained")
+    """Draw time over each value on logarithmic axes, with the slope of the multiplications."""
+    figure = mpl_figure.Figure(figsize=(2.6 * len(measured), 2.6), layout="constrained")
     panels = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
     for axes, (name, times) in zip(panels, measured.items(), strict=True):
         values = list(times)
@@ -142,9 +135,9 @@ def draw(measured: dict[str, dict[int, list[float]]]) -> Figure:
         axes.plot(values, theory, "k:", lw=1, label=f"multiplications: {EXPONENTS[name]}")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(values))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(ticker.FixedLocator(values))
+        axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlabel(name)
         axes.grid(lw=0.4, alpha=0.5)
         axes.legend(title="exponent", fontsize=8, title_fontsize=8, frameon=False)
@@ -154,41 +147,39 @@ def draw(measured: dict[str, dict[int, list[float]]]) -> Figure:
 
 def main(flags: Flags) -> None:
     """Measure, print, and write the times, the table and the figure."""
-    from benchmarks.page import machine, markdown, publish, spread
-    from benchmarks.workers import take_turns
-    from cnn.errors import InputError, unknown_name
-
-    if min(flags.processes) < 1 or flags.steps < 2:
-        raise InputError("processes and steps cannot be: give 1 process and 2 steps or more")
-    for name in set(flags.over) - set(GROWING):
-        raise unknown_name("quantity", name, GROWING)
+    if min(flags.processes) < 1:
+        raise InputError(f"processes must be positive, got {min(flags.processes)}")
+    if flags.steps < 2:
+        raise InputError(f"steps must be at least 2, got {flags.steps}")
+    for name in set(flags.over) - set(VALUES):
+        raise unknown_name("quantity", name, VALUES)
     measured = {}
     for name in flags.over:
-        clocks = {str(v): step(**{**BASE, name: v}) for v in GROWING[name]}
+        clocks = {str(v): step(**{**BASE, name: v}) for v in VALUES[name]}
         times = take_turns(clocks, flags.seconds, flags.rounds)
-        measured[name] = {v: times[str(v)] for v in GROWING[name]}
+        measured[name] = {v: times[str(v)] for v in VALUES[name]}
     rates = {n: images_per_second(n, flags.steps) for n in flags.processes}
     rows = [
         [
             name,
-            *(f"{end}: {spread(times[end])}" for end in (min(times), max(times))),
+            *(f"{end}: {page.spread(times[end])}" for end in (min(times), max(times))),
             f"{exponent(times):.2f}",
             str(EXPONENTS[name]),
         ]
         for name, times in measured.items()
     ]
-    head = ["what grows", "least", "most", "exponent", "of multiplications"]
-    table = markdown(head, rows)
+    head = ["what varies", "least", "most", "exponent", "of multiplications"]
+    table = page.markdown(head, rows)
     shown = ", ".join(f"{n}: {rate:,.0f}" for n, rate in rates.items())
     text = (
-        f"Milliseconds, median [least – most] of {flags.rounds} turns; what does not grow is "
-        f"{json.dumps(BASE)[1:-1]}, batch {BATCH}, {machine()}.\n\n{table}\n\n"
+        f"Milliseconds, median [least – most] of {flags.rounds} turns; the other values are "
+        f"{json.dumps(BASE)[1:-1]}, batch {BATCH}, {page.machine()}.\n\n{table}\n\n"
         f"![Cost of a step](scaling.png)\n\nExamples per second by number of processes, one "
-        f"training of the ladder's network, batches of {SHARED}: {shown}."
+        f"training of the ladder's network, batches of {SPLIT_BATCH}: {shown}."
     )
     print(text)
-    found = {"times": measured, "examples per second": rates}
-    publish("scaling", flags.page, flags.out, found, text, draw(measured))
+    result = {"times": measured, "examples per second": rates}
+    page.publish("scaling", flags, result, text, draw(measured))
 
 
 if __name__ == "__main__":

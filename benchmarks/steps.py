@@ -1,4 +1,4 @@
-"""The training step of each contender: as networks train here, in plain Flax, in PyTorch."""
+"""The training step of each contender: as in `cnn.train`, in plain Flax, and in PyTorch."""
 
 from __future__ import annotations
 
@@ -11,45 +11,51 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epy
 
 from benchmarks.networks import Network, in_flax, in_torch
-from benchmarks.workers import Where
+from benchmarks.workers import Backend
 from cnn.train.devices import CPU_COMPILER_OPTIONS
 from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import chunk_length
 from experiments.harness.runtime import trim_memory_after_compilation
 
+with epy.lazy_imports():
+    import torch
+
 GEMM_SIDE = {"cpu": 2048, "gpu": 8192}
-"""Rows and columns of the product that says how much of the machine there was to have."""
+"""Rows and columns of the matrices whose product measures the limit of the machine."""
 
 Run = Callable[[int], int]
-"""Makes so many training steps on one batch or a few more, waits for them, returns how many."""
+"""Runs at least a number of training steps on one batch, waits for them, returns how many."""
 
 
-def build(network: Network, contender: str, where: Where) -> Run:
-    """Return the contender on this network; "gemm" is a product of two matrices for each step.
+def build(network: Network, contender: str, backend: Backend) -> Run:
+    """Return the steps of a contender on a network; a step of "gemm" is a matrix product.
 
-    Raises `RuntimeError` where PyTorch finds no GPU, `ImportError` where there is no PyTorch.
+    Raises:
+        RuntimeError: If PyTorch finds no GPU.
+        ImportError: If PyTorch is not installed.
     """
     if contender == "gemm":
-        return _products(where)
+        return _products(backend)
     x, y = random_batch(network)
     if contender.startswith("torch"):
-        return _torch_steps(network, x, y, contender, where)
+        return _torch_steps(network, x, y, contender, backend)
     os.environ["CNN_IMPLEMENTATION"] = "reference" if contender == "reference" else "fastest"
-    return _jax_steps(network, x, y, contender == "flax", where)
+    return _jax_steps(network, x, y, contender == "flax", backend)
 
 
 def random_batch(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Return images of noise and labels."""
+    """Return random images and labels."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((network.batch, *network.shape), dtype=np.float32)
     return x, rng.integers(0, 10, network.batch, dtype=np.int32)
 
 
-def _products(where: Where) -> Run:
-    side = GEMM_SIDE[where.platform]
-    a = jax.random.normal(jax.random.key(0), (side, side), where.precision)
+def _products(backend: Backend) -> Run:
+    side = GEMM_SIDE[backend.platform]
+    a = jax.random.normal(jax.random.key(0), (side, side), backend.precision)
     product = jax.jit(jnp.matmul)
 
     def run(steps: int) -> int:
@@ -61,17 +67,25 @@ def _products(where: Where) -> Run:
 
 
 def jax_step(
-    network: Network, x: np.ndarray, y: np.ndarray, plain: bool, where: Where, chunk: int = 1
+    network: Network, x: np.ndarray, y: np.ndarray, plain: bool, backend: Backend, chunk: int = 1
 ) -> tuple[Any, Any]:
-    """Return so many steps compiled, `(state, x, y) -> state`, which donate, and the first state.
+    """Return `chunk` compiled steps, `(state, x, y) -> state`, and the first state.
 
-    As in `cnn.train`, bfloat16 is what the network computes in; weights stay float32.
+    As in `cnn.train`, the network may compute in bfloat16, and weights stay float32.
+
+    Args:
+        network: The network, and the size of its input.
+        x: One batch of images.
+        y: Their labels.
+        plain: Whether to build the network as a user of Flax would.
+        backend: Platform and precision.
+        chunk: Steps in one program.
     """
     model = network.build()
     if plain:
         model = in_flax(model)
     tx = optax.sgd(1e-3, momentum=0.9)
-    options = None if plain or where.platform != "cpu" else CPU_COMPILER_OPTIONS
+    options = None if plain or backend.platform != "cpu" else CPU_COMPILER_OPTIONS
     init = jax.jit(lambda key: model.init(key, x, train=True), compiler_options=options)
     variables = init(jax.random.key(0))
     state = (variables, tx.init(variables["params"]))
@@ -80,10 +94,10 @@ def jax_step(
         variables, momentum = state
 
         def objective(params):  # type: ignore[no-untyped-def]
-            low = jax.tree.map(lambda w: w.astype(where.precision), params)
+            low = jax.tree.map(lambda w: w.astype(backend.precision), params)
             logits, updated = model.apply(
                 {**variables, "params": low},
-                x.astype(where.precision),
+                x.astype(backend.precision),
                 train=True,
                 mutable=["batch_stats"],
             )
@@ -106,12 +120,14 @@ def jax_step(
     return compiled, state
 
 
-def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool, where: Where) -> Run:
-    # What programs here do, and a plain loop does not: scan steps on an accelerator, wait on a CPU.
-    chunk = 1 if plain else chunk_length(where.platform)
+def _jax_steps(
+    network: Network, x: np.ndarray, y: np.ndarray, plain: bool, backend: Backend
+) -> Run:
+    # Unlike a plain loop, `cnn.train` scans steps on an accelerator, and waits for them on a CPU.
+    chunk = 1 if plain else chunk_length(backend.platform)
     if not plain:
         trim_memory_after_compilation()
-    step, state = jax_step(network, x, y, plain, where, chunk)
+    step, state = jax_step(network, x, y, plain, backend, chunk)
     x, y = jax.device_put((x, y))
     throttle = Throttle()
 
@@ -129,24 +145,22 @@ def _jax_steps(network: Network, x: np.ndarray, y: np.ndarray, plain: bool, wher
 
 
 def _torch_steps(
-    network: Network, x: np.ndarray, y: np.ndarray, contender: str, where: Where
+    network: Network, x: np.ndarray, y: np.ndarray, contender: str, backend: Backend
 ) -> Run:
-    import torch
-
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    gpu = where.platform == "gpu"
+    gpu = backend.platform == "gpu"
     if gpu and not torch.cuda.is_available():
         raise RuntimeError("PyTorch finds no GPU")
-    if gpu:  # as JAX does: the fastest of several algorithms, and float32 in TF32
+    if gpu:  # as in JAX: the fastest of several algorithms, and TF32 for float32
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if gpu else "cpu")
-    low = torch.autocast(device.type, torch.bfloat16, enabled=where.precision == "bfloat16")
+    low = torch.autocast(device.type, torch.bfloat16, enabled=backend.precision == "bfloat16")
     *size, c_in = network.shape
     layout = torch.contiguous_format if contender == "torch" else torch.channels_last
     model = in_torch(network.build(), tuple(size), c_in).to(device, memory_format=layout)
-    if contender == "torch_compiled":  # on a GPU with CUDA graphs, which save the calls
+    if contender == "torch_compiled":  # "reduce-overhead" uses CUDA graphs
         model = torch.compile(model, mode="reduce-overhead" if gpu else "default")
     images = torch.tensor(x).permute(0, 3, 1, 2).to(device).contiguous(memory_format=layout)
     targets = torch.tensor(y).long().to(device)

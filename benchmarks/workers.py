@@ -9,75 +9,77 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from etils import epy
+
 from cnn.errors import InputError
 
+with epy.lazy_imports():
+    import jax
+
 Timed = Callable[[int], float]
-"""Makes so many steps, and returns the seconds that they took."""
+"""Runs a number of steps, and returns the seconds that they took."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
-    """What is computed on, and what in."""
+class Backend:
+    """The platform and the precision of a benchmark."""
 
     platform: Literal["cpu", "gpu"] = "cpu"
     """The CPU, or an NVIDIA GPU."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What networks compute in; their weights are float32."""
+    """Precision in which networks compute; their weights are float32."""
 
-    def claim(self) -> None:
-        """Have JAX use this platform in this process; to be called before JAX is used.
+    def select(self) -> None:
+        """Let JAX use this platform in this process. Call it before JAX is used.
 
-        Raises `InputError` where there is none.
+        Raises:
+            InputError: If JAX finds no such platform.
         """
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # contenders share a GPU's memory
-        import jax
-
         if self.platform == "cpu":
             jax.config.update("jax_platforms", "cpu")
         elif jax.default_backend() != "gpu":
             raise InputError(
-                "platform 'gpu' cannot be: JAX finds none, or is not built for one "
-                "(make install EXTRA=cuda)"
+                "platform 'gpu' is not available to JAX: use a machine with one, and run "
+                "make install EXTRA=cuda"
             )
 
-    def options(self) -> list[str]:
-        """Return the flags that ask another process for the same."""
+    def flags(self) -> list[str]:
+        """Return the flags that select the same in another process."""
         return ["--platform", self.platform, "--precision", self.precision]
 
-    def called(self, benchmark: str) -> str:
-        """Return what the results are called: the benchmark alone for a CPU in float32."""
-        usual = (self.platform, self.precision) == ("cpu", "float32")
-        return benchmark if usual else f"{benchmark}_{self.platform}_{self.precision}"
+    def result_name(self, benchmark: str) -> str:
+        """Return the name of a result: the benchmark alone for float32 on a CPU."""
+        default = (self.platform, self.precision) == ("cpu", "float32")
+        return benchmark if default else f"{benchmark}_{self.platform}_{self.precision}"
 
 
 class Unavailable(Exception):
-    """A contender that cannot run on this machine; the message says why."""
+    """A contender cannot run on this machine; the message has the reason."""
 
 
 class Worker:
     """The process of one contender (see `benchmarks.contenders`). Raises `Unavailable`."""
 
     def __init__(
-        self, network: str, contender: str, where: Where, *options: str, **environment: str
+        self, network: str, contender: str, backend: Backend, *flags: str, **environment: str
     ) -> None:
-        names = ["--network", network, "--contender", contender, *where.options()]
-        # Memory kept, as in this process, is for each contender to ask for.
-        around = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+        names = ["--network", network, "--contender", contender, *backend.flags()]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", *names, *options],
-            env={**around, **environment},
+            [sys.executable, "-m", "benchmarks.contenders", *names, *flags],
+            env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        word, _, rest = self._answer().partition(" ")
+        word, _, rest = self._read_line().partition(" ")
         if word != "ready":
             self.close()
             raise Unavailable(f"{contender} cannot run {network}: {rest}")
         self.startup = float(rest)
-        """Seconds from the first line of the network's code to the end of the first two steps."""
+        """Seconds to build the network and to run two steps; imports are not counted."""
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -88,14 +90,14 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{question}\n")
         self.process.stdin.flush()
-        return float(self._answer())
+        return float(self._read_line())
 
     def seconds(self, steps: int) -> float:
-        """Return how long so many steps take."""
+        """Return the seconds that a number of steps takes."""
         return self._ask(str(steps))
 
     def peak(self) -> float:
-        """Return the most memory that the process has held so far, in MB."""
+        """Return the peak memory of the process so far, in MB."""
         return self._ask("memory")
 
     def close(self) -> None:
@@ -104,10 +106,10 @@ class Worker:
 
 
 def take_turns(contenders: Mapping[str, Timed], seconds: float, rounds: int) -> dict[str, list]:
-    """Return the seconds per step of each contender, one number per round.
+    """Return the seconds per step of each contender, one number for each round.
 
-    A turn is as many steps as fit into `seconds`, one at least. Contenders alternate, so what else
-    the machine does falls on all of them.
+    A turn is as many steps as fit into `seconds`, at least one. Contenders alternate, so that other
+    load on the machine slows all of them.
     """
     steps = {name: max(1, round(seconds / run(1))) for name, run in contenders.items()}
     times: dict[str, list] = {name: [] for name in contenders}

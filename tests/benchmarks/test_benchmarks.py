@@ -1,4 +1,4 @@
-"""The benchmarks' entry points, on the smallest of everything."""
+"""The programs of `benchmarks`, on the smallest networks and the shortest measurements."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+import flax
 import jax
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from benchmarks import (
     train_step,
 )
 from benchmarks.networks import Network
-from benchmarks.workers import Where
+from benchmarks.workers import Backend
 from cnn import models
 from cnn.errors import InputError
 from experiments.harness import cli
@@ -63,7 +64,7 @@ def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
         (["--network", "mlp", "--contender", "our"], "unknown contender 'our': did you mean"),
     ],
 )
-def test_what_no_contender_can_be(flags: list[str], line: str) -> None:
+def test_unknown_contenders_and_networks_are_refused(flags: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
         contenders.main(cli.parse(contenders.Flags, flags))
 
@@ -71,69 +72,70 @@ def test_what_no_contender_can_be(flags: list[str], line: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--contenders", "ours"], "platform 'gpu' cannot be: JAX finds none"),
+        (["--contenders", "ours"], "platform 'gpu' is not available to JAX"),
         (["--contenders", "torch_kept"], "contender 'torch_kept' is for the CPU: a GPU's memory"),
         (["--one-core"], "one_core is for the CPU"),
     ],
 )
-def test_what_cannot_be_on_a_gpu(flags: list[str], line: str) -> None:
+def test_contenders_for_a_cpu_are_refused_on_a_gpu(flags: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
         train_step.main(cli.parse(train_step.Flags, ["--platform", "gpu", *flags]))
 
 
-def test_a_gpu_has_no_contenders_of_the_cpu() -> None:
-    assert set(contenders.all_of(Where())) == set(contenders.CONTENDERS)
-    on_gpu = set(contenders.all_of(Where(platform="gpu")))
+def test_default_contenders() -> None:
+    not_named = {"ours_returned"}
+    assert set(contenders.default_names(Backend())) == set(contenders.CONTENDERS) - not_named
+    on_gpu = set(contenders.default_names(Backend(platform="gpu")))
     assert on_gpu == {"ours", "flax", "torch", "torch_channels_last", "torch_compiled"}
 
 
-def test_results_of_another_kind_are_called_otherwise() -> None:
-    assert Where().called("memory") == "memory"
-    assert Where(precision="bfloat16").called("memory") == "memory_cpu_bfloat16"
+def test_the_name_of_a_result_has_platform_and_precision() -> None:
+    assert Backend().result_name("memory") == "memory"
+    assert Backend(precision="bfloat16").result_name("memory") == "memory_cpu_bfloat16"
 
 
 TINY = Network(lambda: models.mlp(features=(8,)), (4, 4, 1), 16, 1.0)
 
 
 def weights(state: tuple) -> list[np.ndarray]:
-    """The trained arrays of a contender's state."""
+    """Return the trained arrays of a contender's state."""
     return [np.asarray(w) for w in jax.tree.leaves(state[0]["params"])]
 
 
-def test_steps_in_one_program_are_steps_in_turn() -> None:
+def test_steps_in_one_program_equal_steps_in_turn() -> None:
     x, y = steps.random_batch(TINY)
-    one, state = steps.jax_step(TINY, x, y, False, Where())
+    one, state = steps.jax_step(TINY, x, y, False, Backend())
     for _ in range(3):
         state = one(state, x, y)
-    three, first = steps.jax_step(TINY, x, y, False, Where(), chunk=3)
+    three, first = steps.jax_step(TINY, x, y, False, Backend(), chunk=3)
     for a, b in zip(weights(state), weights(three(first, x, y)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-def test_a_gpu_is_asked_for_many_steps_at_a_time() -> None:
-    """On the fake GPU that a CPU is here: fifty in a program, as `cnn.train` composes them."""
-    gpu = Where(platform="gpu")
+def test_a_program_for_a_gpu_runs_many_steps() -> None:
+    """A program has fifty steps, as in `cnn.train`; here a CPU runs it."""
+    gpu = Backend(platform="gpu")
     assert [steps.build(TINY, "ours", gpu)(n) for n in (3, 51)] == [50, 100]
     assert steps.build(TINY, "flax", gpu)(3) == 3
 
 
-def test_low_precision_rounds_the_step_and_not_the_weights() -> None:
-    def momentum(where: Where) -> np.ndarray:
+def test_bfloat16_rounds_the_step_and_not_the_weights() -> None:
+    def momentum(where: Backend) -> np.ndarray:
         x, y = steps.random_batch(TINY)
         one, state = steps.jax_step(TINY, x, y, False, where)
         _, after = one(state, x, y)
         return np.concatenate([np.ravel(m) for m in jax.tree.leaves(after)])
 
-    exact, rounded = momentum(Where()), momentum(Where(precision="bfloat16"))
+    exact, rounded = momentum(Backend()), momentum(Backend(precision="bfloat16"))
     assert rounded.dtype == np.float32
     error = np.abs(rounded - exact).max() / np.abs(exact).max()
     assert 1e-4 < error < 2e-2  # bfloat16 has 8 bits: 2^-9 per rounding
 
 
-def test_a_table_is_written_anew_between_its_markers() -> None:
-    once = page.between("# Speed\n\nWords.\n", "ops", "first")
-    both = page.between(once, "memory", "other")
-    again = page.between(both, "ops", "second")
+def test_a_table_is_replaced_between_its_markers() -> None:
+    once = page.replace_section("# Speed\n\nWords.\n", "ops", "first")
+    both = page.replace_section(once, "memory", "other")
+    again = page.replace_section(both, "ops", "second")
     assert again == both.replace("first", "second")
     assert again.startswith("# Speed\n\nWords.\n")
     assert page.spread([0.0012, 0.0021, 0.0015]) == "1.50 [1.20 – 2.10]"
@@ -142,9 +144,13 @@ def test_a_table_is_written_anew_between_its_markers() -> None:
 
 def test_relative_speed_by_hand() -> None:
     median = {"ours": 2.0, "torch": 3.0, "torch_compiled": 5.0, "gemm": 1.0}
-    assert train_step.beside_torch(median) == {"ours": 1.5, "torch": 1.0, "torch_compiled": 0.6}
-    assert train_step.beside_torch({"ours": 2.0, "gemm": 1.0}) == {}
-    assert train_step.beside_torch({"torch": 3.0, "torch_kept": 1.5})["torch_kept"] == 2.0
+    assert train_step.relative_to_torch(median) == {
+        "ours": 1.5,
+        "torch": 1.0,
+        "torch_compiled": 0.6,
+    }
+    assert train_step.relative_to_torch({"ours": 2.0, "gemm": 1.0}) == {}
+    assert train_step.relative_to_torch({"torch": 3.0, "torch_kept": 1.5})["torch_kept"] == 2.0
 
 
 def test_the_exponent_of_a_power(tmp_path: Path) -> None:
@@ -165,7 +171,7 @@ def test_pytorch_computes_in_the_precision(
         return loss(logits, targets)
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", spied)
-    assert steps.build(TINY, "torch", Where(precision=precision))(2) == 2
+    assert steps.build(TINY, "torch", Backend(precision=precision))(2) == 2
     assert seen == [getattr(torch, precision)] * 2
 
 
@@ -212,9 +218,10 @@ def test_seeds_are_timed_in_every_way(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_profile_names_the_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    profile.main(profile.Flags(network="mlp", steps=1, rows=20, out=tmp_path))
-    said = capsys.readouterr().out
-    assert "f32[784,512]" in said
-    assert "transpose(jvp(Chain))/layers_1" in said
-    assert re.search(r"^temporaries: \d+\.\d MB$", said, re.MULTILINE)
+    with flax.config.temp_flip_flag("profile", True):  # conftest.py turns the names off
+        profile.main(profile.Flags(network="mlp", steps=1, rows=20, out=tmp_path))
+    text = capsys.readouterr().out
+    assert "f32[784,512]" in text
+    assert "transpose(jvp(Chain))/layers_1" in text
+    assert re.search(r"^temporaries: \d+\.\d MB$", text, re.MULTILINE)
     assert len(list((tmp_path / "mlp").rglob("*.xplane.pb"))) == 1
