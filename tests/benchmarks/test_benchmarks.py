@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import flax
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from benchmarks import (
     compile,
@@ -218,7 +218,7 @@ def test_seeds_are_timed_in_every_way(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_profile_names_the_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with flax.config.temp_flip_flag("profile", True):  # conftest.py turns the names off
+    with nn.override_named_call(True):  # conftest.py turns these names off
         profile.main(profile.Flags(network="mlp", steps=1, rows=20, out=tmp_path))
     text = capsys.readouterr().out
     assert "f32[784,512]" in text
