@@ -1,5 +1,7 @@
 """Training: one pure step, composed over steps, seeds and devices.
 
+The files, from the settings to what a run leaves:
+
     recipe          every setting of a run except the model and the data
     config          `Config`, a recipe with a model and a data set, and `Result`
     training        `fit(config)`, which puts the following together
