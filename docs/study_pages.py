@@ -63,7 +63,7 @@ def page(root: Path, name: str) -> str:
         found = answer(json.loads(summary.read_text(encoding="utf-8")))
     else:
         found = (folder / "measured.md").read_text(encoding="utf-8")
-    about = text.partition("\n\n")[2].strip("\n")  # the first line of a docstring repeats the question
+    about = text.partition("\n\n")[2].strip("\n")  # without the summary line
     about = about.replace("python -m", ".venv/bin/python -m")
     return (
         f"# {question}\n\n**Hypothesis.** {hypothesis[:1].upper()}{hypothesis[1:]}\n\n"
