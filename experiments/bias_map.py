@@ -61,9 +61,7 @@ class Settings(study.Settings):
     periods: tuple[int, ...] = (1, 2, 4)
     """Periods of sharing besides "all". Those as long as the smallest map are left out."""
     seeds: int = 3
-    """Seeds per point. A seed has the same data order at every point."""
     out: Path = Path("results/bias_map")
-    """Folder for results.jsonl, summary.json, bias_map.png, bias_map.svg and report.html."""
 
     large: ClassVar[str] = ""
 
@@ -180,17 +178,7 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
     return plots.Figure([accuracy, gap], height=2.9, share_y=True)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("radius", "period"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("radius", "period"), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -1,18 +1,18 @@
-"""CIFAR-10 in ten passes over its images, and any network of `cnn.models` by the same recipe.
+"""CIFAR-10 in ten epochs, and any network of `cnn.models` with the same recipe.
 
     python -m experiments.cifar10 --data-dir ~/data --out runs/cifar10
     python -m experiments.cifar10 --data-dir ~/data --precision bfloat16    # on a GPU
     python -m experiments.cifar10 --data-dir ~/data --model resnet18
 
-The network of airbench94 (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"), with
-those of its ideas that save most passes: the first kernel is not learned but whitens what 2×2
-windows see, shifts after a normalisation learn 64 times as fast as other weights, and an image is
-judged together with its mirror image.
+The network is that of airbench94 (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"),
+with the ideas from there that save most epochs: the first kernel is not learned but whitens 2×2
+windows, the biases of normalization learn 64 times as fast as other weights, and predictions are
+averaged over an image and its mirror image.
 
-Measured on a JPEG copy of CIFAR-10 (quality 75, half the resolution in colour), which has lost what
+Measured on a JPEG copy of CIFAR-10 (quality 75, chroma at half resolution), which lacks detail that
 the published figures rest on: 89.23 % of the test images and 96.06 % of the training images (seed
-0, float32, ten passes in 4,194 s on two shared CPU cores, for a third of the time beside other
-work; quiet, a step of 512 images takes 2.9 s). Not measured: the original pixels, and a GPU.
+0, float32, ten epochs in 4,194 s on two CPU cores that were shared for a third of the time; without
+other work a step of 512 images takes 2.9 s). Not measured: the original pixels, and a GPU.
 """
 
 from __future__ import annotations
@@ -44,24 +44,20 @@ SAMPLE = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Flags(train.Flags):
-    """As for `experiments.train`; the defaults are for CIFAR-10."""
+    """The flags of `experiments.train`, with defaults for CIFAR-10."""
 
     model: str = OWN
-    """Network: airbench, which is described above, or a function of cnn.models."""
+    """Network: airbench, described above, or a function of cnn.models."""
     data: str = "cifar10"
     """Data set: images of 16×16 or larger."""
     steps: int = 980
-    """Optimizer steps: ten passes over 50,000 images."""
+    """Optimizer steps: ten epochs of 50,000 images."""
     batch_size: int = 512
-    """Examples per step, over all devices together."""
     optimizer: Literal["adamw", "sgd", "adadelta", "beta-lasso"] = "sgd"
     """Adam, SGD with Nesterov momentum 0.9, Adadelta, or β-LASSO."""
     lr: float = 0.5
-    """Learning rate, the largest one of the schedule."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "one-cycle"
-    """Learning rate over the steps."""
     weight_decay: float = 1e-3
-    """Decay of the kernels towards zero; biases and normalisation are left alone."""
     label_smoothing: float = 0.2
     """Share of the target spread evenly over all classes."""
     augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = ("crop", "flip")
@@ -69,7 +65,7 @@ class Flags(train.Flags):
 
 
 def network(data: Dataset) -> nn.Module:
-    """Return the network for these images, its whitening computed from some of them."""
+    """Return the network, with whitening computed from some of the training images."""
     some = data.train.x[np.arange(min(SAMPLE, len(data.train)))]
     return airbench.airbench(airbench.whitening(some), data.num_classes)
 

@@ -25,10 +25,7 @@ from experiments.harness import cli, plots
 from experiments.harness.plots import Curves, Reference, Series
 
 with epy.lazy_imports():
-    import matplotlib as mpl
     import numpy as np
-    from matplotlib import figure as mpl_figure
-    from matplotlib import patches
     from rich import console as rich_console
 
     from cnn import geometry, models
@@ -36,9 +33,12 @@ with epy.lazy_imports():
 
 if TYPE_CHECKING:
     from flax import linen as nn
-    from matplotlib.axes import Axes
 
     from cnn.geometry import Field, Geometry
+
+
+COLORS = (plots.BLUE, plots.ORANGE)
+EFFECTIVE = "effective field, ± 2 s.d."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,7 @@ def main(flags: Flags) -> None:
     densities = {name: geometry.uniform_field(m, flags.input) for name, m in built.items()}
     plots.save(growth(found), flags.out / "growth")
     plots.save(costs(found), flags.out / "costs")
-    if len(flags.input) == 2:
-        plots.save(map_of_signal(found, densities), flags.out / "map")
-    else:
-        plots.save_drawing(draw_map(found, densities), flags.out / "map")
+    plots.save(field_map(found, densities), flags.out / "map")
     print(f"written to {flags.out}", file=sys.stderr)
 
 
@@ -89,21 +86,23 @@ def _describe(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> Geom
         return geometry.describe(model, input_shape)
     except geometry.MisalignedError as error:
         print(f"warning: {name}, {error}", file=sys.stderr)
-        return geometry.describe(model, input_shape, check_alignment=False)
+        return geometry.describe(model, input_shape, aligned=False)
 
 
 def growth(found: dict[str, Geometry]) -> plots.Figure:
     """Return the receptive field of the layers outside of branches, in their order."""
     series = []
-    for i, (name, described) in enumerate(found.items()):
+    for (name, described), color in zip(found.items(), COLORS, strict=False):
         fields = _trunk(described)
         sizes = [1, *(max(field.size) for field in fields)]
         strides = [1, *(max(field.stride) for field in fields)]
         jumps = [i for i in range(1, len(sizes)) if strides[i] > strides[i - 1]]
-        color = (plots.BLUE, plots.ORANGE)[i]
-        style = {"color": color, "line": "", "marker": "s", "hollow": True, "legend": i == 0}
-        series.append(Series(name, sizes, color=color, marker="o"))
-        series.append(Series("stride grows", [sizes[j] for j in jumps], jumps, **style))
+        at_jumps = [sizes[i] for i in jumps]
+        label = f"{name}, stride grows"
+        series += [
+            Series(name, sizes, color=color, marker="o"),
+            Series(label, at_jumps, jumps, line="", color=color, marker="s", hollow=True),
+        ]
     size = max(next(iter(found.values())).input_shape[:-1])
     panel = Curves(
         series,
@@ -130,23 +129,23 @@ def _trunk(described: Geometry) -> list[Field]:
 def costs(found: dict[str, Geometry]) -> plots.Figure:
     """Return parameters against MACs, a mark per layer, with lines of equal use of a weight."""
     series = []
-    for i, (name, described) in enumerate(found.items()):
+    macs: list[float] = []
+    params: list[float] = []
+    for (name, described), color in zip(found.items(), COLORS, strict=False):
         for local in (True, False):
-            layers = [x for x in described.layers if (x.field is not None) == local]
-            layers = [x for x in layers if x.macs and x.params]
-            series.append(
-                Series(
-                    f"{name}, {'local' if local else 'sees all positions'}",
-                    [x.params for x in layers],
-                    [x.macs for x in layers],
-                    line="",
-                    color=(plots.BLUE, plots.ORANGE)[i],
-                    marker="o" if local else "s",
-                    hollow=not local,
-                )
-            )
-    x_limits = _decades([x for one in series for x in one.x])
-    y_limits = _decades([y for one in series for y in one.values])
+            layers = [
+                x
+                for x in described.layers
+                if x.macs and x.params and (x.field is not None) == local
+            ]
+            label = f"{name}, {'local' if local else 'sees all positions'}"
+            x, y = [float(q.macs) for q in layers], [float(q.params) for q in layers]
+            marker = "o" if local else "s"
+            look = Series(label, y, x, line="", color=color, marker=marker, hollow=not local)
+            series.append(look)
+            macs, params = macs + x, params + y
+    x_limits = _decades(macs)
+    y_limits = _decades(params)
     for uses, line in ((1, "-"), (100, "--"), (10_000, ":")):
         weights = [end / uses for end in x_limits]
         label = f"each weight used {uses:,}×"
@@ -168,76 +167,53 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
     return 10.0 ** math.floor(low), 10.0 ** (math.floor(high) + 1)
 
 
-EFFECTIVE = "effective field, ± 2 s.d."
+def field_map(found: dict[str, Geometry], densities: dict[str, np.ndarray]) -> plots.Figure:
+    """Return the weight of each input position for the middle unit of the last local map.
 
-
-def map_of_signal(found: dict[str, Geometry], densities: dict[str, np.ndarray]) -> plots.Figure:
-    """Return the weight of each sample for the middle unit of the last local map."""
+    A signal is one row; of inputs with three axes, the last two are shown.
+    """
     panels = []
     for name, described in found.items():
         density = densities[name]
-        ((left, right),), (deviation,) = seen(described), geometry.spread(density)
-        mean = float(density @ np.arange(len(density)))
+        weight = np.atleast_2d(density.sum(tuple(range(density.ndim - 2))))
+        height, width = weight.shape
+        (top, bottom), (left, right) = ((0, 0), *seen(described))[-2:]
+        deviations = np.maximum(geometry.spread(weight), 0.2)  # that of a row is 0
+        middle = np.array([weight.sum(1) @ np.arange(height), weight.sum(0) @ np.arange(width)])
+        low, high = middle - 2 * deviations, middle + 2 * deviations
+        boxes = [
+            _box(0, height - 1, 0, width - 1, label="input"),
+            _box(top, bottom, left, right, label="receptive field", color=plots.ORANGE),
+            Reference(
+                x=(low[1], high[1]),
+                y=(low[0], high[0]),
+                label=EFFECTIVE,
+                color=plots.BLUE,
+                line="--",
+            ),
+        ]
+        margin, margin_y = 0.03 * width, 0.03 * height
         panels.append(
-            Curves(
-                [Series("weight of a sample", density, color=plots.GREY, marker="")],
-                title=f"{name}: {described.receptive_field[0]}",
-                x_label="sample",
-                y_label="share of the weight",
-                y_limits=(0, None),
-                references=[
-                    Reference(
-                        x=(left - 0.5, right + 0.5), label="receptive field", color=plots.ORANGE
-                    ),
-                    Reference(x=mean - 2 * deviation, line="--", color=plots.BLUE),
-                    Reference(x=mean + 2 * deviation, line="--", color=plots.BLUE, label=EFFECTIVE),
-                ],
+            plots.Image(
+                weight / weight.max(),
+                title=f"{name}: {'×'.join(map(str, described.receptive_field))}",
+                x_label="position",
+                x_limits=(min(left, 0) - margin, max(right, width) + margin),
+                y_limits=(max(bottom, height - 1) + 0.5 + margin_y, min(top, 0) - 0.5 - margin_y),
+                signed=False,
+                stretch=height == 1,
+                axes=True,
+                references=boxes,
             )
         )
-    return plots.Figure(panels, height=3.2, legend="below")
+    size = 3.4 if len(panels) == 1 and height > 1 else 2.4
+    return plots.Figure(panels, height=size, legend="below")
 
 
-def draw_map(found: dict[str, Geometry], densities: dict[str, np.ndarray]) -> mpl_figure.Figure:
-    """Draw on the input the field of the middle unit, and the effective field inside it.
-
-    Of inputs with three axes, the last two.
-    """
-    with mpl.rc_context(plots.STYLE):
-        size = plots.COLUMN_WIDTH, 3.4 if len(found) == 1 else 2.4
-        drawn = mpl_figure.Figure(size, layout="constrained")
-        panels = drawn.subplots(1, len(found), squeeze=False)[0]
-        for axes, (name, described) in zip(panels, found.items(), strict=True):
-            _draw_plane(axes, described, densities[name])
-            axes.set_title(f"{name}: {'×'.join(map(str, described.receptive_field))}")
-        drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return drawn
-
-
-def _draw_plane(axes: Axes, described: Geometry, density: np.ndarray) -> None:
-    weight = density.sum(tuple(range(density.ndim - 2)))
-    height, width = weight.shape
-    (top, bottom), (left, right) = seen(described)[-2:]
-    down, across = geometry.spread(weight)
-    middle = weight.sum(0) @ np.arange(width), weight.sum(1) @ np.arange(height)
-    axes.imshow(weight / weight.max(), cmap="Greys", vmax=1.3, interpolation="nearest")
-
-    def box(x: float, y: float, w: float, h: float, color: str, label: str) -> None:
-        rectangle = patches.Rectangle((x, y), w, h, fill=False, ec=color, lw=1.2, label=label)
-        axes.add_patch(rectangle)
-
-    box(-0.5, -0.5, width, height, plots.GREY, "input")
-    box(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1, plots.ORANGE, "receptive field")
-    size = 4 * across, 4 * down
-    ellipse = patches.Ellipse(
-        middle, *size, fill=False, ec=plots.BLUE, lw=1.2, ls="--", label=EFFECTIVE
-    )
-    axes.add_patch(ellipse)
-    axes.add_patch(patches.Rectangle((0, 0), 0, 0, fc="#888888", label="weight of a pixel"))
-    margin = 0.03 * max(height, width)
-    axes.set_xlim(min(left, 0) - margin, max(right, width) + margin)
-    axes.set_ylim(max(bottom, height) + margin, min(top, 0) - margin)
-    axes.set_xlabel("pixel")
-    axes.locator_params(nbins=4)
+def _box(top: int, bottom: int, left: int, right: int, **look: str) -> Reference:
+    """Return the outline of the pixels from the first to the last."""
+    x, y = (left - 0.5, right + 0.5), (top - 0.5, bottom + 0.5)
+    return Reference(x=x, y=y, **({"line": "-"} | look))
 
 
 def seen(described: Geometry) -> tuple[tuple[int, int], ...]:

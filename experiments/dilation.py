@@ -92,14 +92,12 @@ class Settings(study.Settings):
     stacks: tuple[str, ...] = tuple(STACKS)
     """Stacks of convolutions, by their rates."""
     steps: int = 1000
-    """Optimizer steps of every run."""
     full: bool = False
     """Use Fashion-MNIST with square windows, which must be prepared, and the folder OUT/full.
 
     Half an hour per seed on two cores (estimated), half of it for "wide"; add --lr 1e-2.
     """
     out: Path = Path("results/dilation")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
 
 def network(stack: str, rank: int = 1) -> nn.Module:
@@ -220,18 +218,7 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
     return plots.Figure(panels, share_y=True)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("stack",),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("stack",), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -57,14 +57,12 @@ class Settings(study.Settings):
     """Settings of the study."""
 
     steps: int = 500
-    """Optimizer steps of every run."""
     full: bool = False
     """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
 
     About 40 minutes of one core, estimated from steps of 0.08 s and a minute of evaluation a seed.
     """
     out: Path = Path("results/expressivity")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     small: ClassVar[str] = "digits"
 
@@ -195,17 +193,7 @@ def dimension_panel(reached: Mapping[int, Sequence[int]]) -> plots.Curves:
     )
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("network",),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("network",), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

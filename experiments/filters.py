@@ -67,14 +67,12 @@ class Settings(study.Settings):
     """Settings of the study."""
 
     steps: int = 500
-    """Optimizer steps of every run."""
     full: bool = False
     """Use Fashion-MNIST, which must be prepared, and the folder OUT/full; add --lr 5e-3.
 
     6 minutes on two cores, 6 GB of memory.
     """
     out: Path = Path("results/filters")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     small: ClassVar[str] = "digits"
 
@@ -273,18 +271,7 @@ def figure(
     return plots.Figure(panels, height=2.9)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("network",),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("network",), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -67,17 +67,13 @@ class Settings(study.Settings):
     sizes: tuple[int, ...] = (32, 128, 512, 2048, 8192)
     """Numbers of training examples."""
     steps: int = 1500
-    """Optimizer steps of every run."""
     batch_size: int = 32
-    """Examples per step."""
     optimizer: Literal["adamw", "sgd"] = "sgd"
     """SGD has momentum 0.9."""
     lr: float = 0.1
-    """Largest learning rate."""
     seeds: int = 3
     """Seeds per point; each generates its own data."""
     out: Path = Path("results/invariance_in_label")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     large: ClassVar[str] = ""
 
@@ -243,17 +239,9 @@ def figure(
     return plots.Figure([left, right], height=2.7)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("rung", "d", "examples", "seed drawn"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(
+    QUESTION, HYPOTHESIS, ("rung", "d", "examples", "seed drawn"), points, summarize
+)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

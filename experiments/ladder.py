@@ -1,20 +1,20 @@
 """What are locality and weight sharing worth?
 
     python -m experiments.ladder            # ordered and permuted, seven rungs, five seeds each
-    python -m experiments.ladder --permute  # the permuted half alone
+    python -m experiments.ladder --permute  # only the permuted half
 
-One architecture climbs down the ladder of inductive bias while width, depth, optimizer, steps, data
-order and the variance at initialisation stay as they are:
+One architecture loses its inductive biases one after another. Width, depth, optimizer, steps, data
+order and the variance at initialization stay the same:
 
     conv            local, one kernel for all positions
     tiled-2, -4     local, position p uses kernel p mod 2 or 4
     local           local, a kernel for every position
-    dense           every position sees every other: W[i, j] of the derivation
+    dense           every output position sees every input position
     mlp, logistic   no map of positions at all
 
-The data is MNIST-1D (Greydanus & Kobak 2024, arXiv 2011.14439), 40 samples long, 4,000 for training
-and 1,000 for testing, in order and with one fixed permutation of the positions: what a layer that
-uses locality loses then is what locality was worth.
+The data is MNIST-1D (Greydanus & Kobak 2024, arXiv 2011.14439): signals of 40 samples, 4,000 for
+training and 1,000 for testing. They are used in order, and with one fixed permutation of the
+positions, which makes locality useless: what a network loses then is what locality was worth.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ class Settings(study.Settings):
     About an hour of one core, estimated from steps of 0.1 s (dense) and 0.02 s (conv, local).
     """
     out: Path = Path("results/ladder")
-    """Folder for results.jsonl, summary.json, ladder.png, ladder.svg and report.html."""
 
 
 def base(data: Dataset) -> nn.Module:
@@ -131,15 +130,12 @@ def findings(results: Mapping[Name, Outcome]) -> list[str]:
         return []
     sharing = mean["conv", "ordered"] - mean["local", "ordered"]
     locality = mean["local", "ordered"] - mean["dense", "ordered"]
-    change = {
-        rung: mean[rung, "permuted"] - mean[rung, "ordered"]
-        for rung in ("conv", "local", "dense", "mlp")
-    }
+    moved = {r: mean[r, "permuted"] - mean[r, "ordered"] for r in ("conv", "local", "dense", "mlp")}
     return [
         f"With the positions in order, weight sharing is worth {sharing:.1f} points "
         f"(conv over local) and locality {locality:.1f} (local over dense).",
         "One fixed permutation of the positions changes test accuracy by, in points: "
-        + ", ".join(f"{rung} {points:+.1f}" for rung, points in change.items())
+        + ", ".join(f"{rung} {points:+.1f}" for rung, points in moved.items())
         + ".",
     ]
 
@@ -186,17 +182,7 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
     return plots.Figure([panel])
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("rung", "order"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "order"), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

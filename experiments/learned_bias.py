@@ -75,9 +75,7 @@ class Settings(study.Settings):
     steps: int = 3000
     """Optimizer steps of every run: 75 epochs."""
     lr: float = 1.0
-    """Largest learning rate."""
     seeds: int = 3
-    """Seeds per point."""
     full: bool = False
     """Use CIFAR-10, the data of the paper, which must be prepared, and the folder OUT/full.
 
@@ -85,7 +83,6 @@ class Settings(study.Settings):
     (estimated).
     """
     out: Path = Path("results/learned_bias")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     large: ClassVar[str] = "cifar10"
 
@@ -321,18 +318,7 @@ def filter_figure(
     return plots.Figure(panels, height=1.9, share_y=True, note=note)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("rung", "strength"),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "strength"), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

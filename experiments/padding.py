@@ -72,18 +72,14 @@ class Settings(study.Settings):
     borders: tuple[str, ...] = tuple(BORDERS)
     """Kinds of padding. The first one is what the others are compared with."""
     steps: int = 1000
-    """Optimizer steps of every run."""
     lr: float = 1e-2
-    """Largest learning rate of Adam."""
     seeds: int = 3
-    """Seeds per point. A seed has the same data order at every point."""
     full: bool = False
     """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
 
     About 3 hours of one core, estimated from 50 steps of one network.
     """
     out: Path = Path("results/padding")
-    """Folder for results.jsonl, summary.json, padding.png, padding.svg and report.html."""
 
 
 def network(border: str, head: str, rank: int = 1) -> nn.Module:
@@ -178,18 +174,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings, [table, study.differences(results, pairs)], {"padding": figure})
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("border", "head"),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("border", "head"), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -62,7 +62,6 @@ class Settings(study.Settings):
     A quarter of an hour on two cores, estimated from one seed's 309 s; 5 GB of memory.
     """
     out: Path = Path("results/permutation")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
 
 def unbroken_pairs(order: np.ndarray, sizes: Sequence[int]) -> int:

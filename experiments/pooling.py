@@ -85,18 +85,14 @@ class Settings(study.Settings):
     poses: tuple[str, ...] = tuple(POSES)
     """Poses of the digits in training and test."""
     steps: int = 700
-    """Optimizer steps of every run."""
     lr: float = 5e-3
-    """Largest learning rate of Adam."""
     seeds: int = 3
-    """Seeds per point. A seed has the same data order at every kind of pooling."""
     full: bool = False
     """Use 10,000 training images of MNIST, which must be prepared, and the folder OUT/full.
 
     23 minutes for one seed of two shared cores, 6 GB of memory.
     """
     out: Path = Path("results/pooling")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     small: ClassVar[str] = "digits"
     large: ClassVar[str] = "mnist"
@@ -231,18 +227,7 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
     return plots.Figure(panels, height=2.9, share_y=True, legend="below")
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("pooling", "digits"),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("pooling", "digits"), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

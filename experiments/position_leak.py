@@ -76,17 +76,14 @@ class Settings(study.Settings):
     steps: int = 100
     """Optimizer steps of every run, 10 an epoch."""
     batch_size: int = 200
-    """Examples per step."""
     lr: float = 1.0
     """Learning rate of Adadelta."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the steps."""
     weight_decay: float = 5e-5
     """Decay of the kernels, added to the gradient."""
     seeds: int = 3
     """Seeds per border, all on the same images."""
     out: Path = Path("results/position_leak")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     large: ClassVar[str] = ""
 
@@ -195,18 +192,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings, [table], {"position_leak": plots.Figure([panel], legend="above")})
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("border",),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("border",), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -49,7 +49,6 @@ class Settings(study.Settings):
     shares: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
     """Shares of the steps after which the constraint is lifted."""
     out: Path = Path("results/relax")
-    """Folder for results.jsonl, summary.json, relax.png, relax.svg and report.html."""
 
     large: ClassVar[str] = ""
 
@@ -125,17 +124,7 @@ def figure(
     return plots.Figure([panel], note="dotted: trained from scratch")
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("freed to", "at"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("freed to", "at"), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -60,7 +60,6 @@ class Settings(study.Settings):
     About 80 minutes of one core, estimated from steps of 0.1 s (dense) and 0.02 s (conv, local).
     """
     out: Path = Path("results/sample_efficiency")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
 
 def points(settings: Settings) -> dict[Name, Config]:
@@ -99,7 +98,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     panel = plots.Curves(
         [plots.Series(rung, [100 * v for v in values], sizes) for rung, values in accuracy.items()],
         ticks=[f"{n:,}" for n in sizes],
-        log="x",
+        log="x" if len(sizes) > 1 else "",  # one size has no range
         x_label="training examples",
         y_label=f"{settings.part} accuracy (%)",
     )
@@ -146,17 +145,7 @@ def crossings(sizes: Sequence[int], accuracy: Mapping[str, Sequence[np.ndarray]]
     return found
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("rung", "examples", "subset"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "examples", "subset"), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

@@ -69,14 +69,12 @@ class Settings(study.Settings):
     kinds: tuple[str, ...] = KINDS[1:]
     """Replacements of the standard convolution."""
     seeds: int = 3
-    """Seeds per point. A seed has the same data order at every point."""
     full: bool = False
     """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
 
     About an hour of one core (estimated).
     """
     out: Path = Path("results/separable")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
 
 def inception(channels: int, rank: int = 1) -> nn.Module:
@@ -211,17 +209,7 @@ def figure(
     return plots.Figure([panel(0, "parameters"), panel(1, "MACs")], share_y=True)
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("network", "budget"),
-        points=points,
-        summarize=summarize,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("network", "budget"), points, summarize)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

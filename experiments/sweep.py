@@ -1,13 +1,13 @@
-"""Train every combination of some settings; what is finished is never trained again.
+"""Train every combination of some settings; finished points are not trained again.
 
     python -m experiments.sweep --data digits --over model=mlp,logistic --over lr=1e-3,3e-3,1e-2
 
-Every flag of `experiments.train` can be given once for all, or varied by `--over`. Each point and
-seed is a line of `results.jsonl` in `--out`. Points that differ in their learning rates share one
+Any flag of `experiments.train` can be given once, or varied by `--over`. Each point and seed is a
+line of `results.jsonl` in `--out`. Points that differ only in their learning rates share one
 compiled program; on an accelerator they train side by side in it, as seeds do.
 
-Several processes share a sweep out by `--shard 0/4`, `--shard 1/4` and so on, on one machine or as
-the jobs of a cluster (`experiments/launch/sweep.sbatch`), with one folder in common. The command
+Several processes divide a sweep by `--shard 0/4`, `--shard 1/4` and so on, on one machine or as
+jobs of a cluster (`experiments/launch/sweep.sbatch`), with one folder in common. The command
 without `--shard` then finds every point there and prints the whole table.
 """
 
@@ -53,11 +53,9 @@ class Flags(train.Flags):
     shard: str = "0/1"
     """I/N trains every N-th point only, from the I-th on, counted from 0."""
     model: str = ""
-    """Network: a function of cnn.models, e.g. lenet5."""
     data: str = ""
-    """Data set: mnist1d and digits are built in; others by TFDS from `data_dir`."""
     validate: bool = True
-    """Report on a held-out part of the training set: sweeps choose, and not by the test set."""
+    """Report on a held-out part of the training set, because the test set is not for choosing."""
     out: Path | None = Path("results/sweep")
     """Folder of results.jsonl."""
 
@@ -72,7 +70,7 @@ def main(flags: Flags) -> None:
     names, points = axes(flags.over)
     chosen = shard(flags.shard, {point: at_point(flags, names, point) for point in points})
     settings = study.Settings(seeds=flags.seeds, validate=flags.validate, out=flags.out)
-    table(settings, names, study.run(settings, names, configs(chosen))).show()
+    table(settings, names, study.outcomes(settings, names, configs(chosen))).show()
 
 
 def axes(over: Sequence[str]) -> tuple[list[str], list[Name]]:

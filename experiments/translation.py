@@ -75,18 +75,15 @@ class Settings(study.Settings):
     copies: int = 8
     """Random places of every training digit."""
     steps: int = 1000
-    """Optimizer steps of every run."""
     lr: float = 5e-3
     """Largest learning rate of Adam; at 2e-2 some networks do not train at all."""
     seeds: int = 3
-    """Seeds per point. A seed has the same data order at every point."""
     full: bool = False
     """Use MNIST, which must be prepared, and the folder OUT/full; add --copies 1.
 
     About an hour of one core (estimated).
     """
     out: Path = Path("results/translation")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
 
     small: ClassVar[str] = "digits"
     large: ClassVar[str] = "mnist"
@@ -246,18 +243,7 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
     )
 
 
-def main(settings: Settings) -> None:
-    """Run the study."""
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("network", "trained"),
-        points=points,
-        summarize=summarize,
-        measure=measure,
-    )
-
+STUDY = study.Study(QUESTION, HYPOTHESIS, ("network", "trained"), points, summarize, measure)
 
 if __name__ == "__main__":
-    cli.run(main, Settings, __doc__)
+    cli.run(STUDY.run, Settings, __doc__)

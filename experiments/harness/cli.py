@@ -103,7 +103,7 @@ def program() -> str | None:
 
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
-    if main.__module__ == "__main__":  # not when another program calls this
+    if flags.__module__ == "__main__":  # not when another program calls this
         runtime.prepare()
     parsed = parse(flags, doc=doc)
     try:

@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from etils import epy
 
-from experiments.harness import results
-
 with epy.lazy_imports():
     import matplotlib as mpl
     import numpy as np
     from matplotlib import figure as mpl_figure
+    from matplotlib import patches
 
     from cnn.train import run_dir
 
@@ -90,16 +89,14 @@ class Series:
     x: Sequence[float] = ()
     """Positions; 0, 1, 2, ... if not given."""
     _: KW_ONLY
-    line: str | None = None
-    """Line style of matplotlib: "-", "--", ":" or "" for none; "-" in `Curves`, "" in `Dots`."""
+    line: str = "-"
+    """Line style of matplotlib in `Curves`: "-", "--", ":" or "" for none."""
     color: str = ""
     marker: str | None = None
     """Marker of matplotlib; "" draws none."""
     hollow: bool = False
     """Draw larger markers that are white inside."""
     alpha: float = 1.0
-    interval: bool = False
-    """Show the 95 % confidence interval of the mean (Student's t) instead of the deviation."""
     legend: bool = True
     """Put the label into the legend."""
     reference: Sequence[float | None] = ()
@@ -108,7 +105,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A line across a panel, or a band where a pair is given. Give either `x` or `y`."""
+    """A line across a panel at `x` or at `y`, a band for a pair, or a box for two pairs."""
 
     x: float | tuple[float, float] | None = None
     y: float | tuple[float, float] | None = None
@@ -181,6 +178,8 @@ class Image(Panel):
 
     values: ArrayLike
     _: KW_ONLY
+    signed: bool = True
+    """If not, the values are from 0 (white) to 1 (dark grey)."""
     stretch: bool = False
     """Fill the panel instead of drawing square cells."""
     axes: bool = False
@@ -247,18 +246,13 @@ def to_json(figure: Figure) -> dict[str, Any]:
 def save(figure: Figure, path: Path) -> list[Mark]:
     """Draw the figure, write `path` as .png and .svg, and return the marks."""
     drawn, marks = draw(figure)
-    save_drawing(drawn, path)
-    return marks
-
-
-def save_drawing(drawn: mpl_figure.Figure, path: Path) -> None:
-    """Write a figure of matplotlib as .png and .svg, each whole or not at all."""
     image, drawing = io.BytesIO(), io.StringIO()
     with mpl.rc_context(STYLE):
         drawn.savefig(image, format="png")
         drawn.savefig(drawing, format="svg", metadata={"Date": None})
     run_dir.write_atomic(path.with_suffix(".png"), image.getvalue())
     run_dir.write_atomic(path.with_suffix(".svg"), drawing.getvalue())
+    return marks
 
 
 def draw(figure: Figure) -> tuple[mpl_figure.Figure, list[Mark]]:
@@ -267,11 +261,7 @@ def draw(figure: Figure) -> tuple[mpl_figure.Figure, list[Mark]]:
         width = COLUMN_WIDTH * (1 if len(figure.panels) == 1 else 2)
         drawn = mpl_figure.Figure((width, figure.height), layout="constrained")
         columns = drawn.subplots(1, len(figure.panels), sharey=figure.share_y, squeeze=False)[0]
-        drawings = [
-            _Drawing(axes, panel) for axes, panel in zip(columns, figure.panels, strict=True)
-        ]
-        for drawing in drawings:
-            drawing.draw()
+        drawings = [_Drawing(*pair) for pair in zip(columns, figure.panels, strict=True)]
         if figure.share_y:
             for axes in columns[1:]:
                 axes.set_ylabel("")
@@ -279,70 +269,47 @@ def draw(figure: Figure) -> tuple[mpl_figure.Figure, list[Mark]]:
         drawn.draw_without_rendering()  # decides where the panels are
     marks = []
     for drawing in drawings:
+        to_figure = drawing.axes.transData + drawn.transFigure.inverted()
         for x, y, text in drawing.marks:
-            left, bottom = drawn.transFigure.inverted().transform(
-                drawing.axes.transData.transform((x, y))
-            )
+            left, bottom = map(float, to_figure.transform((x, y)))
             if 0 <= left <= 1 and 0 <= bottom <= 1:
-                marks.append(Mark(round(float(left), 4), round(1 - float(bottom), 4), text))
+                marks.append(Mark(round(left, 4), round(1 - bottom, 4), text))
     return drawn, marks
 
 
 def _add_legends(drawn: mpl_figure.Figure, figure: Figure, drawings: Sequence[_Drawing]) -> None:
-    """Add the legends; what the bars are is their title, or a line below without a legend."""
+    """Add the legends. Their title says what the bars are; without a legend, a line below does."""
     note = next((drawing.note for drawing in drawings if drawing.note), "")
-    shown = False
+    titled = bool(figure.legend)
     if figure.legend:
         entries = {label: handle for d in drawings for label, handle in d.legend.items()}
-        longest = max((len(label) for label in entries), default=1)
-        fitting = max(1, int(20 * drawn.get_figwidth() / (longest + 8)))
+        fitting = int(20 * drawn.get_figwidth() / (max(map(len, entries), default=1) + 8))
+        columns = 1 if figure.legend == "right" else max(1, min(len(entries), fitting))
         place = {"below": "lower center", "above": "upper center", "right": "right center"}
-        drawn.legend(
-            entries.values(),
-            entries.keys(),
-            title=note or None,
-            loc=f"outside {place[figure.legend]}",
-            ncols=1 if figure.legend == "right" else min(len(entries), fitting),
-        )
-        shown = True
-    else:
-        for drawing in drawings:
-            entries = drawing.legend
-            if len(entries) < 2 or not drawing.panel.legend:
-                continue
-            below = drawing.panel.legend == "below"
-            where: dict[str, Any] = (
-                {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 2}
-                if below
-                else {"loc": drawing.panel.legend}
-            )
-            drawing.axes.legend(
-                entries.values(),
-                entries.keys(),
-                title=None if below else drawing.note,
-                alignment="left",
-                **where,
-            )
-            shown = shown or bool(drawing.note and not below)
-    lines = [figure.note, "" if shown else note]
-    if text := "; ".join(line for line in lines if line):
-        drawn.supxlabel(text, size=7)
+        where: dict[str, Any] = {"loc": f"outside {place[figure.legend]}", "ncols": columns}
+        drawn.legend(entries.values(), entries.keys(), title=note, **where)
+    for drawing in drawings:
+        entries, place_in_panel = drawing.legend, drawing.panel.legend
+        if figure.legend or len(entries) < 2 or not place_in_panel:
+            continue
+        style: dict[str, Any] = {"loc": place_in_panel, "title": drawing.note, "alignment": "left"}
+        if place_in_panel == "below":
+            style = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 2}
+        drawing.axes.legend(entries.values(), entries.keys(), **style)
+        titled = titled or bool(style.get("title"))
+    lines = [figure.note, "" if titled else note]
+    drawn.supxlabel("; ".join(filter(None, lines)), size=7)
 
 
 class _Drawing:
-    """A panel that is being drawn, with the marks of its values in its own coordinates."""
+    """A panel drawn into axes, with the marks of its values in its own coordinates."""
 
     def __init__(self, axes: Axes, panel: Panel) -> None:
         self.axes, self.panel = axes, panel
         self.marks: list[tuple[float, float, str]] = []
         self.legend: dict[str, Any] = {}
         self.note = ""
-
-    def draw(self) -> None:
-        axes, panel = self.axes, self.panel
-        axes.set_title(panel.title)
-        axes.set_xlabel(panel.x_label)
-        axes.set_ylabel(panel.y_label)
+        axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         if isinstance(panel, Dots):
             self.dots(panel)
         elif isinstance(panel, Curves):
@@ -354,128 +321,105 @@ class _Drawing:
         for reference in panel.references:
             self.reference(reference)
         if panel.x_limits != (None, None):
-            axes.set_xlim(panel.x_limits)
+            axes.set_xlim(*panel.x_limits)
         if panel.y_limits != (None, None):
-            axes.set_ylim(panel.y_limits)
+            axes.set_ylim(*panel.y_limits)
 
     def dots(self, panel: Dots) -> None:
-        axes, count = self.axes, len(panel.series)
+        axes, count, turned = self.axes, len(panel.series), panel.horizontal
         step = min(0.38 if panel.seeds else 0.24, 0.6 / count)
-        references: list[Any] = []
-        looks = _looks(panel.series)
-        for i, (series, (color, marker)) in enumerate(zip(panel.series, looks, strict=True)):
-            shift = (i - (count - 1) / 2) * step - (0.03 if panel.seeds else 0)
-            at = _positions(series) + shift
+        tick: dict[str, Any] = {"marker": "|" if turned else "_", "ls": "", "ms": 11, "mew": 1.4}
+        published: Any = None
+
+        def plot(at: Any, values: Any, *args: Any, **style: Any) -> Any:
+            return axes.plot(*(values, at) if turned else (at, values), *args, **style)[0]
+
+        for i, (series, (color, marker)) in enumerate(_looks(panel.series)):
+            at = _positions(series) + (i - (count - 1) / 2) * step - 0.03 * panel.seeds
             middle, low, high = self.statistics(series)
-            xy = (middle, at) if panel.horizontal else (at, middle)
-            bars = {"xerr" if panel.horizontal else "yerr": (middle - low, high - middle)}
-            fill = "white" if panel.seeds or series.hollow else color
-            style: dict[str, Any] = {"color": color, "mfc": fill, "alpha": series.alpha}
-            drawn = axes.errorbar(*xy, fmt=marker + (series.line or ""), **bars, **style)
-            self.add_to_legend(series, drawn)
-            if panel.seeds:
-                for place, values in zip(at + 0.13, series.values, strict=True):
-                    values = np.atleast_1d(values)
-                    xy = np.full(len(values), place), values
-                    axes.plot(
-                        *(xy[::-1] if panel.horizontal else xy), ".", color=color, alpha=0.6, mew=0
-                    )
-            known = [(x, y) for x, y in zip(at, series.reference, strict=False) if y is not None]
-            if known:
-                pair = tuple(zip(*known, strict=True))
-                tick = {"marker": "|" if panel.horizontal else "_", "ls": "", "ms": 11, "mew": 1.4}
-                color = color if count > 1 else GREY
-                axes.plot(*(pair[::-1] if panel.horizontal else pair), color=color, **tick)
-                references = axes.plot([], [], color=GREY, **tick)
-            names = [text.replace("\n", " ") for text in panel.categories]
-            self.mark(series, at, names, panel.horizontal)
-        if references:
-            self.legend[panel.reference_label] = references[0]
-        ticks = range(len(panel.categories))
-        if panel.horizontal:
+            style: dict[str, Any] = {"fmt": marker, "color": color}
+            style["mfc"] = "white" if panel.seeds else color
+            style["xerr" if turned else "yerr"] = middle - low, high - middle
+            pair: dict[str, Any] = {"x": middle, "y": at} if turned else {"x": at, "y": middle}
+            self.add(series, at, axes.errorbar(**pair, **style))
+            for place, values in zip(at + 0.13, series.values if panel.seeds else (), strict=False):
+                values = np.atleast_1d(values)
+                plot(np.full(len(values), place), values, ".", color=color, alpha=0.6, mew=0)
+            if series.reference:
+                known = [np.nan if y is None else y for y in series.reference]
+                plot(at, known, color=color if count > 1 else GREY, **tick)
+                published = axes.plot([], [], color=GREY, **tick)[0]
+        if published:
+            self.legend[panel.reference_label] = published
+        ticks, limits = range(len(panel.categories)), (-0.5, len(panel.categories) - 0.5)
+        if turned:
             axes.set_yticks(ticks, panel.categories)
-            axes.set_ylim(len(panel.categories) - 0.5, -0.5)
-            axes.grid(axis="x")
+            axes.set_ylim(limits[::-1])
         else:
             long = sum(len(text) + 2 for text in panel.categories) > 50
             slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
             axes.set_xticks(ticks, panel.categories, **slanted if long else {})
-            axes.set_xlim(-0.5, len(panel.categories) - 0.5)
-            axes.grid(axis="y")
+            axes.set_xlim(limits)
+        axes.grid(axis="x" if turned else "y")
 
     def curves(self, panel: Curves) -> None:
         axes = self.axes
         for letter in panel.log:
             getattr(axes, f"set_{letter}scale")("log")
-        for series, (color, marker) in zip(panel.series, _looks(panel.series), strict=True):
-            at = _positions(series)
-            middle, low, high = self.statistics(series)
+        for series, (color, marker) in _looks(panel.series):
+            at, (middle, low, high) = _positions(series), self.statistics(series)
             style: dict[str, Any] = {"color": color, "alpha": series.alpha}
-            if series.hollow:
-                style |= {"mfc": "white", "ms": 6}
-            line = "-" if series.line is None else series.line
-            (drawn,) = axes.plot(at, middle, marker + line, **style)
-            self.add_to_legend(series, drawn)
-            if (high > low).any() and len(middle) > 1:
+            style |= {"ls": series.line, "marker": marker}
+            style |= {"mfc": "white", "ms": 6} if series.hollow else {}
+            self.add(series, at, axes.plot(at, middle, **style)[0])
+            if len(middle) > 1:
                 axes.fill_between(at, low, high, color=color, alpha=0.15 * series.alpha, lw=0)
-            elif (high > low).any():
-                bars = middle - low, high - middle
-                axes.errorbar(at, middle, bars, fmt="none", color=color)
-            self.mark(series, at, panel.ticks)
+            elif (high > low).all():
+                axes.errorbar(at, middle, (middle - low, high - middle), fmt="none", color=color)
         if panel.ticks:
             axes.set_xticks(_positions(panel.series[0]), panel.ticks)
             axes.minorticks_off()
         elif "x" not in panel.log:
-            whole = all((_positions(one) % 1 == 0).all() for one in panel.series)
-            axes.xaxis.get_major_locator().set_params(integer=whole)
+            whole = all((_positions(series) % 1 == 0).all() for series in panel.series)
+            axes.locator_params("x", integer=whole)
         axes.grid(axis="y")
 
-    def add_to_legend(self, series: Series, drawn: Any) -> None:
-        if series.legend and series.label:
-            self.legend[series.label] = drawn
-
     def statistics(self, series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the mean, and both ends of its bar, at each position; see `Series`, `Curves`."""
+        """Return the mean, and both ends of its bar, at each position; see `Curves`."""
         entries = [np.atleast_1d(np.asarray(values, float)) for values in series.values]
         count = max((len(values) for values in entries), default=1)
         if isinstance(self.panel, Curves) and "y" in self.panel.log:
-            what = "geometric mean and range"
             found = [(np.exp(np.log(v).mean()), v.min(), v.max()) for v in entries]
+            what = "geometric mean and range"
         else:
-            what = "mean and 95 % interval" if series.interval else "mean ± s.d."
-            found = []
-            for v in entries:
-                if series.interval and len(v) > 1:
-                    half = results.paired(v, np.zeros_like(v))[1]
-                else:
-                    half = v.std(ddof=1) if len(v) > 1 else 0.0
-                found.append((v.mean(), v.mean() - half, v.mean() + half))
+            half = [v.std(ddof=1) if len(v) > 1 else 0 for v in entries]
+            found = [(m := v.mean(), m - h, m + h) for v, h in zip(entries, half, strict=True)]
+            what = "mean ± s.d."
         if count > 1:
             self.note = f"{what} of {count} seeds"
-        middle, low, high = np.array(found).reshape(-1, 3).T
+        middle, low, high = np.array(found, float).reshape(-1, 3).T
         return middle, low, high
 
-    def mark(
-        self,
-        series: Series,
-        at: np.ndarray,
-        names: Sequence[str] = (),
-        horizontal: bool = False,
-    ) -> None:
-        """Keep a mark for every finite value of a series."""
-        place, value = self.panel.x_label, self.panel.y_label
-        if horizontal:
+    def add(self, series: Series, at: np.ndarray, drawn: Any) -> None:
+        """Add a series to the legend, and a mark for each of its finite values."""
+        if series.legend and series.label:
+            self.legend[series.label] = drawn
+        panel, turned = self.panel, isinstance(self.panel, Dots) and self.panel.horizontal
+        names: Sequence[str] = ()
+        if isinstance(panel, Dots):
+            names = panel.categories
+        elif isinstance(panel, Curves):
+            names = panel.ticks
+        place, value = panel.x_label, panel.y_label
+        if turned:
             place, value = value, place
-        numbers = zip(at, *self.statistics(series), strict=True)
-        for i, (x, middle, low, high) in enumerate(numbers):
-            if not np.isfinite(middle):
-                continue
-            name = names[i] if i < len(names) else f"{x:.4g}"
-            text = f"{place} {name}; {value} {middle:.4g}".strip()
-            if high > low:
-                text += f" ({low:.4g} to {high:.4g})"
-            text = f"{series.label}: {text}" if series.label else text
-            self.marks.append((*((middle, x) if horizontal else (x, middle)), text))
+        for i, (x, middle, low, high) in enumerate(zip(at, *self.statistics(series), strict=True)):
+            if np.isfinite(middle):
+                name = names[i].replace("\n", " ") if i < len(names) else f"{x:.4g}"
+                text = f"{place} {name}; {value} {middle:.4g}".strip()
+                text += f" ({low:.4g} to {high:.4g})" if high > low else ""
+                text = f"{series.label}: {text}" if series.label else text
+                self.marks.append((middle, x, text) if turned else (x, middle, text))
 
     def heat_map(self, panel: HeatMap) -> None:
         axes, values = self.axes, np.asarray(panel.values, float)
@@ -485,12 +429,13 @@ class _Drawing:
         for (i, j), value in np.ndenumerate(values):
             row, column = panel.rows[i], panel.columns[j]
             name = names.get((row, column), "")
-            dark = value <= (low + values.max()) / 2
-            style = {"color": "white" if dark else "black", "weight": "bold" if name else "normal"}
-            text = f"{value:.1f}\n{name}".rstrip()
-            axes.text(j, i, text, ha="center", va="center", size=7, **style)
-            label = f"{panel.x_label} {column}; {panel.y_label} {row}; {panel.title} {value:.4g}"
-            self.marks.append((j, i, label))
+            color = "white" if value <= (low + values.max()) / 2 else "black"
+            style: dict[str, Any] = {"color": color, "weight": "bold" if name else "normal"}
+            axes.text(
+                j, i, f"{value:.1f}\n{name}".strip(), ha="center", va="center", size=7, **style
+            )
+            where = f"{panel.x_label} {column}; {panel.y_label} {row}"
+            self.marks.append((j, i, f"{where}; {panel.title} {value:.4g}"))
         axes.set_xticks(range(len(panel.columns)), panel.columns)
         axes.set_yticks(range(len(panel.rows)), panel.rows)
         axes.spines[:].set_visible(False)
@@ -498,16 +443,22 @@ class _Drawing:
 
     def image(self, panel: Image) -> None:
         aspect: Literal["auto", "equal"] = "auto" if panel.stretch else "equal"
-        self.axes.imshow(np.asarray(panel.values), cmap="PuOr", vmin=-1, vmax=1, aspect=aspect)
+        cmap, low, high = ("PuOr", -1, 1) if panel.signed else ("Greys", 0, 1.3)
+        self.axes.imshow(np.asarray(panel.values), cmap=cmap, vmin=low, vmax=high, aspect=aspect)
         if not panel.axes:
             self.axes.set_axis_off()
 
     def reference(self, reference: Reference) -> None:
         axes, across = self.axes, reference.x is None
         at = reference.y if across else reference.x
-        if isinstance(at, tuple):
+        if isinstance(reference.x, tuple) and isinstance(reference.y, tuple):
+            (left, right), (low, high) = reference.x, reference.y
+            style: dict[str, Any] = {"ec": reference.color, "ls": reference.line, "lw": 1.2}
+            box = patches.Rectangle((left, low), right - left, high - low, fill=False, **style)
+            drawn: Any = axes.add_patch(box)
+        elif isinstance(at, tuple):
             band = axes.axhspan if across else axes.axvspan
-            drawn: Any = band(*at, alpha=0.15, lw=0, color=reference.color)
+            drawn = band(*at, alpha=0.15, lw=0, color=reference.color)
         else:
             line = axes.axhline if across else axes.axvline
             drawn = line(at or 0, ls=reference.line, lw=0.8, color=reference.color)
@@ -519,13 +470,13 @@ def _positions(series: Series) -> np.ndarray:
     return np.asarray(series.x if len(series.x) else range(len(series.values)), float)
 
 
-def _looks(series: Sequence[Series]) -> list[tuple[str, str]]:
-    """Return the colour and the marker of each series, as `Series` says."""
+def _looks(series: Sequence[Series]) -> list[tuple[Series, tuple[str, str]]]:
+    """Return each series with its colour and marker, as `Series` says."""
     others: dict[str, tuple[str, str]] = {}
     looks = []
     for one in series:
         group = one.label.partition(",")[0]
         rung = RUNGS.get(group.partition("-")[0])
-        look = rung or others.setdefault(group, OTHERS[len(others) % len(OTHERS)])
-        looks.append((one.color or look[0], look[1] if one.marker is None else one.marker))
+        color, marker = rung or others.setdefault(group, OTHERS[len(others) % len(OTHERS)])
+        looks.append((one, (one.color or color, marker if one.marker is None else one.marker)))
     return looks

@@ -190,8 +190,7 @@ def differences(
     value: str = "test_accuracy",
 ) -> Table:
     """Return the paired differences a − b, in points of a fraction, of all pairs in `results`."""
-    rows = []
-    seeds = 0
+    rows, seeds = [], 0
     for a, b in pairs:
         if a in results and b in results:
             mean, half = paired(100 * results[a][value], 100 * results[b][value])

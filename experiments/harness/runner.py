@@ -32,9 +32,10 @@ def train(
 ) -> None:
     """Train every point and call `keep` as soon as one ends. Stop at once when interrupted."""
     on_cpu = jax.default_backend() == "cpu"
+    fit = training.fit  # imported here: lazy imports are not safe in several threads at once
     interrupted = Event()
 
-    def fit(group: Sequence[Name]) -> Result:
+    def fit_group(group: Sequence[Name]) -> Result:
         def step(n: int) -> None:
             if interrupted.is_set():
                 raise InterruptedError
@@ -43,11 +44,11 @@ def train(
         rates = tuple(missing[name].lr for name in group)
         # A point that diverges must not end the study: its poor accuracy is its result.
         config = replace(missing[group[0]], learning_rates=rates, on_nan="skip")
-        return training.fit(config, step)
+        return fit(config, step)
 
     with ThreadPoolExecutor(POINTS_AT_A_TIME if on_cpu else 1) as pool:
         try:
-            runs = {pool.submit(fit, group): group for group in _groups(missing, not on_cpu)}
+            runs = {pool.submit(fit_group, group): group for group in _groups(missing, not on_cpu)}
             for done in as_completed(runs):
                 for i, name in enumerate(runs[done]):
                     result = _part(done.result(), i, missing[name].seeds)

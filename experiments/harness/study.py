@@ -1,17 +1,9 @@
 """The harness of a study: train the missing points, keep each result, summarize.
 
-A study is a program beside this package. It has a question, a hypothesis, a frozen dataclass of
-settings, a function from settings to points (a `Config` by name) and one from results to a
-`Summary`. One call runs it:
+A study is a program beside this package: a question, a hypothesis, a frozen dataclass of settings,
+a function from settings to points (a `Config` by name) and one from results to a `Summary`.
 
-    study.main(
-        settings,
-        question=QUESTION,
-        hypothesis=HYPOTHESIS,
-        labels=("rung", "order"),
-        points=points,
-        summarize=summarize,
-    )
+    STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "order"), points, summarize)
 
 Every point and seed is a line of `results.jsonl`. Its key is the hash of what decides it: model,
 data, recipe and seed. A line that exists is not computed again, so an interrupted study continues
@@ -26,11 +18,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from etils import epy
 
-from cnn.errors import InputError, join_names, unknown_name
+from cnn.errors import InputError, unknown_name
 from experiments.harness import progress, results, runner, runtime, summary
 from experiments.harness.results import (
     Measure,
@@ -59,16 +51,16 @@ __all__ = [
     "Name",
     "Outcome",
     "Settings",
+    "Study",
     "Summary",
     "Table",
     "difference",
     "differences",
-    "main",
     "number",
+    "outcomes",
     "paired",
     "percent",
     "pool_seeds",
-    "run",
 ]
 
 STARTED = time.perf_counter()
@@ -156,45 +148,43 @@ def reduced(settings: S) -> S:
     return replace(settings, steps=2, seeds=2, smoke=False, out=settings.out / "smoke")
 
 
-def main(
-    settings: S,
-    *,
-    question: str,
-    hypothesis: str,
-    labels: Sequence[str],
-    points: Callable[[S], Mapping[Name, Config]],
-    summarize: Callable[[S, Mapping[Name, Outcome]], Summary],
-    measure: Measure | None = None,
-) -> None:
-    """Run a study: print its tables and findings, write its files into `settings.out`.
+@dataclass(frozen=True)
+class Study(Generic[S]):
+    """A question, and how it is answered."""
 
-    With `settings.only`, train those points and print their accuracies, nothing else.
+    question: str
+    hypothesis: str
+    """What was expected: a sentence without a capital letter."""
+    labels: Sequence[str]
+    """What the parts of a point's name are, for `results.jsonl`."""
+    points: Callable[[S], Mapping[Name, Config]]
+    """From settings to the runs by name."""
+    summarize: Callable[[S, Mapping[Name, Outcome]], Summary]
+    """From settings and results to findings, tables and figures."""
+    measure: Measure | None = None
+    """What else to measure on a trained point, besides losses and accuracies."""
 
-    Args:
-        settings: What the command line asked for.
-        question: One sentence.
-        hypothesis: What was expected, a sentence without a capital letter.
-        labels: What the parts of a point's name are, for `results.jsonl`.
-        points: From settings to the runs by name.
-        summarize: From settings and results to findings, tables and figures.
-        measure: What else to measure on a trained point, besides losses and accuracies.
-    """
-    smoke, settings = settings.smoke, reduced(settings)
-    configs = points(settings)
-    if smoke:
-        few = {id(c.data): _first_examples(c.data) for c in configs.values()}
-        configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
-    outcomes = run(settings, labels, configs, measure)
-    if settings.only:
-        _accuracies(settings, outcomes).show()
-        return
-    made = summarize(settings, outcomes)
-    for table in made.tables:
-        table.show()
-    print(f"Hypothesis: {hypothesis}", *made.findings, sep="\n")
-    seconds = time.perf_counter() - STARTED
-    summary.write(settings.out, question, hypothesis, made, seconds)
-    print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
+    def run(self, settings: S) -> None:
+        """Run the study: print its tables and findings, write its files into `settings.out`.
+
+        With `settings.only`, train those points and print their accuracies, nothing else.
+        """
+        smoke, settings = settings.smoke, reduced(settings)
+        configs = self.points(settings)
+        if smoke:
+            few = {id(c.data): _first_examples(c.data) for c in configs.values()}
+            configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
+        found = outcomes(settings, self.labels, configs, self.measure)
+        if settings.only:
+            _accuracies(settings, found).show()
+            return
+        made = self.summarize(settings, found)
+        for table in made.tables:
+            table.show()
+        print(f"Hypothesis: {self.hypothesis}", *made.findings, sep="\n")
+        seconds = time.perf_counter() - STARTED
+        summary.write(settings.out, self.question, self.hypothesis, made, seconds)
+        print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
 
 
 def _first_examples(data: Dataset, count: int = 200) -> Dataset:
@@ -210,7 +200,7 @@ def _accuracies(settings: Settings, outcomes: Mapping[Name, Outcome]) -> Table:
     return Table(settings.protocol.capitalize(), heads, rows)
 
 
-def run(
+def outcomes(
     settings: Settings,
     labels: Sequence[str],
     points: Mapping[Name, Config],
@@ -262,13 +252,5 @@ def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
     by_name = {"/".join(name): name for name in points}
     for name in only:
         if name not in by_name:
-            raise (
-                unknown_name("point", name, by_name)
-                if len(by_name) > 30
-                else InputError(f"unknown point {name!r}: the study has {join_names(by_name)}")
-            )
+            raise unknown_name("point", name, by_name)
     return [by_name[name] for name in only or by_name]
-
-
-# For studies that are not converted yet.
-Full = Settings

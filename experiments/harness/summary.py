@@ -107,64 +107,6 @@ def _picture(path: Path, marks: Sequence[plots.Mark]) -> str:
 
 def page(title: str, body: str) -> str:
     """Return an HTML page that needs no other file."""
-    return HEAD.replace("TITLE", html.escape(title)) + body + SCRIPT
-
-
-HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>TITLE</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1.5rem auto;
-       padding: 0 .6rem; color: #222; background: #fff }
-h1 { font-size: 1.6rem; line-height: 1.25 }
-h2 { font-size: 1.15rem; line-height: 1.3; margin: 0; width: 100% }
-small { font-weight: 400; color: #555; white-space: nowrap }
-nav a { display: inline-block; margin: 0 .6rem .2rem 0; padding: .3rem 0 } a { color: #0072B2 }
-article { display: flex; flex-wrap: wrap; gap: 0 1.5rem; margin: 1.2rem 0; padding: .7rem;
-          border: 1px solid #ddd; border-radius: .4rem }
-figure { margin: .8rem 0; min-width: 0; max-width: 100% }
-figure div { position: relative; overflow-x: auto }
-figure img { display: block; max-width: 100%; min-width: min(100%, 20rem) }
-figure i { position: absolute; display: none; width: 14px; height: 14px; margin: -9px 0 0 -9px;
-           border: 2px solid #222; border-radius: 50%; pointer-events: none }
-figcaption { min-height: 2.6em; max-width: 40rem; font-size: .85rem; color: #555 }
-.answers { flex: 1 1 20rem } .answers p { margin: .8rem 0 } .answer { font-weight: 600 }
-.hypothesis, li { color: #555 } .hypothesis { width: 100%; margin: .4rem 0 0 }
-details { width: 100% } summary { cursor: pointer; padding: .3rem 0 } .wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem;
-        margin: .5rem 0 }
-caption { text-align: left; padding-bottom: .3rem }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
-         white-space: nowrap }
-th:first-child, td:first-child { text-align: left; padding-left: 0 }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .85rem;
-     color: #555 } dd { margin: 0; overflow-wrap: anywhere }
-li { overflow-wrap: anywhere }
-</style></head><body>
-"""
-SCRIPT = """<script>
-for (const figure of document.querySelectorAll("figure")) {
-  const marks = JSON.parse(figure.dataset.marks), image = figure.querySelector("img");
-  const ring = figure.querySelector("i"), caption = figure.querySelector("figcaption");
-  if (!marks.length) caption.remove();
-  const show = event => {
-    const box = image.getBoundingClientRect();
-    let best = 40, found = null;
-    for (const [x, y, text] of marks) {
-      const at = [x * box.width, y * box.height];
-      const far = Math.hypot(at[0] - event.clientX + box.left, at[1] - event.clientY + box.top);
-      if (far < best) { best = far; found = [at, text]; }
-    }
-    if (!found) return;
-    ring.style.display = "block";
-    ring.style.left = found[0][0] + "px";
-    ring.style.top = found[0][1] + "px";
-    caption.textContent = found[1];
-  };
-  figure.addEventListener("pointermove", show);
-  figure.addEventListener("pointerdown", show);
-}
-</script></body></html>
-"""
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    head, _, tail = template.partition("BODY")
+    return head.replace("TITLE", html.escape(title)) + body + tail

@@ -3,9 +3,9 @@
     python -m experiments.launch.local --processes 4 -- \\
         python -m experiments.train --model cnn1d --data mnist1d --out runs/four
 
-Each gets `--coordinator`, `--processes` and `--process-id`, and its output lines a prefix. When one
-ends badly the others get some time to end by themselves, then they are ended; the exit code is that
-of the first bad end.
+Each process gets `--coordinator`, `--processes` and `--process-id`, and its output lines a prefix.
+When one fails, the others get some seconds to end by themselves, then they are stopped. The exit
+code is that of the first failure.
 """
 
 from __future__ import annotations
@@ -26,31 +26,27 @@ from experiments.harness import cli
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """How many processes, and how they end."""
+    """Number of processes, and how they end."""
 
     processes: int = 2
-    """How many."""
+    """Number of processes."""
     devices: int = 1
-    """Fake devices of each."""
+    """Fake devices per process."""
     grace: float = 30.0
-    """Seconds that the others get after a bad end."""
+    """Seconds until the others are stopped after a failure."""
 
 
 def launch(command: Sequence[str], processes: int, devices: int = 1, grace: float = 30.0) -> int:
-    """Run `command` in so many processes and return the first bad exit code, or 0."""
+    """Run `command` as several processes; return the first exit code that is not 0, or 0."""
     address = f"localhost:{_free_port()}"
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    # XLA takes as many threads as NPROC says; fake devices wait for each other with two each.
+    # XLA starts NPROC threads. Fake devices can deadlock with fewer than two each.
     threads = str(max(2 * devices, os.cpu_count() or 1))
     given = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "NPROC": threads, "PYTHONUNBUFFERED": "1"}
     joined = ["--coordinator", address, "--processes", str(processes), "--process-id"]
+    pipe, environment = subprocess.PIPE, {**os.environ, **given}
     children = [
-        subprocess.Popen(
-            [*command, *joined, str(i)],
-            env={**os.environ, **given},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        subprocess.Popen([*command, *joined, str(i)], env=environment, stdout=pipe, stderr=pipe)
         for i in range(processes)
     ]
     readers = [
@@ -61,9 +57,9 @@ def launch(command: Sequence[str], processes: int, devices: int = 1, grace: floa
     for reader in readers:
         reader.start()
     try:
-        return _first_bad_end(children, grace)
+        return _wait(children, grace)
     finally:
-        _end(children, grace)
+        _stop(children, grace)
         for reader in readers:
             reader.join()
 
@@ -81,20 +77,20 @@ def _copy(prefix: bytes, source: IO[bytes], target: IO[str]) -> None:
             target.flush()
 
 
-def _first_bad_end(children: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
-    """Wait until all have ended, or for `grace` seconds after the first bad end."""
-    bad, until = 0, float("inf")
+def _wait(children: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
+    """Wait until all have ended, at most `grace` seconds after a failure; return its code."""
+    failed, until = 0, float("inf")
     codes: list[int | None] = [None]
     while None in codes and time.monotonic() < until:
         time.sleep(0.05)
         codes = [child.poll() for child in children]
-        if any(codes) and not bad:
-            bad, until = next(code for code in codes if code), time.monotonic() + grace
-    return bad if bad >= 0 else 128 - bad  # as a shell says that a signal ended it
+        if any(codes) and not failed:
+            failed, until = next(filter(None, codes)), time.monotonic() + grace
+    return failed if failed >= 0 else 128 - failed  # a shell's code for a signal
 
 
-def _end(children: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
-    """End those that are left: first ask, after `grace` seconds kill."""
+def _stop(children: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """Terminate the processes that still run, and kill those that do not end in `grace` seconds."""
     for child in children:
         if child.poll() is None:
             child.terminate()
@@ -107,16 +103,16 @@ def _end(children: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
 
 
 def main() -> int:
-    """Read the command line up to `--`, and launch what stands behind it."""
+    """Read the command line up to `--`, and launch the command after it."""
     args = sys.argv[1:]
-    at = args.index("--") if "--" in args else len(args)
-    flags = cli.parse(Flags, args[:at], __doc__)
-    command = args[at + 1 :]
+    end = args.index("--") if "--" in args else len(args)
+    flags = cli.parse(Flags, args[:end], __doc__)
+    command = args[end + 1 :]
     if not command:
-        cli.fail("no command: give it behind --, for example -- python -m experiments.train ...")
+        cli.fail("no command: give it after --, for example -- python -m experiments.train ...")
     for name in ("processes", "devices"):
         if getattr(flags, name) < 1:
-            cli.fail(f"{name} {getattr(flags, name)} cannot be: give 1 or more")
+            cli.fail(f"{name} must be at least 1, got {getattr(flags, name)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return launch(command, flags.processes, flags.devices, flags.grace)
 

@@ -40,7 +40,7 @@ def test_only_locality_and_sharing_change(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bias_map.main(Settings(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
+    bias_map.STUDY.run(Settings(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names

@@ -21,7 +21,7 @@ from tests.experiments.made import check_figures, outcomes, untrained
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dilation.main(Settings(smoke=True, out=tmp_path))
+    dilation.STUDY.run(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "dilation.png", "dilation.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -83,7 +83,9 @@ def test_the_spread_of_a_square_mean_by_hand() -> None:
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     stacks = ("1, 1, 1, 1", "1, 2, 4, 8")
     folder = prepared("fashion_mnist")
-    dilation.main(Settings(full=True, smoke=True, stacks=stacks, data_dir=folder, out=tmp_path))
+    dilation.STUDY.run(
+        Settings(full=True, smoke=True, stacks=stacks, data_dir=folder, out=tmp_path)
+    )
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     narrow, doubling = ([r[SPREAD] for r in rows if r["stack"] == stack] for stack in stacks)
     assert 0 < max(narrow) < 4 < min(doubling)

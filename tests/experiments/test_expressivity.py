@@ -23,7 +23,7 @@ def test_the_study_writes_its_files(
     small = expressivity.networks((8, 8, 1))["one 3×3"]
     few = dict.fromkeys(("one 5×5", "two 3×3", "two 3×3, ReLU"), small)
     monkeypatch.setattr(expressivity, "networks", lambda shape: few)
-    expressivity.main(Settings(smoke=True, out=tmp_path))
+    expressivity.STUDY.run(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "expressivity.png", "expressivity.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -47,7 +47,7 @@ def test_parameters_by_hand() -> None:
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     point = ("two 3×3, ReLU, wider",)
     settings = Settings(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
-    expressivity.main(replace(settings, only=point))
+    expressivity.STUDY.run(replace(settings, only=point))
     (row, _) = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     costs = expressivity.costs(settings)
     assert row["parameters"] == costs[point[0]][0] != expressivity.costs(Settings())[point[0]][0]

@@ -14,7 +14,7 @@ from tests.experiments.made import check_figures, outcomes
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    filters.main(filters.Settings(smoke=True, out=tmp_path))
+    filters.STUDY.run(filters.Settings(smoke=True, out=tmp_path))
     names = {p.name for p in (tmp_path / "smoke").iterdir()}
     assert {"results.jsonl", "filters.png", "filters.svg", "report.html", "summary.json"} <= names
     assert filters.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
@@ -52,7 +52,7 @@ def test_a_kernel_is_learned_back_as_gradient_descent_does() -> None:
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     folder = prepared("fashion_mnist")
-    filters.main(filters.Settings(full=True, smoke=True, data_dir=folder, out=tmp_path))
+    filters.STUDY.run(filters.Settings(full=True, smoke=True, data_dir=folder, out=tmp_path))
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2
     for row in rows:

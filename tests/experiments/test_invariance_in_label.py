@@ -13,7 +13,9 @@ from tests.experiments.made import check_figures
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path) -> None:
-    invariance_in_label.main(Settings(smoke=True, lengths=(4, 8), sizes=(32, 64), out=tmp_path))
+    invariance_in_label.STUDY.run(
+        Settings(smoke=True, lengths=(4, 8), sizes=(32, 64), out=tmp_path)
+    )
     figure = "invariance_in_label"
     names = {"results.jsonl", f"{figure}.png", f"{figure}.svg", "report.html", "summary.json"}
     assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names

@@ -70,7 +70,7 @@ def test_permuted_is_the_same_data_elsewhere() -> None:
 
 
 def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ladder.main(ladder.Settings(steps=2, seeds=1, permute=True, batch_size=96, out=tmp_path))
+    ladder.STUDY.run(ladder.Settings(steps=2, seeds=1, permute=True, batch_size=96, out=tmp_path))
     printed = capsys.readouterr().out
     rungs = list(ladder.rungs(load("mnist1d")))
     assert all(rung in printed for rung in rungs)
@@ -91,5 +91,5 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_wrong_settings_leave_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seeds"):
-        ladder.main(ladder.Settings(seeds=0, out=tmp_path / "new"))
+        ladder.STUDY.run(ladder.Settings(seeds=0, out=tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ from tests.experiments.made import check_figures
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learned_bias.main(Settings(smoke=True, strengths=(0.0,), out=tmp_path))
+    learned_bias.STUDY.run(Settings(smoke=True, strengths=(0.0,), out=tmp_path))
     pictures = {f"learned_{what}.{kind}" for what in ("bias", "filters") for kind in ("png", "svg")}
     names = {"results.jsonl", *pictures, "report.html", "summary.json"}
     assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names

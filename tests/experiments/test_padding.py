@@ -14,7 +14,7 @@ from tests.experiments.made import check_figures, outcomes, untrained
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    padding.main(Settings(smoke=True, borders=("zeros", "valid"), out=tmp_path))
+    padding.STUDY.run(Settings(smoke=True, borders=("zeros", "valid"), out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "padding.png", "padding.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -37,7 +37,9 @@ def test_padding_of_an_untrained_network() -> None:
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     borders = ("zeros", "circular")
     folder = prepared("fashion_mnist")
-    padding.main(Settings(full=True, smoke=True, borders=borders, data_dir=folder, out=tmp_path))
+    padding.STUDY.run(
+        Settings(full=True, smoke=True, borders=borders, data_dir=folder, out=tmp_path)
+    )
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     circular = [row["shift error"] for row in rows if row["border"] == "circular"]
     assert circular == pytest.approx([0] * 4, abs=1e-4)

@@ -15,7 +15,7 @@ from tests.experiments.made import check_figures, outcomes
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    permutation.main(Settings(smoke=True, blocks=(40, 1), out=tmp_path))
+    permutation.STUDY.run(Settings(smoke=True, blocks=(40, 1), out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "permutation.png", "permutation.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -70,7 +70,7 @@ def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     settings = Settings(
         full=True, smoke=True, blocks=(14, 1), data_dir=prepared("fashion_mnist"), out=tmp_path
     )
-    permutation.main(settings)
+    permutation.STUDY.run(settings)
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 3 * 2 * 2
     assert {row["block"] for row in rows} == {"14", "1"}

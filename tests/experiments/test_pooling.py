@@ -21,7 +21,7 @@ PROBES = ("shift below", "shift above", "turn below", "turn above")
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pooling.main(Settings(smoke=True, kinds=("subsampled", "across"), out=tmp_path))
+    pooling.STUDY.run(Settings(smoke=True, kinds=("subsampled", "across"), out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "pooling.png", "pooling.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -77,7 +77,7 @@ def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
     settings = Settings(
         full=True, smoke=True, kinds=("subsampled", "max"), poses=("moved", "turned")
     )
-    pooling.main(replace(settings, data_dir=prepared("mnist"), out=tmp_path))
+    pooling.STUDY.run(replace(settings, data_dir=prepared("mnist"), out=tmp_path))
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert len(rows) == 2 * 2 * 2
     assert all(0 < row[probe] < 2 for row in rows for probe in PROBES)

@@ -13,7 +13,7 @@ from tests.experiments.made import check_figures, outcomes, untrained
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    position_leak.main(Settings(smoke=True, out=tmp_path))
+    position_leak.STUDY.run(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
     names = {
         "results.jsonl",

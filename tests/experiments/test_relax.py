@@ -11,7 +11,7 @@ from tests.experiments.made import check_figures, outcomes
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    relax.main(Settings(smoke=True, shares=(0.0, 0.5), out=tmp_path))
+    relax.STUDY.run(Settings(smoke=True, shares=(0.0, 0.5), out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "relax.png", "relax.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names

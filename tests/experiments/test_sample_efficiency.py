@@ -15,7 +15,7 @@ def test_the_study_writes_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sample_efficiency, "SHOWN", ("conv", "dense"))
-    sample_efficiency.main(Settings(smoke=True, sizes=(100,), out=tmp_path))
+    sample_efficiency.STUDY.run(Settings(smoke=True, sizes=(100,), out=tmp_path))
     out = tmp_path / "smoke"
     names = {
         "results.jsonl",

@@ -16,7 +16,7 @@ from tests.experiments.made import check_figures, outcomes
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    separable.main(Settings(smoke=True, kinds=("grouped",), out=tmp_path))
+    separable.STUDY.run(Settings(smoke=True, kinds=("grouped",), out=tmp_path))
     out = tmp_path / "smoke"
     names = {"results.jsonl", "separable.png", "separable.svg", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
@@ -40,7 +40,7 @@ def test_parameters_by_hand() -> None:
     assert describe(separable.standard(32), SHAPE).params == around + 2 * (3 * 32 * 32 + 32)
     for kind, place in places.items():
         model = separable.factorized(kind, 32)
-        assert describe(model, SHAPE, check_alignment=False).params == around + 2 * place
+        assert describe(model, SHAPE, aligned=False).params == around + 2 * place
 
 
 def test_budgets_are_met() -> None:
@@ -54,7 +54,7 @@ def test_budgets_are_met() -> None:
 def test_inception_halves_the_map_as_the_convolution_does() -> None:
     assert describe(separable.inception(16), (20, 16)).layers[-1].shape[0] == 10
     model = separable.factorized("inception", 16)
-    assert describe(model, SHAPE, check_alignment=False).layers[-1].shape == (10,)
+    assert describe(model, SHAPE, aligned=False).layers[-1].shape == (10,)
 
 
 def test_parameters_on_images_by_hand() -> None:
@@ -64,13 +64,13 @@ def test_parameters_on_images_by_hand() -> None:
     places = {"standard": 9 * 32 * 32 + 32, "separable": 9 * 32 + 32 * 32 + 32}
     for kind, place in places.items():
         model = networks[kind, separable.SAME_WIDTH]
-        assert describe(model, IMAGES, check_alignment=False).params == around + 2 * place
+        assert describe(model, IMAGES, aligned=False).params == around + 2 * place
     assert describe(separable.inception(16, rank=2), (7, 7, 16)).layers[-1].shape == (4, 4, 16)
 
 
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
-    separable.main(
+    separable.STUDY.run(
         Settings(full=True, smoke=True, data_dir=prepared("fashion_mnist"), out=tmp_path)
     )
     assert len(read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")) == 2 * 10

@@ -91,7 +91,7 @@ def test_learning_rates_that_train_together_are_those_trained_alone(
 
     def run(folder: str) -> dict[study.Name, study.Outcome]:
         out = study.Settings(seeds=1, out=tmp_path / folder)
-        return study.run(out, ("model", "lr"), points)
+        return study.outcomes(out, ("model", "lr"), points)
 
     alone = run("alone")
     assert len(trained) == 4
@@ -110,7 +110,7 @@ BAD = {
     "no values": (["--over", "lr"], "each name once, got 'lr'"),
     "twice": (["--over", "lr=1", "--over", "lr=2"], "each name once, got 'lr=2'"),
     "type": (["--model", "mlp", "--over", "steps=1,x"], "over steps cannot be 'x': see --help"),
-    "value": (["--model", "mlp", "--over", "lr=1,-1"], "lr -1.0 cannot be: give a positive number"),
+    "value": (["--model", "mlp", "--over", "lr=1,-1"], "lr must be positive and finite, got -1.0"),
     "choice": (
         ["--model", "mlp", "--over", "schedule=linear"],
         "over schedule cannot be 'linear'",

@@ -16,7 +16,7 @@ from tests.experiments.made import check_figures, outcomes, untrained
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    translation.main(
+    translation.STUDY.run(
         Settings(smoke=True, networks=("mlp", "global circular"), moved=("mlp",), out=tmp_path)
     )
     out = tmp_path / "smoke"

@@ -151,10 +151,11 @@ def test_one_line_and_nothing_written(
     (tmp_path / "other" / "thesis.tex").touch()
     before = sorted(tmp_path.rglob("*"))
     module = importlib.import_module(f"experiments.{entry}")
-    flags = getattr(module, "Settings", None) or module.Flags
+    study = getattr(module, "STUDY", None)
+    main, flags = (study.run, module.Settings) if study else (module.main, module.Flags)
     monkeypatch.setattr(sys, "argv", [entry, *shlex.split(line)])
     with pytest.raises(SystemExit) as stop:
-        cli.run(module.main, flags)
+        cli.run(main, flags)
     said = capsys.readouterr().err
     assert stop.value.code == 2
     assert said.startswith("error: ")

@@ -37,7 +37,10 @@ def test_flags_are_typed() -> None:
     [
         (["--stepz", "5"], "error: unknown argument '--stepz': did you mean --steps?"),
         (["--modl", "m"], "error: unknown argument '--modl': did you mean --model?"),
-        (["--model=m", "--batch=3"], "error: unknown argument '--batch': did you mean --batch-size?"),
+        (
+            ["--model=m", "--batch=3"],
+            "error: unknown argument '--batch': did you mean --batch-size?",
+        ),
         (["--quux"], "error: unknown argument '--quux': --help lists the flags"),
         (["--steps", "5"], "error: missing argument --model: --help lists the flags"),
     ],
@@ -99,13 +102,10 @@ def test_only_a_program_of_its_own_prepares_its_process(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["study"])
     monkeypatch.setattr(runtime, "prepare", lambda: prepared.append(True))
 
-    def main(_: Flags) -> None:
-        pass
-
-    cli.run(main, Flags)
+    cli.run(lambda _: None, Flags)
     assert not prepared
-    main.__module__ = "__main__"
-    cli.run(main, Flags)
+    monkeypatch.setattr(Flags, "__module__", "__main__")
+    cli.run(lambda _: None, Flags)
     assert prepared == [True]
 
 

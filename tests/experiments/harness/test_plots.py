@@ -39,12 +39,6 @@ def test_dots_show_mean_and_deviation_of_every_finite_value() -> None:
     assert texts(across)[0] == "conv; accuracy 2 (0.5858 to 3.414)"
 
 
-def test_an_interval_is_that_of_students_t() -> None:
-    """Of 1 and 3: mean 2, deviation √2, and t = 12.706 with one degree of freedom."""
-    panel = Dots([Series("a", SEEDS[:1], interval=True)], ["conv"], y_label="y")
-    assert texts(panel) == ["a: conv; y 2 (-10.71 to 14.71)"]
-
-
 def test_curves_name_their_ticks_and_are_geometric_on_a_log_axis() -> None:
     series = Series("conv", [np.array([1.0, 4.0]), np.array([2.0, 2.0])], [10, 20])
     panel = Curves([series], ticks=["ten", "twenty"], x_label="n", y_label="y")
@@ -59,12 +53,14 @@ def test_cells_of_a_heat_map() -> None:
 
 def test_colours_follow_labels() -> None:
     series = [Series(name, [1]) for name in ("conv", "tiled-2", "up", "dense, λ = 1", "up, moved")]
-    looks = plots._looks([*series, Series("down", [1], color="red", marker="x")])
+    looks = [
+        look for _, look in plots._looks([*series, Series("down", [1], color="red", marker="x")])
+    ]
     black, amber = plots.OTHERS[:2]
     rungs = plots.RUNGS
     expected = [rungs["conv"], rungs["tiled"], black, rungs["dense"], black, ("red", "x")]
     assert looks == expected
-    assert plots._looks([series[2], Series("down", [1])])[1] == amber
+    assert plots._looks([series[2], Series("down", [1])])[1][1] == amber
 
 
 def test_the_legend_says_what_is_shown() -> None:

@@ -33,7 +33,7 @@ def settings(out: Path, **fields: object) -> Settings:
 
 
 def run(given: Settings, **more: object) -> dict[study.Name, Outcome]:
-    return study.run(given, ("width", "data"), points(given), **more)  # type: ignore[arg-type]
+    return study.outcomes(given, ("width", "data"), points(given), **more)  # type: ignore[arg-type]
 
 
 def rows(out: Path) -> list[dict[str, object]]:
@@ -80,7 +80,7 @@ def test_other_data_is_another_point(tmp_path: Path, trained: list) -> None:
     given = settings(tmp_path)
     run(given)
     moved = {name: replace(c, data=waves(seed=1)) for name, c in points(given).items()}
-    study.run(given, ("width", "data"), moved)
+    study.outcomes(given, ("width", "data"), moved)
     assert len(trained) == 4
 
 
@@ -157,7 +157,7 @@ def test_a_measure_typed_at_a_prompt_is_refused_before_anything_is_written(tmp_p
 
 def test_one_point_alone_and_an_unknown_one(tmp_path: Path) -> None:
     assert list(run(settings(tmp_path, only=("wide/waves",)))) == [("wide", "waves")]
-    with pytest.raises(InputError, match="unknown point 'tall': the study has narrow/waves, wide"):
+    with pytest.raises(InputError, match="unknown point 'tall': choose one of narrow/waves, wide/waves"):
         run(settings(tmp_path / "new", only=("tall",)))
     assert not (tmp_path / "new").exists()
 
