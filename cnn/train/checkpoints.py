@@ -45,7 +45,6 @@ class Checkpoints:
     def __init__(
         self, folder: Path, identity: dict[str, Any], keep_last: int = 2, keep_best: int = 0
     ) -> None:
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also raises what it logs
         self._folder = folder.absolute()
         if folder.exists():
             check_files(folder)
@@ -63,6 +62,8 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             preservation_policy=keep.AnyPreservationPolicy(policies),
         )
+        for name in ("absl", "asyncio"):  # Orbax also raises the errors that these log
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._saving = -1
 
