@@ -193,13 +193,18 @@ class Figure:
     panels: Sequence[Panel]
     _: KW_ONLY
     height: float = 2.6
-    """In inches. The width is one column of a paper for one panel, else two."""
+    """In inches."""
     share_y: bool = False
     """Give all panels the y axis of the first."""
     legend: str = ""
     """Where one legend for all panels is: "below", "above" or "right"; empty for one in each."""
     note: str = ""
     """Line of text below the panels."""
+
+    @property
+    def width(self) -> float:
+        """In inches: one column of a paper for one panel, else two."""
+        return COLUMN_WIDTH * (1 if len(self.panels) == 1 else 2)
 
 
 class Mark(NamedTuple):
@@ -239,7 +244,7 @@ def to_json(figure: Figure) -> dict[str, Any]:
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
     panels = [{"kind": type(panel).__name__, **asdict(panel)} for panel in figure.panels]
-    found: dict[str, Any] = plain({**asdict(figure), "panels": panels})
+    found: dict[str, Any] = plain({**asdict(figure), "panels": panels, "width": figure.width})
     return found
 
 
@@ -258,8 +263,7 @@ def save(figure: Figure, path: Path) -> list[Mark]:
 def draw(figure: Figure) -> tuple[mpl_figure.Figure, list[Mark]]:
     """Return the figure drawn by matplotlib, and a mark for every value in it."""
     with mpl.rc_context(STYLE):
-        width = COLUMN_WIDTH * (1 if len(figure.panels) == 1 else 2)
-        drawn = mpl_figure.Figure((width, figure.height), layout="constrained")
+        drawn = mpl_figure.Figure((figure.width, figure.height), layout="constrained")
         columns = drawn.subplots(1, len(figure.panels), sharey=figure.share_y, squeeze=False)[0]
         drawings = [_Drawing(*pair) for pair in zip(columns, figure.panels, strict=True)]
         if figure.share_y:

@@ -70,7 +70,7 @@ def render(folder: Path, name: str = "", open_details: bool = False) -> str:
     """
     content: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
     pictures = "".join(
-        _picture(folder / f"{Path(file).name}.svg", figure["marks"])
+        _picture(folder / f"{Path(file).name}.svg", figure["marks"], figure["width"])
         for file, figure in content["figures"].items()
     )
     first, *rest = [html.escape(text) for text in content["findings"]] or ["No findings."]
@@ -95,12 +95,16 @@ def render(folder: Path, name: str = "", open_details: bool = False) -> str:
     )
 
 
-def _picture(path: Path, marks: Sequence[plots.Mark]) -> str:
-    """Return a drawing as an image, with its marks for the script of the page."""
+def _picture(path: Path, marks: Sequence[plots.Mark], inches: float) -> str:
+    """Return a drawing as an image, with its marks for the script of the page.
+
+    It shrinks to nine tenths of its size at most, to stay readable, and scrolls on small screens.
+    """
     data = base64.b64encode(path.read_bytes()).decode()
     return (
         f"<figure data-marks='{html.escape(json.dumps(marks))}'><div>"
-        f"<img alt='{html.escape(path.stem)}' src='data:image/svg+xml;base64,{data}'><i></i></div>"
+        f"<img alt='{html.escape(path.stem)}' style='min-width:{0.9 * inches:.2f}in' "
+        f"src='data:image/svg+xml;base64,{data}'><i></i></div>"
         "<figcaption>Point at a value, or touch it.</figcaption></figure>"
     )
 

@@ -26,7 +26,7 @@ def test_page_shows_each_study_and_one_line_for_the_rest(tmp_path: Path) -> None
         "cut": '{"question": "<b>',
         "other": "[1, 2]",
         "lists": '{"question": "q", "findings": 3, "tables": [], "figures": {}}',
-        "away": '{"findings": [], "tables": [], "figures": {"../good/f": {"marks": []}}}',
+        "away": '{"tables": [], "figures": {"../good/f": {"marks": [], "width": 3}}}',
     }.items():
         (results / name).mkdir()
         (results / name / "summary.json").write_text(content)

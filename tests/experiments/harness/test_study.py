@@ -157,7 +157,9 @@ def test_a_measure_typed_at_a_prompt_is_refused_before_anything_is_written(tmp_p
 
 def test_one_point_alone_and_an_unknown_one(tmp_path: Path) -> None:
     assert list(run(settings(tmp_path, only=("wide/waves",)))) == [("wide", "waves")]
-    with pytest.raises(InputError, match="unknown point 'tall': choose one of narrow/waves, wide/waves"):
+    with pytest.raises(
+        InputError, match="unknown point 'tall': choose one of narrow/waves, wide/waves"
+    ):
         run(settings(tmp_path / "new", only=("tall",)))
     assert not (tmp_path / "new").exists()
 
