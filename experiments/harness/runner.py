@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
+import cnn
 from experiments.harness.results import Name
 
 with epy.lazy_imports():
@@ -32,7 +35,10 @@ def train(
 ) -> None:
     """Train every point and call `keep` as soon as one ends. Stop at once when interrupted."""
     on_cpu = jax.default_backend() == "cpu"
-    fit = training.fit  # imported here: lazy imports are not safe in several threads at once
+    # Lazy imports are not safe in several threads at once, so everything is imported before.
+    for room in pkgutil.iter_modules(cnn.__path__):
+        importlib.import_module(f"cnn.{room.name}")
+    fit = training.fit
     interrupted = Event()
 
     def fit_group(group: Sequence[Name]) -> Result:
