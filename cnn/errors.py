@@ -28,12 +28,6 @@ class LayerError(InputError):
         self.layer = layer
 
 
-def join_names(names: Iterable[str]) -> str:
-    """Return the names separated by commas, or by semicolons if a name contains a comma."""
-    names = list(names)
-    return ("; " if any("," in name for name in names) else ", ").join(names)
-
-
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for a `name` that is not in `known`. It suggests the most similar names.
 
@@ -45,5 +39,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     if near:
         hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
     else:
-        hint = "choose one of " + join_names(names)
+        hint = "choose one of " + ("; " if "," in "".join(names) else ", ").join(names)
     return InputError(f"unknown {kind} {name!r}: {hint}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnn.errors import InputError, join_names, unknown_name
+from cnn.errors import InputError, unknown_name
 
 
 def test_input_error_is_a_value_error() -> None:
@@ -42,5 +42,4 @@ def test_unknown_name_accepts_an_iterator() -> None:
 
 
 def test_names_that_hold_commas_stay_apart() -> None:
-    assert join_names(iter(["1, 2", "wide"])) == "1, 2; wide"
     assert str(unknown_name("stack", "x", ["1, 2", "wide"])).endswith("choose one of 1, 2; wide")

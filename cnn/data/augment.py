@@ -6,7 +6,7 @@ are fractions of the side, so one name suits all data: a crop of CIFAR-10 pads b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,15 +41,12 @@ def cutout(key: Key[Array, ""], x: Example) -> Example:
     sizes = x.shape[:-1]
     centre = jax.random.randint(key, (len(sizes),), 0, jnp.array(sizes))
     inside = jnp.ones((), bool)
-    for axis, n in enumerate(sizes):
-        offset = jnp.arange(n) - (centre[axis] - n // 4)
-        within = (offset >= 0) & (offset < n // 2)
-        inside = inside & jnp.expand_dims(within, [d for d in range(x.ndim) if d != axis])
-    return jnp.where(inside, 0, x)
+    for i, n, c in zip(jnp.indices(sizes, sparse=True), sizes, centre, strict=True):
+        inside = inside & (i >= c - n // 4) & (i < c - n // 4 + n // 2)
+    return jnp.where(inside[..., None], 0, x)
 
 
-AUGMENTATIONS: dict[str, Callable[[Array, Array], Array]]
-AUGMENTATIONS = {"crop": crop, "flip": flip, "shift": shift, "cutout": cutout}
+AUGMENTATIONS = {f.__name__: f for f in (crop, flip, shift, cutout)}
 
 
 def augment(

@@ -33,11 +33,9 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled data set.
+    """A labelled data set. To choose settings, use its `held_out()`.
 
-    `train` is all of the training data, for the run whose test accuracy is reported. To choose
-    settings, use `held_out()`, whose test part is a part of the training data. `x` is standardized:
-    raw values are `x * std + mean`, with one mean and deviation per channel.
+    `x` is standardized: raw values are `x * std + mean`, with one mean and deviation per channel.
 
     Raises:
         InputError: If the arrays do not fit together.
@@ -53,7 +51,6 @@ class Dataset:
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
             x, y = split.x, split.y
-            error = None
             if x.ndim < 3 or x.dtype != np.float32 or y.shape != x.shape[:1] or y.dtype != np.int32:
                 error = "x must be float32 (n, *spatial, channels) and y int32 (n,), got "
                 error += f"{x.dtype} {x.shape} and {y.dtype} {y.shape}"
@@ -61,11 +58,11 @@ class Dataset:
                 error = f"examples must have shape {self.input_shape}, got {x.shape[1:]}"
             elif len(y) == 0:
                 error = "there must be at least one example, got no examples"
-            elif y.min() < 0 or y.max() >= self.num_classes:
-                error = f"labels must be from 0 to {self.num_classes - 1}, "
-                error += f"got {y.min()} to {y.max()}"
-            if error:
-                raise InputError(f"data set {self.name!r}, {part}: {error}")
+            elif y.min() < 0 or y.max() >= (classes := len(self.classes)):
+                error = f"labels must be from 0 to {classes - 1}, got {y.min()} to {y.max()}"
+            else:
+                continue
+            raise InputError(f"data set {self.name!r}, {part}: {error}")
 
     @property
     def num_classes(self) -> int:
@@ -104,12 +101,8 @@ def rank_in_class(y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     >>> rank_in_class(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]
     """
-    by_class = np.argsort(y, kind="stable")
     count = np.bincount(y)
-    start = np.cumsum(count) - count
-    rank = np.empty_like(by_class)
-    rank[by_class] = np.arange(len(y)) - start[y[by_class]]
-    return rank
+    return np.argsort(np.argsort(y, kind="stable")) - (np.cumsum(count) - count)[y]
 
 
 def statistics(
@@ -117,13 +110,10 @@ def statistics(
 ) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
     """Return mean and standard deviation of each channel. A deviation of 0 is returned as 1."""
     # Sums of bytes are exact in int64, and need no float64 copy of the images.
-    channels = x.shape[-1]
-    sums = x.sum(axis=0, dtype=np.int64).reshape(-1, channels).sum(axis=0)
+    spatial, pixels = tuple(range(x.ndim - 2)), x.size // x.shape[-1]
+    mean = x.sum(axis=0, dtype=np.int64).sum(spatial) / pixels
     squares = np.einsum("n...,n...->...", x, x, dtype=np.int64)
-    squares = squares.reshape(-1, channels).sum(axis=0)
-    pixels = x.size // channels
-    mean = sums / pixels
-    std = np.sqrt(squares / pixels - mean**2)
+    std = np.sqrt(squares.sum(spatial) / pixels - mean**2)
     std[std == 0] = 1
     return mean, std
 

@@ -25,18 +25,15 @@ def permutation(
     Raises:
         InputError: If `block` does not divide every axis.
     """
-    sizes = [size] if isinstance(size, int) else list(size)
+    sizes = (size,) if isinstance(size, int) else tuple(size)
     if block < 1 or any(n % block for n in sizes):
         raise InputError(f"block must divide the size {size}, got {block}")
     counts = [n // block for n in sizes]
     order = np.random.default_rng(seed).permutation(math.prod(counts))
-    # Split each spatial axis into (block, position within), so that whole blocks can be permuted.
-    split = np.arange(math.prod(sizes)).reshape([n for c in counts for n in (c, block)])
-    outer, inner = range(0, split.ndim, 2), range(1, split.ndim, 2)
-    blocks = split.transpose(*outer, *inner).reshape(len(order), -1)[order]
-    permuted = blocks.reshape(*counts, *[block] * len(counts))
-    axes = [axis for i in range(len(counts)) for axis in (i, len(counts) + i)]
-    return permuted.transpose(axes).reshape(-1)
+    # A position is its block and its place in it. Only the block changes.
+    blocks, places = np.divmod(np.indices(sizes).reshape(len(sizes), -1), block)
+    sources = np.unravel_index(order[np.ravel_multi_index(tuple(blocks), counts)], counts)
+    return np.ravel_multi_index(tuple(np.array(sources) * block + places), sizes)
 
 
 def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
