@@ -1,7 +1,5 @@
 """Equal costs: the width at which one model costs as much as another."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Factorization: one kernel as a product of smaller ones."""
 
-from __future__ import annotations
-
 from flax import linen as nn
 
 from cnn.ablations.rewrite import Where, convert, require, rewrite

@@ -10,8 +10,6 @@ the orthogonal projection: the mean over the positions that share a kernel, and 
 windowed layers the least-squares solution of the second equation.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from functools import partial

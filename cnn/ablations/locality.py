@@ -1,7 +1,5 @@
 """Locality: dense layers between maps, with and without a radius."""
 
-from __future__ import annotations
-
 from flax import linen as nn
 
 from cnn.ablations.rewrite import Where, convert, require, rewrite

@@ -1,7 +1,5 @@
 """Permutation of the input's positions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flax import linen as nn

@@ -1,7 +1,5 @@
 """Pooling: another kind, or another window."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 from flax import linen as nn

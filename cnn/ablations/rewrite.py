@@ -1,7 +1,5 @@
 """Apply a rule to chosen layers of a model."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Weight sharing: one kernel for all positions, one for each, or one for every n-th."""
 
-from __future__ import annotations
-
 from flax import linen as nn
 
 from cnn.ablations.rewrite import Where, convert, require, rewrite

@@ -1,7 +1,5 @@
 """Window, dilation and padding of convolutions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a change of one layer does to the geometry of all layers after it."""
 
-from __future__ import annotations
-
 import difflib
 import itertools
 from collections.abc import Sequence

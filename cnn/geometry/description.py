@@ -1,7 +1,5 @@
 """What is known of a network before any data: shapes, costs and receptive fields."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -119,9 +117,7 @@ def _numbers(of: Layer | Geometry) -> list[str]:
     return [f"{of.params:,}", f"{of.macs:,}", *field, f"{of.memory / 1e3:,.1f}"]
 
 
-def describe(
-    model: nn.Module, input_shape: Sequence[int], *, aligned: bool = True
-) -> Geometry:
+def describe(model: nn.Module, input_shape: Sequence[int], *, aligned: bool = True) -> Geometry:
     """Return shapes, costs and receptive fields of `model` by layer; nothing is computed.
 
     A layer that is not of `cnn.layers` is taken as pointwise if it keeps the number of positions,

@@ -1,7 +1,5 @@
 """How the weight of a unit is distributed over its receptive field (Luo et al. 2016)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The smallest input on which a model, or a layer of it, has a given output size."""
 
-from __future__ import annotations
-
 import bisect
 from collections.abc import Callable, Sequence
 

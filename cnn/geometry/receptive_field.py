@@ -1,7 +1,5 @@
 """Receptive fields of the units of a map (Araujo, Norris & Sim, Distill 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

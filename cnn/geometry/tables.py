@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from etils import epy
 
 with epy.lazy_imports():
     import rich.table
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 
 class Table:
@@ -28,7 +25,7 @@ class Table:
         rule = (":--", ":--", *["--:"] * (len(self.heads) - 2))
         return "\n".join("| " + " | ".join(row) + " |" for row in (self.heads, rule, *self.rows()))
 
-    def to_rich(self, title: str = "") -> RichTable:
+    def to_rich(self, title: str = "") -> rich.table.Table:
         """Return the table for `rich.print`."""
         table = rich.table.Table(title=title, title_justify="left")
         for i, head in enumerate(self.heads):

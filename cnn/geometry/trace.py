@@ -1,7 +1,5 @@
 """Shapes of all layers of a model, from one abstract evaluation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The windows of each layer type, and the walk over a model that geometry is computed on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Layers made of layers: in sequence, around a shortcut, in parallel."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from functools import cache

@@ -1,7 +1,5 @@
 """Convolution and its less biased relatives: they differ in locality and weight sharing only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

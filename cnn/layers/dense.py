@@ -1,7 +1,5 @@
 """Fully connected layers, and flattening."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float

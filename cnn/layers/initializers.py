@@ -1,7 +1,5 @@
 """Initial weights: the layers of `cnn.layers.conv` all start with the same output variance."""
 
-from __future__ import annotations
-
 import math
 
 from flax import linen as nn

@@ -1,7 +1,5 @@
 """Normalization and dropout."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import jax.numpy as jnp

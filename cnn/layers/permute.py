@@ -1,7 +1,5 @@
 """Reordering of positions."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The pooling operations of `cnn.ops` as layers. They have no parameters."""
 
-from __future__ import annotations
-
 from flax import linen as nn
 from jaxtyping import Array, Float
 

@@ -1,7 +1,5 @@
 """Models as JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 from types import FunctionType
 from typing import Any

@@ -4,8 +4,6 @@ The name of a layer is its path among the parameters. The weights of
 "layers_3/branches_1/layers_0" are `variables["params"]["layers_3"]["branches_1"]["layers_0"]`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The network of airbench94 (Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024)."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn

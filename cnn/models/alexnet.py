@@ -1,7 +1,5 @@
 """AlexNet."""
 
-from __future__ import annotations
-
 from cnn.layers import AdaptiveAvgPool, Chain, Dense, Dropout, Flatten, MaxPool, Norm, ReLU
 from cnn.models.blocks import conv_norm, scale_channels
 

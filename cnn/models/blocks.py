@@ -1,7 +1,5 @@
 """Parts of several networks."""
 
-from __future__ import annotations
-
 from flax import linen as nn
 
 from cnn.errors import InputError

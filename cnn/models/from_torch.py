@@ -1,7 +1,5 @@
 """Weights trained with PyTorch, as the variables of a model."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import re

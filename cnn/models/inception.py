@@ -1,7 +1,5 @@
 """Inception: windows of several sizes side by side, each after a 1×1 convolution."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from flax import linen as nn

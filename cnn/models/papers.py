@@ -1,7 +1,5 @@
 """Networks of papers on the value of inductive biases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flax import linen as nn

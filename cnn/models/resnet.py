@@ -1,7 +1,5 @@
 """ResNet-18."""
 
-from __future__ import annotations
-
 from flax import linen as nn
 
 from cnn.layers import Chain, Dense, GlobalAvgPool, MaxPool, Norm, ReLU, Residual

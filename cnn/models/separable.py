@@ -1,7 +1,5 @@
 """Networks of depthwise-separable convolutions."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

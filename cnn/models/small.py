@@ -1,7 +1,5 @@
 """Small networks, with which a course begins."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flax import linen as nn

@@ -1,7 +1,5 @@
 """VGG: blocks of 3×3 convolutions and 2×2 max-pooling (Simonyan & Zisserman 2015, table 1)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flax import linen as nn

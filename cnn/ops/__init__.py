@@ -23,15 +23,7 @@ from cnn.ops.pool import (
 )
 from cnn.ops.sizes import input_size, output_size
 from cnn.ops.transpose import conv_transpose
-from cnn.ops.window import (
-    Padding,
-    Pairs,
-    Size,
-    WindowSpec,
-    per_axis,
-    resolve_padding,
-    window_spec,
-)
+from cnn.ops.window import Padding, Pairs, Size, WindowSpec, per_axis, resolve_padding, window_spec
 
 __all__ = [
     "ConvOptions",

@@ -8,8 +8,6 @@ as in PyTorch. The bins cover the axis. They are equal where m divides n, overla
 where it does not, and repeat positions where m > n.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax.numpy as jnp

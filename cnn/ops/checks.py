@@ -1,7 +1,5 @@
 """Checks of arrays that the operations share, and the addition of a bias."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 

@@ -8,8 +8,6 @@ and Courville 2016, eq. 9.6). `convolve` is the convolution of mathematics (eq. 
 the kernel.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Unpack
 

@@ -10,8 +10,6 @@ with S for each spatial axis,
 W is zero where i − s·p is outside the window, and depends on i − s·p alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -30,7 +28,7 @@ def conv_matrix(
     kernel: Float[Array, "*window c_in_per_group c_out"],
     input_shape: Sequence[int],
     **options: Unpack[ConvOptions],
-) -> Float[Array, "*in_spatial c_in *out_spatial c_out"]:
+) -> Float[Array, "*in_and_out c_out"]:
     """Return the kernel with which `dense_spatial` equals `conv`.
 
     `dense_spatial(x, conv_matrix(kernel, x.shape[1:]))` equals `conv(x, kernel)`. The matrix on
@@ -90,9 +88,7 @@ def radius_masks(
     return masks
 
 
-def dense_mask(
-    masks: list[np.ndarray], dtype: jnp.dtype
-) -> Float[Array, "*in_spatial one *out one"]:
+def dense_mask(masks: list[np.ndarray], dtype: jnp.dtype) -> Float[Array, "*in_and_out one"]:
     """Return the outer product of one mask `(n, out)` per axis, as a factor of a dense kernel."""
     i, p = "ijk"[: len(masks)], "pqr"[: len(masks)]
     axes = [jnp.asarray(mask, dtype) for mask in masks]

@@ -1,7 +1,5 @@
 """Linear maps in which every output depends on every input."""
 
-from __future__ import annotations
-
 import math
 
 import jax.numpy as jnp

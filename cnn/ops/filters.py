@@ -4,8 +4,6 @@ Each function returns `(*window, 1, m)`: m filters for one input channel. For c 
 them: `depthwise_conv(x, jnp.tile(sobel(), c))` gives outputs i·m … i·m + m − 1 for channel i.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax.numpy as jnp

@@ -8,8 +8,6 @@ A GPU or TPU always runs the definition.
 `CNN_IMPLEMENTATION=reference`.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Sequence

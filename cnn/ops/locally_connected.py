@@ -7,8 +7,6 @@ The period P sets the degree of weight sharing. P = 1 is `conv`, a larger P the 
 the window it is the dense layer between maps (Zhang et al., Dive into Deep Learning, eq. 7.1.1).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from functools import partial

@@ -1,7 +1,5 @@
 """Batch normalization: mean 0 and variance 1 of every channel, over batch and positions."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float

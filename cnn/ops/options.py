@@ -1,7 +1,5 @@
 """The keyword arguments that the convolutions share."""
 
-from __future__ import annotations
-
 from typing import TypedDict
 
 from cnn.ops.checks import check_kernel

@@ -1,7 +1,5 @@
 """Padding: the values that windows see beyond the border."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """The input values that each window covers."""
 
-from __future__ import annotations
-
 import itertools
 
 import jax.numpy as jnp
@@ -21,7 +19,7 @@ def patches(
     padding: Padding = "VALID",
     padding_mode: PaddingMode = "zeros",
     dilation: Size = 1,
-) -> Float[Array, "batch *out *window c"]:
+) -> Float[Array, "batch *out_and_window c"]:
     """Return the inputs of each output position: x[b, s·p + r·a − lo, c]."""
     (x,) = promote_floats(x=x)
     check_input(x.shape)

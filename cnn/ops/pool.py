@@ -1,7 +1,5 @@
 """Pooling: each window becomes one number per channel."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

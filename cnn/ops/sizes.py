@@ -1,7 +1,5 @@
 """Output size from input size, and input size from output size."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np
@@ -14,11 +12,7 @@ OneOrAll = TypeVar("OneOrAll", int, tuple[int, ...])
 
 
 def output_size(
-    size: OneOrAll,
-    window: Size,
-    strides: Size = 1,
-    padding: Padding = "VALID",
-    dilation: Size = 1,
+    size: OneOrAll, window: Size, strides: Size = 1, padding: Padding = "VALID", dilation: Size = 1
 ) -> OneOrAll:
     """Return the number of windows, ⌊(n + lo + hi − d) / stride⌋ + 1, per axis.
 
@@ -31,11 +25,7 @@ def output_size(
 
 
 def input_size(
-    out: OneOrAll,
-    window: Size,
-    strides: Size = 1,
-    padding: Padding = "VALID",
-    dilation: Size = 1,
+    out: OneOrAll, window: Size, strides: Size = 1, padding: Padding = "VALID", dilation: Size = 1
 ) -> OneOrAll:
     """Return the smallest input size with `out` windows: (out − 1) · stride + d − lo − hi.
 

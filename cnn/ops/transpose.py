@@ -5,8 +5,6 @@ stride, and convolves them with the flipped kernel, with input and output channe
 adds the values on the padding to the inputs that were copied there, and drops those on zeros.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jax import lax

@@ -109,11 +109,7 @@ def per_axis(value: Size, rank: int, name: str, least: float = 1) -> tuple[int, 
 
 
 def resolve_padding(
-    padding: Padding,
-    size: Sequence[int],
-    window: Size,
-    strides: Size = 1,
-    dilation: Size = 1,
+    padding: Padding, size: Sequence[int], window: Size, strides: Size = 1, dilation: Size = 1
 ) -> Pairs:
     """Return the pair (before, after) that `padding` means on each axis of an input of `size`."""
     rank = len(size)

@@ -5,8 +5,6 @@
 with a transformation T of the input and T′ of the output. For invariance T′ is the identity.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Sequence

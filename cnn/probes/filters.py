@@ -11,8 +11,6 @@ A windowed kernel has this form already. In a `DenseSpatial` kernel, W[i, p] is 
 another part of one large window, and has no weights in the rest of it.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import NamedTuple

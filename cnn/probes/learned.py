@@ -1,7 +1,5 @@
 """How local and how shared the weights of a layer have become in training."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

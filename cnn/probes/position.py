@@ -1,7 +1,5 @@
 """What features encode about their position, and which inputs the central output depends on."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float

@@ -4,8 +4,6 @@ Add a penalty to the loss with a strength of its own:
 `loss + 1e-3 * locality_penalty(params["layers_0"]["kernel"], model.layers[0])`.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 

@@ -1,7 +1,5 @@
 """Shifts, rotations and scalings of images and maps."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

@@ -12,8 +12,6 @@ functions of ȳ,
 Reverse mode transposes them again, which gives grad_x and grad_w back.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

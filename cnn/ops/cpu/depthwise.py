@@ -5,8 +5,6 @@ x̄[b, i, c] = Σ_a ȳ⁺[b, i + lo − r·a, c] · w[a, c]        ȳ⁺[s·p] =
 w̄[a, c] = Σ_b Σ_p x[b, s·p + r·a − lo, c] · ȳ[b, p, c]
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax.numpy as jnp

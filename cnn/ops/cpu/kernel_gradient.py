@@ -6,8 +6,6 @@ For each tap a, this is the product of its transposed view of x with ȳ, summed 
 all examples. With few channels, one product computes all taps of a row.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -7,8 +7,6 @@ XLA may schedule it later, and so copies w at the start of the step: 134 of the 
 of VGG16. One call for both reads w before it is overwritten, without a copy.
 """
 
-from __future__ import annotations
-
 import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero

@@ -5,8 +5,6 @@ element that they read. XLA removes `lax.optimization_barrier` before it fuses. 
 be inlined prevents the fusion.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import TypeVar

@@ -3,8 +3,6 @@
 y[b, p, o] = Σ_c x[b, s·p − lo, c] · w[c, o]
 """
 
-from __future__ import annotations
-
 from jaxtyping import Array, Float
 
 from cnn.ops.padding import pad_constant

@@ -4,8 +4,6 @@ y[p, c] = max_a x[s·p + r·a − lo, c]
 ẏ[p, c] = ẋ[s·p + r·a(p, c) − lo, c],    a(p, c) the first tap with x[s·p + r·a − lo, c] = y[p, c]
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -11,8 +11,6 @@ band matrix:
     T[q, i, c, j, o] = w[t·q + j, i − j, c, o]
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float

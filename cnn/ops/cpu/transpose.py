@@ -1,7 +1,5 @@
 """The transpose of a strided window: which outputs each input position reaches."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float

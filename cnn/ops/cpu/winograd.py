@@ -10,8 +10,6 @@ and x̄ is the convolution of ȳ with the kernel rotated by 180°. The result is
 errors, which are about ten times those of the definition.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence
