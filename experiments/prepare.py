@@ -2,9 +2,8 @@
 
     python -m experiments.prepare fashion_mnist --data-dir data
 
-The set is written as array_record below the data folder, and `cnn.data.load` then finds it by its
-name. This is the only step that needs TensorFlow (`make install EXTRA=prepare`) and a network. The
-downloads stay in DATA_DIR/downloads/NAME, which may be deleted afterwards.
+`cnn.data.load` then finds it by its name. This is the only step that needs a network and TensorFlow
+(`make install EXTRA=prepare`). DATA_DIR/downloads/NAME may be deleted afterwards.
 """
 
 from __future__ import annotations

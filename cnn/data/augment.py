@@ -1,7 +1,7 @@
 """Random augmentations: pure functions `f(key, x)` of one example `(*spatial, channels)`.
 
-They run on the device. Values from beyond the border are zero, the mean of standardized data. Sizes
-are fractions of the side, so one name suits all data: a crop of CIFAR-10 pads by 4 of 32 pixels.
+They run on the device. Values beyond the border are zero, the mean of standardized data. Sizes are
+fractions of the side: a crop of CIFAR-10 pads by 4 of 32 pixels.
 """
 
 from __future__ import annotations

@@ -54,12 +54,8 @@ def _write(name: str, key: str, arrays: dict[str, np.ndarray]) -> None:
         path = _path(name)
         entries: dict[str, Any] = {"key": np.array([key, *sorted(arrays)]), **arrays}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                np.savez(file, **entries)
-                file.close()
-                os.replace(file.name, path)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            np.savez(Path(folder) / path.name, **entries)
+            os.replace(Path(folder) / path.name, path)
     except (OSError, RuntimeError):  # read-only, full, or there is no home folder
         pass

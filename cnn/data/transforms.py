@@ -39,8 +39,7 @@ def permutation(
 def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
     """Permute the spatial positions of every example: position `p` gets the value of `order[p]`.
 
-    Positions are counted in row-major order over the spatial axes; channels stay together. This
-    removes neighbourhoods from the data, but no information: a dense network is unaffected. The
+    Positions are counted in row-major order over the spatial axes; channels stay together. The
     inverse is `permute(·, numpy.argsort(order))`.
 
     Raises:
@@ -67,8 +66,7 @@ def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """Return the set with `n` of its training examples, balanced over the classes.
 
-    The seed shuffles each class, and the classes take turns until `n` examples are drawn. So with
-    one seed a smaller subset is part of a larger one. Order, scaling and test examples stay.
+    With one seed a smaller subset is part of a larger one. Order, scaling and test examples stay.
 
     Raises:
         InputError: Unless 1 ≤ n ≤ the number of training examples.

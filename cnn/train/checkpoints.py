@@ -1,9 +1,8 @@
 """Checkpoints by Orbax that are complete, undamaged and of this run when they are restored.
 
-Orbax renames a checkpoint to its final name when all of it is written. It does not detect later
-damage: flipped bytes restore silently as other values. So the last file written is a manifest with
-the SHA-256 digests of all files. A checkpoint that does not match its manifest is moved to the
-folder "corrupt", and the one before it is restored.
+Orbax renames a checkpoint to its final name when all of it is written, but does not detect later
+damage. So the last file written is a manifest with the SHA-256 digests of all files. A checkpoint
+that does not match it is moved to the folder "corrupt", and the one before is restored.
 """
 
 from __future__ import annotations
@@ -50,13 +49,10 @@ class Checkpoints:
             check_files(folder)
         self._identity = identity
         keep = ocp.checkpoint_managers
-        best = keep.BestN(
-            get_metric_fn=lambda scores: scores["score"],
-            reverse=True,
-            n=keep_best,
-            keep_checkpoints_without_metrics=False,
-        )
-        policies = [keep.LatestN(keep_last), *([best] if keep_best else [])]
+        policies: list[Any] = [keep.LatestN(keep_last)]
+        if keep_best:
+            best = {"get_metric_fn": lambda scores: scores["score"], "reverse": True}
+            policies += [keep.BestN(n=keep_best, keep_checkpoints_without_metrics=False, **best)]
         options = ocp.CheckpointManagerOptions(
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
@@ -83,9 +79,7 @@ class Checkpoints:
         self._saving = step
         with self._writing():
             metrics = None if score is None else {"score": score}
-            saved = self._manager.save(step, args=items, metrics=metrics)
-        if not saved:
-            raise RuntimeError(f"the checkpoint of step {step} was not written")
+            self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, template: Callable[[int], States]) -> tuple[int, States] | None:
         """Return `(step, states)` of the newest undamaged checkpoint, or None if there is none.
@@ -96,8 +90,8 @@ class Checkpoints:
             InputError: If the checkpoint is of another model, recipe or data set.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            if (damage := find_damage(self._folder / str(step), step)) is not None:
-                self._quarantine(step, damage)
+            if not is_intact(self._folder / str(step), step):
+                self._quarantine(step)
                 continue
             identity = self._item(step, "identity", ocp.args.JsonRestore())
             if other := differences(identity, self._identity):
@@ -106,17 +100,14 @@ class Checkpoints:
                     f"the checkpoint of step {step} is of another run: {'; '.join(other[:3])}"
                     f"{more}: resume with the settings of that run, or choose another folder"
                 )
-            target = jax.tree.map(
-                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
-                _raw_keys(template(step)),
-            )
+            target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw_keys(template(step)))
             return step, _typed_keys(self._item(step, "states", ocp.args.StandardRestore(target)))
         return None
 
     def _item(self, step: int, name: str, args: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
-    def _quarantine(self, step: int, damage: str) -> None:
+    def _quarantine(self, step: int) -> None:
         """Move a damaged checkpoint to the folder "corrupt"."""
         corrupt = self._folder.parent / CORRUPT
         taken = len(list(corrupt.glob(f"{step}*")))
@@ -124,9 +115,7 @@ class Checkpoints:
         process_zero_only(corrupt.mkdir)(exist_ok=True)
         process_zero_only(os.replace)(self._folder / str(step), target)
         self._manager.reload()
-        logger.warning(
-            "the checkpoint of step %d is corrupt (%s): moved to %s", step, damage, target
-        )
+        logger.warning("the checkpoint of step %d is corrupt: moved to %s", step, target)
 
     def _write_manifest(self) -> None:
         """Write the manifest. Orbax calls this just before it renames the folder."""
@@ -177,18 +166,13 @@ def digests(folder: Path) -> dict[str, str]:
     return found
 
 
-def find_damage(folder: Path, step: int) -> str | None:
-    """Return what is wrong with the checkpoint in `folder`; None if it matches its manifest."""
+def is_intact(folder: Path, step: int) -> bool:
+    """Return whether the checkpoint in `folder` matches its manifest."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        saved_step, saved = manifest["step"], dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{MANIFEST} is missing or damaged"
-    if saved_step != step:
-        return f"it was saved as step {saved_step}"
-    found = digests(folder)
-    wrong = sorted(n for n in saved.keys() | found.keys() if saved.get(n) != found.get(n))
-    return f"{wrong[0]} has changed" if wrong else None
+    except (OSError, ValueError):
+        return False
+    return bool(manifest == {"step": step, "files": digests(folder)})
 
 
 def _raw_keys(states: States) -> States:

@@ -1,8 +1,4 @@
-"""The compiled programs of a run, cached by what they compute.
-
-A model and a recipe are values. Runs that differ only in their data share their programs, which
-compile once.
-"""
+"""The compiled programs of a run. Runs that differ only in their data share them."""
 
 from __future__ import annotations
 

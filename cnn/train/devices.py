@@ -13,7 +13,7 @@ processes (hosts); each process provides only what its devices need.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,28 +35,6 @@ CPU_COMPILER_OPTIONS = {"xla_backend_optimization_level": 2}
 step is as fast."""
 
 
-class DeviceMap(NamedTuple):
-    """The devices, and the functions that place arrays on them and compile for them."""
-
-    group_size: int
-    """Devices that split a batch."""
-    groups: int
-    """Groups of devices that share the seeds."""
-    platform: str
-    sharding: Callable[[PartitionSpec], Sharding | None]
-    """The sharding of arrays with this spec; None for pmap."""
-    replicate: Callable[[Tree], Tree]
-    """Put arrays on every device."""
-    shard: Callable[[Tree, PartitionSpec], Tree]
-    """Split the axes of every array over the devices."""
-    put_states: Callable[[Tree], Tree]
-    """Put the states of all seeds on the devices that train them."""
-    compile: Callable[[PerDevice, PartitionSpec, bool], Callable[..., Tree]]
-    """Compile `f` for batches with this spec. If True, donate `states`: reuse their memory."""
-    unreplicate: Callable[[Tree], Tree]
-    """Return states or results as plain arrays, one per seed, without copies."""
-
-
 def device_map(kind: str, count: int | None = None, groups: int = 1) -> DeviceMap:
     """Return the map of this `kind` over the first `count` devices, or all, in equal `groups`.
 
@@ -73,109 +51,105 @@ def device_map(kind: str, count: int | None = None, groups: int = 1) -> DeviceMa
     if len(devices) % groups:
         raise InputError(f"seed_groups must divide the {len(devices)} devices, got {groups}")
     if kind == "shard_map":
-        return by_shard_map(devices, groups)
+        return DeviceMap(devices, groups)
     if groups > 1 or jax.process_count() > 1:
         raise InputError("map_devices must be shard_map for several groups or processes, got pmap")
-    return by_pmap(devices)
+    return Pmap(devices, groups)
 
 
-def by_shard_map(devices: Sequence[jax.Device], groups: int) -> DeviceMap:
-    """Map with `jit(shard_map(f))`. Arrays are global and carry their sharding."""
-    mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("seed", "data"))
-    replicated = NamedSharding(mesh, PartitionSpec())
-    by_group = PartitionSpec("seed") if groups > 1 else PartitionSpec()
-    platform = devices[0].platform
+class DeviceMap:
+    """Maps by `jit(shard_map(f))`. Arrays are global and carry their sharding.
 
-    def stack(states: Sequence[Tree]) -> tuple[Tree, ...]:
-        # Each group has its seeds in order: with 2 groups of 3, the first stack is seeds 0 and 3.
-        per_group = len(states) // groups
-        stacks = (states[i::per_group] for i in range(per_group))
-        return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *stack) for stack in stacks)
+    The devices form `groups`, which share the seeds; `group_size` devices split a batch.
+    """
 
-    def unstack(stacks: Sequence[Tree]) -> tuple[Tree, ...]:
-        return tuple(
-            jax.tree.map(lambda a, group=group: a[group], stack)
-            for group in range(groups)
-            for stack in stacks
-        )
+    def __init__(self, devices: Sequence[jax.Device], groups: int) -> None:
+        self.groups, self.group_size = groups, len(devices) // groups
+        self.platform, self._devices = devices[0].platform, list(devices)
+        self._mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("seed", "data"))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._by_group = PartitionSpec("seed") if groups > 1 else PartitionSpec()
 
-    def compile_(f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
+        def stack(states: Sequence[Tree]) -> tuple[Tree, ...]:
+            # Each group has its seeds in order: with 2 groups of 3, the first stack is seeds 0, 3.
+            per_group = len(states) // groups
+            stacks = (states[i::per_group] for i in range(per_group))
+            return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in stacks)
+
+        def unstack(stacks: Sequence[Tree]) -> tuple[Tree, ...]:
+            pairs = ((group, stack) for group in range(groups) for stack in stacks)
+            return tuple(jax.tree.map(lambda a, g=g: a[g], stack) for g, stack in pairs)
+
+        self._stack = jax.jit(stack, out_shardings=NamedSharding(self._mesh, self._by_group))
+        self._unstack = jax.jit(unstack, out_shardings=self._replicated)
+
+    def sharding(self, spec: PartitionSpec) -> Sharding | None:
+        """Return the sharding of arrays with this spec; None for pmap."""
+        return NamedSharding(self._mesh, spec)
+
+    def shard(self, tree: Tree, spec: PartitionSpec) -> Tree:
+        """Split the axes of NumPy arrays, which every process holds whole, over the devices."""
+        sharding = NamedSharding(self._mesh, spec)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+        put = jax.make_array_from_callback
+        return jax.tree.map(lambda a: put(a.shape, sharding, a.__getitem__), tree)
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Put arrays on every device."""
+        return self.shard(tree, PartitionSpec())
+
+    def put_states(self, tree: Tree) -> Tree:
+        """Put the states of all seeds on the devices that train them."""
+        return self._stack(tree) if self.groups > 1 else jax.device_put(tree, self._replicated)
+
+    def compile(self, f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
+        """Compile `f` for batches with this spec. If `donate`, reuse the memory of `states`."""
+
+        def per_group(states: Tree, data: Tree, batch: Tree) -> Tree:
+            # The axis over the groups has size 1 on a device.
+            result = f(jax.tree.map(lambda a: a[0], states), data, batch)
+            return jax.tree.map(lambda a: a[None], result)
+
         # With check_vma=True gradients of replicated parameters arrive already summed, and the
         # step's own pmean would scale them by the number of devices without an error.
         mapped = jax.shard_map(
-            _no_fusion(f if groups == 1 else _per_group(f)),
-            mesh=mesh,
-            in_specs=(by_group, PartitionSpec(), spec),
-            out_specs=by_group,
+            _no_fusion(f if self.groups == 1 else per_group),
+            mesh=self._mesh,
+            in_specs=(self._by_group, PartitionSpec(), spec),
+            out_specs=self._by_group,
             check_vma=False,
         )
-        options = CPU_COMPILER_OPTIONS if platform == "cpu" else None
+        options = CPU_COMPILER_OPTIONS if self.platform == "cpu" else None
         return jax.jit(mapped, donate_argnums=0 if donate else (), compiler_options=options)
 
-    return DeviceMap(
-        group_size=len(devices) // groups,
-        groups=groups,
-        platform=platform,
-        sharding=lambda spec: NamedSharding(mesh, spec),
-        replicate=lambda tree: _put(tree, replicated),
-        shard=lambda tree, spec: _put(tree, NamedSharding(mesh, spec)),
-        put_states=jax.jit(stack, out_shardings=NamedSharding(mesh, by_group))
-        if groups > 1
-        else lambda states: jax.device_put(states, replicated),
-        compile=compile_,
-        unreplicate=jax.jit(unstack, out_shardings=replicated) if groups > 1 else lambda tree: tree,
-    )
+    def unreplicate(self, tree: Tree) -> Tree:
+        """Return states or results as plain arrays, one per seed, without copies."""
+        return self._unstack(tree) if self.groups > 1 else tree
 
 
-def _per_group(f: PerDevice) -> PerDevice:
-    """Remove the leading axis over the groups, which has size 1 on a device, and restore it."""
+class Pmap(DeviceMap):
+    """Maps by `pmap(f)`. Arrays have a leading axis with one copy per device."""
 
-    def per_group(states: Tree, data: Tree, batch: Tree) -> Tree:
-        result = f(jax.tree.map(lambda a: a[0], states), data, batch)
-        return jax.tree.map(lambda a: a[None], result)
+    def sharding(self, spec: PartitionSpec) -> None:
+        return None
 
-    return per_group
+    def shard(self, tree: Tree, spec: PartitionSpec) -> Tree:
+        return jax.tree.map(lambda a: a.reshape(self.group_size, -1, *a.shape[1:]), tree)
 
-
-def _put(tree: Tree, sharding: Sharding) -> Tree:
-    """Put NumPy arrays that every process holds on the devices of all processes."""
-    if jax.process_count() == 1:
-        return jax.device_put(tree, sharding)
-
-    def put(a: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(a.shape, sharding, lambda part: a[part])
-
-    return jax.tree.map(put, tree)
-
-
-def by_pmap(devices: Sequence[jax.Device]) -> DeviceMap:
-    """Map with `pmap(f)`. Arrays have a leading axis with one copy per device."""
-
-    def shard(tree: Tree, spec: PartitionSpec) -> Tree:
-        return jax.tree.map(lambda a: a.reshape(len(devices), -1, *a.shape[1:]), tree)
-
-    def compile_(f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
-        donated = 0 if donate else ()
-        return jax.pmap(_no_fusion(f), axis_name="data", devices=devices, donate_argnums=donated)
-
-    def replicate(tree: Tree) -> Tree:
+    def replicate(self, tree: Tree) -> Tree:
         # Without the axis name the first call would compile twice.
-        return jax_utils.replicate(tree, list(devices), axis_name="data")
+        return jax_utils.replicate(tree, self._devices, axis_name="data")
 
-    return DeviceMap(
-        group_size=len(devices),
-        groups=1,
-        platform=devices[0].platform,
-        sharding=lambda spec: None,
-        replicate=replicate,
-        shard=shard,
-        put_states=replicate,
-        compile=compile_,
+    put_states = replicate
+
+    def compile(self, f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
+        mapped, donated = _no_fusion(f), 0 if donate else ()
+        return jax.pmap(mapped, "data", devices=self._devices, donate_argnums=donated)
+
+    def unreplicate(self, tree: Tree) -> Tree:
         # jax_utils.unreplicate would keep the leading axis of a copy on one of several devices.
-        unreplicate=lambda tree: jax.tree.map(
-            lambda a: a.addressable_shards[0].data.reshape(a.shape[1:]), tree
-        ),
-    )
+        return jax.tree.map(lambda a: a.addressable_shards[0].data.reshape(a.shape[1:]), tree)
 
 
 def _no_fusion(f: PerDevice) -> PerDevice:

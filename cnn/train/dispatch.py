@@ -20,8 +20,7 @@ FREE_SECONDS = 0.001
 class Throttle:
     """Waits for the devices when more than `MAX_SECONDS` of work is unfinished.
 
-    A CPU client allocates the memory of a call when it is dispatched, not when it runs, and frees
-    it shortly after the result is ready. A step of VGG16 dispatched ahead doubles the memory.
+    A CPU client allocates a call's memory at its dispatch, so a step dispatched ahead doubles it.
     """
 
     calls: int = 0

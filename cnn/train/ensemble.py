@@ -1,10 +1,8 @@
 """Train several seeds of one model for several steps in one program.
 
 On accelerators the cost is dispatch, so seeds are stacked (`vmap`) and steps are scanned. On a CPU
-one program holds a single step of every seed, side by side, and the seeds share the cores. For
-LeNet-5 this is 1.02 to 1.08 times as fast as one seed after another (stacked: 0.92 to 1.05). For
-eight seeds of the ladder's network on one core it is 0.44 times as fast (0.28 with the definitions
-in `lax`). `python -m benchmarks.seeds` measures it.
+one program holds a single step of every seed, side by side, and the seeds share the cores.
+`python -m benchmarks.seeds` compares the two.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ ahead, and the next step's examples are transferred while the current one comput
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,15 +31,6 @@ RowsOf = Callable[[int, int], np.ndarray]
 """`(start, length)` → the row numbers of `length` steps from step `start` on."""
 
 
-class Inputs(NamedTuple):
-    """The inputs of the compiled programs."""
-
-    data: Any
-    """The whole split, on every device; or an empty tuple."""
-    batches: Callable[[int, int], Any]
-    """`(start, length)` → the row numbers, or the examples, of these steps. Call it in order."""
-
-
 def on_device(split: Split) -> bool:
     """Return whether the whole split is kept on the devices."""
     return not isinstance(split.x, LazyArray) and fits_budget(len(split), split.x.shape[1:])
@@ -55,22 +46,23 @@ def describe_inputs(split: Split) -> str:
 
 def make_inputs(
     split: Split, devices: DeviceMap, spec: PartitionSpec, steps: range, rows: RowsOf
-) -> Inputs:
-    """Return the inputs of `steps`, split over the devices by `spec`.
+) -> tuple[Any, Callable[[int, int], Any]]:
+    """Return `(data, batches)`: the whole split on every device, or `()`, and the inputs by step.
 
-    A split that is not on the devices must be read one step at a time.
+    `batches(start, length)` returns the row numbers or the examples of these steps, split over the
+    devices by `spec`. Without `data`, call it for one step after another.
 
     Raises:
         InputError: If the split does not fit the devices and the map is `pmap`.
     """
     if on_device(split):
         data = devices.replicate(_examples(split))
-        return Inputs(data, lambda start, length: devices.shard(rows(start, length), spec))
+        return data, lambda start, length: devices.shard(rows(start, length), spec)
     sharding = devices.sharding(spec)
     if sharding is None:
         raise InputError("map_devices must be shard_map for data that exceed the device, got pmap")
     batches = _prefetch(split, sharding, steps, rows)
-    return Inputs((), lambda start, length: next(batches))
+    return (), lambda start, length: next(batches)
 
 
 def _prefetch(split: Split, sharding: Sharding, steps: range, rows: RowsOf) -> Iterator[Batch]:

@@ -25,18 +25,15 @@ CHECK_EVERY = 20
 
 @dataclass(frozen=True)
 class Event:
-    """The state of training after some steps.
-
-    `metrics`, one mean per seed, are there if a line of metrics is due; a mean over no steps is
-    not a number. `checkpoint` says whether a
-    checkpoint is due; the states were then checked to be finite.
-    """
+    """The state of training after some steps."""
 
     step: int
     advanced: int
     states: States
     checkpoint: bool
-    metrics: dict[str, np.ndarray] | None
+    """Whether a checkpoint is due. The states were then checked to be finite."""
+    metrics: dict[str, np.ndarray]
+    """Means per seed if a line of metrics is due, NaN if all steps were skipped; else empty."""
 
 
 def train(
@@ -77,7 +74,7 @@ def train(
             if config.on_nan == "stop" and not is_finite(window).all():
                 first = step - len(window["loss"])
                 raise Diverged(divergence_report(config, states, len(split.y), window, first))
-        means = _mean(config, window) if log and window else None
+        means = _mean(config, window) if log and window else {}
         yield Event(step, length, states, checkpoint, means)
         if log:
             history = []

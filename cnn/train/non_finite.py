@@ -52,10 +52,10 @@ def skip_unless_finite(step: Step) -> Step:
 def divergence_report(
     config: Config, states: States, examples: int, metrics: dict[str, np.ndarray], start: int
 ) -> dict[str, Any]:
-    """Return where the first loss or gradient is not finite, as JSON.
+    """Return where the first loss or gradient is not finite, as JSON. It numbers steps from 1.
 
     `metrics` are those of the steps after step `start`, arrays `(steps, seeds)`. `examples` is the
-    size of the training set. The report numbers steps from 1 and names the batch by row numbers.
+    size of the training set.
     """
     k, i = np.argwhere(~np.asarray(is_finite(metrics)))[0]
     seed, lr = config.replicas[i]

@@ -4,8 +4,7 @@ A run's update is, from left to right:
 
     gradient → clip to `clip_norm` → optimizer with weight decay → × −schedule(step) → × state.lr
 
-The schedule is compiled in. `state.lr` is not: runs that differ in their learning rate alone share
-one program, which is compiled for a recipe with `lr` 1 (`cnn.train.compile`).
+The schedule is compiled in, for `lr` 1; learning rates are data (`state.lr`) and share a program.
 """
 
 from __future__ import annotations
@@ -96,14 +95,11 @@ def beta_lasso(
         if not value >= 0:
             raise InputError(f"{name} must be 0 or more, got {value}")
 
-    def add_l1(gradient: Array, w: Array) -> Array:
-        return gradient + strength * jnp.sign(w)
-
-    def threshold(step: Array, w: Array) -> Array:
-        return jnp.where(jnp.abs(w + step) > beta * strength, step, -w)
-
-    first, last = map(optax.stateless_with_tree_map, (add_l1, threshold))
-    return optax.chain(optax.masked(first, kernels), inner, optax.masked(last, kernels))
+    l1 = optax.stateless_with_tree_map(lambda gradient, w: gradient + strength * jnp.sign(w))
+    threshold = optax.stateless_with_tree_map(
+        lambda update, w: jnp.where(jnp.abs(w + update) > beta * strength, update, -w)
+    )
+    return optax.chain(optax.masked(l1, kernels), inner, optax.masked(threshold, kernels))
 
 
 def kernels(params: Any) -> Any:

@@ -67,9 +67,7 @@ def process_zero_only(write: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Create the run folder if needed, and lock it against other processes.
-
-    The operating system releases the lock when the process ends, however it ends.
+    """Create the run folder if needed, and lock it until the process ends, however it ends.
 
     Raises:
         InputError: If another process uses the folder, or it cannot be created.

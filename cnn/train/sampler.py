@@ -30,10 +30,8 @@ def chunk_rows(
     count: int, batch_size: int, seeds: Sequence[int], start: int, steps: int
 ) -> np.ndarray:
     """Return the row numbers `(batch_size, steps, seeds)` of `steps` steps from `start` on."""
-    rows = [
-        [batch_rows(count, batch_size, seed, step) for seed in seeds]
-        for step in range(start, start + steps)
-    ]
+    every = range(start, start + steps)
+    rows = [[batch_rows(count, batch_size, seed, step) for seed in seeds] for step in every]
     return np.ascontiguousarray(np.moveaxis(np.asarray(rows), -1, 0))
 
 

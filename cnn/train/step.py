@@ -74,8 +74,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Take one step on this device's part of the batch; average gradients over the axis "data".
 
-    All devices have equally many examples, so the mean of their means is the mean over the batch.
-    The same holds for the parts of `recipe.accumulate`. Batch normalization sees single parts.
+    Devices have equally many examples, and so have the parts of `recipe.accumulate`, so the mean of
+    means is the mean over the batch. Batch normalization sees single parts.
     """
 
     def gradient(batch_stats: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Tree, Metrics]]:

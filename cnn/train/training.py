@@ -73,7 +73,7 @@ def fit(
             states = program.devices.put_states(states)
             for event in train(config, data.train, program, states, start, until, checkpoint_due):
                 states = event.states
-                skipped += (event.metrics or {}).get("skipped", 0)
+                skipped += event.metrics.get("skipped", 0)
                 if run is not None:
                     run.write(event, program)
                 if on_step is not None:
@@ -137,8 +137,8 @@ class Run:
 
     def write(self, event: Event, program: Programs) -> None:
         """Write the line of metrics and the checkpoint that are due."""
-        metrics, score = event.metrics or {}, None
-        record = {f"train_{k}": run_dir.to_json(v) for k, v in metrics.items()}
+        score = None
+        record = {f"train_{k}": run_dir.to_json(v) for k, v in event.metrics.items()}
         if event.checkpoint and self.config.keep_best:
             measured = evaluate(self.config, program, event.states, self.data.test)
             record |= {f"validation_{k}": run_dir.to_json(v) for k, v in measured.items()}
