@@ -18,7 +18,7 @@ Output sizes, widths, the head and the recipe are the same at all points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -27,20 +27,18 @@ from etils import epy
 
 from experiments import ladder
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
-    from cnn import ablations, geometry, layers, train
-    from cnn import data as datasets
+    from cnn import ablations, geometry, layers
     from cnn.layers import tree
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
     from cnn.data import Dataset
-    from cnn.train import Config
 
 QUESTION = "What is locality worth with and without sharing, and sharing with and without locality?"
 HYPOTHESIS = (
@@ -65,14 +63,10 @@ class Settings(study.Settings):
 
     large: ClassVar[str] = ""
 
-    def load(self) -> Dataset:
-        """Return the data set `data`."""
-        return datasets.load(self.data, self.data_dir)
-
     @property
-    def title(self) -> str:
-        """The data set's name for captions."""
-        return study.TITLES.get(self.data, self.data)
+    def data_name(self) -> str:
+        """The data set `data`."""
+        return self.data
 
 
 def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Module:
@@ -88,7 +82,7 @@ def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Modu
     return ablations.share(model) if period == "1" else ablations.tile(model, int(period))
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return the grid, radius by period."""
     data = settings.load()
     model = ladder.base(data)
@@ -97,21 +91,19 @@ def points(settings: Settings) -> dict[Name, Config]:
     radii = [str(r) for r in settings.radii if r < min(data.input_shape[:-1]) - 1]
     periods = [str(p) for p in settings.periods if p < smallest]
     return {
-        (radius, period): train.Config(
-            model=ablate(model, data, radius, period), data=data, **settings.recipe()
-        )
+        (radius, period): settings.config(ablate(model, data, radius, period), data)
         for radius in (*radii, FULL)
         for period in (*periods, ALL)
     }
 
 
-def grid_axes(results: Mapping[Name, Outcome]) -> tuple[list[str], list[str]]:
+def grid_axes(results: Results) -> tuple[list[str], list[str]]:
     """Return the radii and the periods."""
     radii, periods = (list(dict.fromkeys(name[i] for name in results)) for i in (0, 1))
     return radii, periods
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     radii, periods = grid_axes(results)
     mean = {name: 100 * outcome["test_accuracy"].mean() for name, outcome in results.items()}
@@ -138,17 +130,14 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings, tables, {"bias_map": figure(settings, results)})
 
 
-def accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
+def accuracies(settings: Settings, results: Results) -> Table:
     """Return test accuracy in percent, a row per radius, a column per period."""
     radii, periods = grid_axes(results)
-    rows = [[r, *(percent(results[r, p]["test_accuracy"]) for p in periods)] for r in radii]
-    caption = (
-        f"{settings.part.capitalize()} accuracy on {settings.title} in percent, {settings.protocol}"
-    )
-    return Table(caption, ["radius", *(f"period {p}" for p in periods)], rows)
+    rows = [[r, *(results[r, p]["test_accuracy"] for p in periods)] for r in radii]
+    return Table(settings.caption(), ["radius", *(f"period {p}" for p in periods)], rows)
 
 
-def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
+def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return heat maps of test accuracy and of its difference to training accuracy."""
     radii, periods = grid_axes(results)
     test, training = (
@@ -158,24 +147,20 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
     near = next(r for r in ("1", "2", radii[0]) if r in radii)
     corners = [(near, "1", "conv"), (near, ALL, "local"), (FULL, ALL, "dense")]
 
-    def panel(values: np.ndarray, title: str, colors: str, low: float | None) -> plots.HeatMap:
-        return plots.HeatMap(
-            values.tolist(),
-            radii,
-            periods,
-            title=title,
-            x_label="period of sharing (positions)",
-            y_label="radius of locality (positions)",
-            colors=colors,
-            low=low,
-            names=corners,
-        )
-
+    panel = functools.partial(
+        plots.HeatMap,
+        rows=radii,
+        columns=periods,
+        x_label="period of sharing (positions)",
+        y_label="radius of locality (positions)",
+        names=corners,
+    )
     # The first radius (0) can be so much worse that it would take most of the colours.
     low = float(test[1:].min())
-    accuracy = panel(test, f"{settings.part} accuracy (%)", "viridis", low)
-    gap = panel(training - test, f"training − {settings.part} accuracy (points)", "cividis", None)
-    return plots.Figure([accuracy, gap], height=2.9, share_y=True)
+    accuracy = panel(test.tolist(), title=f"{settings.part} accuracy (%)", low=low)
+    gap = f"training − {settings.part} accuracy (points)"
+    panels = [accuracy, panel((training - test).tolist(), title=gap, colors="cividis")]
+    return plots.Figure(panels, height=2.9, share_y=True)
 
 
 STUDY = study.Study(QUESTION, HYPOTHESIS, ("radius", "period"), points, summarize)

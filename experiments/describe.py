@@ -13,6 +13,7 @@ has most of the weight if all weights are equal (`map`), and what the layers cos
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,11 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from experiments.harness import cli, plots
+from experiments.harness import cli, plots, tables
 from experiments.harness.plots import Curves, Reference, Series
 
 with epy.lazy_imports():
     import numpy as np
-    from rich import console as rich_console
 
     from cnn import geometry, models
     from cnn.train import run_dir
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 
 COLORS = (plots.BLUE, plots.ORANGE)
-EFFECTIVE = "effective field, ± 2 s.d."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +61,7 @@ def main(flags: Flags) -> None:
     found = {name: _describe(name, model, flags.input) for name, model in built.items()}
     shown = found[names[0]] if len(names) == 1 else geometry.pair(*(found[n] for n in names))
     table = shown.to_rich(f"{' → '.join(names)} on {'×'.join(map(str, flags.input))}")
-    width = rich_console.Console(width=1000).measure(table).maximum
-    rich_console.Console(width=max(rich_console.Console().width, width)).print(table)
+    tables.print_whole(table)
     if flags.out is None:
         return
 
@@ -116,14 +114,9 @@ def growth(found: dict[str, Geometry]) -> plots.Figure:
 
 def _trunk(described: Geometry) -> list[Field]:
     """Return the fields, each wider than the last, of the layers that are not in a branch."""
-    inside = {"body", "shortcut"}
-    fields = [
-        layer.field
-        for layer in described.local
-        if layer.field
-        and not any(p in inside or p.startswith("branches_") for p in layer.name.split("/"))
-    ]
-    return list(dict.fromkeys(fields))
+    inside = re.compile(r"(^|/)((body|shortcut)(/|$)|branches_)")
+    fields = [layer.field for layer in described.local if not inside.search(layer.name)]
+    return list(dict.fromkeys(filter(None, fields)))
 
 
 def costs(found: dict[str, Geometry]) -> plots.Figure:
@@ -133,19 +126,15 @@ def costs(found: dict[str, Geometry]) -> plots.Figure:
     params: list[float] = []
     for (name, described), color in zip(found.items(), COLORS, strict=False):
         for local in (True, False):
-            layers = [
-                x
-                for x in described.layers
-                if x.macs and x.params and (x.field is not None) == local
-            ]
+            used = [x for x in described.layers if x.macs and x.params]
+            layers = [x for x in used if (x.field is not None) == local]
             label = f"{name}, {'local' if local else 'sees all positions'}"
             x, y = [float(q.macs) for q in layers], [float(q.params) for q in layers]
             marker = "o" if local else "s"
             look = Series(label, y, x, line="", color=color, marker=marker, hollow=not local)
             series.append(look)
             macs, params = macs + x, params + y
-    x_limits = _decades(macs)
-    y_limits = _decades(params)
+    x_limits, y_limits = _decades(macs), _decades(params)
     for uses, line in ((1, "-"), (100, "--"), (10_000, ":")):
         weights = [end / uses for end in x_limits]
         label = f"each weight used {uses:,}×"
@@ -180,17 +169,11 @@ def field_map(found: dict[str, Geometry], densities: dict[str, np.ndarray]) -> p
         (top, bottom), (left, right) = ((0, 0), *seen(described))[-2:]
         deviations = np.maximum(geometry.spread(weight), 0.2)  # that of a row is 0
         middle = np.array([weight.sum(1) @ np.arange(height), weight.sum(0) @ np.arange(width)])
-        low, high = middle - 2 * deviations, middle + 2 * deviations
+        y, x = zip(middle - 2 * deviations, middle + 2 * deviations, strict=True)
         boxes = [
             _box(0, height - 1, 0, width - 1, label="input"),
             _box(top, bottom, left, right, label="receptive field", color=plots.ORANGE),
-            Reference(
-                x=(low[1], high[1]),
-                y=(low[0], high[0]),
-                label=EFFECTIVE,
-                color=plots.BLUE,
-                line="--",
-            ),
+            Reference(x=x, y=y, label="effective field, ± 2 s.d.", color=plots.BLUE, line="--"),
         ]
         margin, margin_y = 0.03 * width, 0.03 * height
         panels.append(

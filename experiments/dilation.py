@@ -26,22 +26,22 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etils import epy
 
-from cnn.errors import unknown_name
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, number, percent
+from experiments.harness.study import Points, Results, Summary, Table, number
 
 with epy.lazy_imports():
     import jax
     import numpy as np
 
-    from cnn import geometry, layers, probes, train
+    from cnn import layers, probes
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -93,21 +93,17 @@ class Settings(study.Settings):
     """Stacks of convolutions, by their rates."""
     steps: int = 1000
     full: bool = False
-    """Use Fashion-MNIST with square windows, which must be prepared, and the folder OUT/full.
-
-    Half an hour per seed on two cores (estimated), half of it for "wide"; add --lr 1e-2.
-    """
+    """Use Fashion-MNIST: half an hour per seed on two cores, half for "wide"; add --lr 1e-2."""
     out: Path = Path("results/dilation")
 
 
 def network(stack: str, rank: int = 1) -> nn.Module:
     """Return one of `STACKS`, with zero padding that keeps the size. Raise `InputError`."""
-    if stack not in STACKS:
-        raise unknown_name("stack", stack, STACKS)
+    windows, rates = study.choose("stack", stack, STACKS)
     channels = FEWER[rank] if stack == NARROW else CHANNELS
     body = [
         part
-        for k, r in zip(*STACKS[stack], strict=True)
+        for k, r in zip(windows, rates, strict=True)
         for part in (
             layers.Conv(channels, (k,) * rank, padding=r * (k // 2), dilation=r),
             layers.ReLU(),
@@ -126,14 +122,11 @@ def field(stack: str) -> tuple[int, int, float]:
     return max(seen) - min(seen) + 1, len(seen), variance**0.5
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return a point per stack."""
-    data, recipe = settings.load(), settings.recipe()
+    data = settings.load()
     rank = len(data.input_shape) - 1
-    return {
-        (stack,): train.Config(model=network(stack, rank), data=data, **recipe)
-        for stack in settings.stacks
-    }
+    return {(s,): settings.config(network(s, rank), data) for s in settings.stacks}
 
 
 def measure(config: Config, result: Result) -> dict[str, list[float]]:
@@ -152,7 +145,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     return {SPREAD: found}
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     accuracy = {stack: outcome["test_accuracy"] for (stack,), outcome in results.items()}
     findings = [
@@ -166,29 +159,21 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings, tables, {"dilation": figure(settings, results)})
 
 
-def table(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
+def table(settings: Settings, results: Results) -> Table:
     """Return costs, fields and accuracies, a row per stack."""
     shape, rows = IMAGES if settings.full else SHAPE, []
+    costs = study.costs({s: network(s, len(shape) - 1) for (s,) in results}, shape)
     for (stack,), outcome in results.items():
-        description = geometry.describe(network(stack, len(shape) - 1), shape)
         span, seen, even = field(stack)
-        rows.append(
-            [
-                stack,
-                f"{description.params:,}",
-                f"{description.macs:,}",
-                f"{seen} of {span}",
-                number(outcome[SPREAD], 1),
-                f"{even:.1f}",
-                *(percent(outcome[f"{part}_accuracy"]) for part in ("test", "train")),
-            ]
-        )
+        fields = [f"{seen} of {span}", number(outcome[SPREAD], 1), f"{even:.1f}"]
+        accuracies = outcome["test_accuracy"], outcome["train_accuracy"]
+        rows.append([stack, *costs[stack], *fields, *accuracies])
     heads = ["rates", "parameters", "MACs", "sees", "spread", "equal weights"]
     caption = f"Effective receptive field and accuracy on {settings.title}, {settings.protocol}"
     return Table(caption, [*heads, f"{settings.part}, %", "training, %"], rows)
 
 
-def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
+def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return accuracy, and the spread of the effective field, by stack."""
     stacks = [stack for (stack,) in results]
     labels = ["{}\nsees {} of {}".format(stack, *field(stack)[1::-1]) for stack in stacks]
@@ -199,17 +184,11 @@ def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
         reference=[field(stack)[2] for stack in stacks],
     )
     unit = "pixels" if settings.full else "samples"
+    dots = partial(plots.Dots, categories=labels, horizontal=True)
     panels = [
-        plots.Dots(
-            [plots.Series("trained", accuracy)],
-            labels,
-            horizontal=True,
-            x_label=f"{settings.part} accuracy (%)",
-        ),
-        plots.Dots(
+        dots([plots.Series("trained", accuracy)], x_label=f"{settings.part} accuracy (%)"),
+        dots(
             [spread],
-            labels,
-            horizontal=True,
             x_label=f"s.d. of the effective field ({unit})",
             reference_label="equal weights",
             legend="upper right",

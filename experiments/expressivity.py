@@ -31,17 +31,15 @@ from typing import TYPE_CHECKING, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
-    from cnn import ablations, geometry, layers, train
+    from cnn import ablations, layers
 
 if TYPE_CHECKING:
     from flax import linen as nn
-
-    from cnn.train import Config
 
 QUESTION = "Are two windows of 3 worth one of 5?"
 HYPOTHESIS = (
@@ -58,10 +56,7 @@ class Settings(study.Settings):
 
     steps: int = 500
     full: bool = False
-    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
-
-    About 40 minutes of one core, estimated from steps of 0.08 s and a minute of evaluation a seed.
-    """
+    """Use Fashion-MNIST: about 40 minutes of one core (estimated)."""
     out: Path = Path("results/expressivity")
 
     small: ClassVar[str] = "digits"
@@ -83,11 +78,10 @@ def networks(shape: tuple[int, ...]) -> dict[str, nn.Module]:
     }
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return a point per network."""
-    data, recipe = settings.load(), settings.recipe()
-    models = networks(data.input_shape)
-    return {(name,): train.Config(model=m, data=data, **recipe) for name, m in models.items()}
+    data = settings.load()
+    return {(name,): settings.config(m, data) for name, m in networks(data.input_shape).items()}
 
 
 def compose_kernels(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -105,11 +99,6 @@ def kernel_dimension(rank: int, channels: int, between: int) -> int:
 
     w is linear in u and in v. So the columns of its Jacobian are the kernels that one of them makes
     with each unit weight of the other.
-
-    Args:
-        rank: Number of spatial axes.
-        channels: Channels at both ends.
-        between: Channels between the two windows.
     """
     rng = np.random.default_rng(0)
     window = [3] * rank
@@ -124,11 +113,10 @@ def kernel_dimension(rank: int, channels: int, between: int) -> int:
 def costs(settings: Settings) -> dict[str, tuple[int, int]]:
     """Return parameters and multiply-accumulates for one example, by network."""
     shape = (28, 28, 1) if settings.full else (8, 8, 1)
-    known = {name: geometry.describe(model, shape) for name, model in networks(shape).items()}
-    return {name: (one.params, one.macs) for name, one in known.items()}
+    return study.costs(networks(shape), shape)
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     cost = costs(settings)
     reached = {
@@ -144,13 +132,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
         f"have {line} dimensions on one axis, {plane} on two.",
     ]
     rows = [
-        [
-            name,
-            f"{params:,}",
-            f"{macs:,}",
-            *(percent(results[name,][f"{part}_accuracy"]) for part in ("test", "train")),
-        ]
-        for name, (params, macs) in cost.items()
+        [n, *cost[n], results[n,]["test_accuracy"], results[n,]["train_accuracy"]] for n in cost
     ]
     caption = f"Accuracy on {settings.title} in percent, {settings.protocol}"
     heads = ["in two places", "parameters", "MACs", f"{settings.part}, %", "training, %"]
@@ -170,20 +152,12 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
 
 def dimension_panel(reached: Mapping[int, Sequence[int]]) -> plots.Curves:
     """Return the share of all dimensions that two windows reach, by the channels between them."""
-    looks = {
-        1: ("two of 3, in one of 5", "--", plots.GREY),
-        2: ("two of 3×3, in one of 5×5", "-", plots.BLUE),
-    }
+    between = range(1, 2 * CHANNELS + 1)
+    line, plane = ([100 * n / (5**r * CHANNELS**2) for n in reached[r]] for r in (1, 2))
     return plots.Curves(
         [
-            plots.Series(
-                label,
-                [100 * n / (5**rank * CHANNELS**2) for n in reached[rank]],
-                range(1, 2 * CHANNELS + 1),
-                line=line,
-                color=color,
-            )
-            for rank, (label, line, color) in looks.items()
+            plots.Series("two of 3, in one of 5", line, between, line="--", color=plots.GREY),
+            plots.Series("two of 3×3, in one of 5×5", plane, between, color=plots.BLUE),
         ],
         title="kernels of two linear windows",
         x_label=f"channels between the two ({CHANNELS} at the ends)",

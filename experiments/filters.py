@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table, percent
 
 with epy.lazy_imports():
     import numpy as np
     import optax
 
-    from cnn import layers, train
+    from cnn import layers
     from cnn.ops import filters
     from cnn.train import state as train_state
 
@@ -68,10 +68,7 @@ class Settings(study.Settings):
 
     steps: int = 500
     full: bool = False
-    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full; add --lr 5e-3.
-
-    6 minutes on two cores, 6 GB of memory.
-    """
+    """Use Fashion-MNIST: 6 minutes on two cores, 6 GB of memory; add --lr 5e-3."""
     out: Path = Path("results/filters")
 
     small: ClassVar[str] = "digits"
@@ -80,23 +77,16 @@ class Settings(study.Settings):
 def networks() -> dict[str, nn.Module]:
     """Return the network as it is, and with a 1×1 convolution that halves its channels."""
     first = (layers.Conv(CHANNELS, (3, 3), padding=1), layers.ReLU(), layers.MaxPool((2, 2)))
-    rest = (
-        layers.Conv(CHANNELS, (3, 3), padding=1),
-        layers.ReLU(),
-        layers.Flatten(),
-        layers.Dense(10, scale=1.0),
-    )
+    head = (layers.Flatten(), layers.Dense(10, scale=1.0))
+    rest = (layers.Conv(CHANNELS, (3, 3), padding=1), layers.ReLU(), *head)
     halve = layers.Conv(HALF, (1, 1), use_bias=False)
     return {WHOLE: layers.Chain((*first, *rest)), HALVED: layers.Chain((*first, halve, *rest))}
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return a point per network."""
-    data, recipe = settings.load(), settings.recipe()
-    return {
-        (name,): train.Config(model=model, data=data, **recipe)
-        for name, model in networks().items()
-    }
+    data = settings.load()
+    return {(name,): settings.config(model, data) for name, model in networks().items()}
 
 
 def designed() -> dict[str, np.ndarray]:
@@ -185,7 +175,7 @@ def first_near(error: np.ndarray) -> int | None:
     return 1 + int(near.argmax()) if near.any() else None
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     images = np.asarray(settings.load().train.first(MOST).x)[..., 0]
     errors = {name: learned_back(images, k, STEPS_BACK) for name, k in designed().items()}
@@ -207,31 +197,23 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
         + ", ".join(f"{n} {t:,}" if t else f"{n} never" for n, t in soon.items())
         + ".",
     ]
-    rows = [
-        [str(k), percent(whole[f"variance {k}"]), percent(whole[f"accuracy {k}"])] for k in KEPT
-    ]
-    caption = (
-        f"Principal components instead of {CHANNELS} channels, {settings.title}, "
-        f"{settings.protocol}"
-    )
+    rows = [[k, whole[f"variance {k}"], whole[f"accuracy {k}"]] for k in KEPT]
+    what = f"Principal components instead of {CHANNELS} channels"
+    caption = f"{what}, {settings.title}, {settings.protocol}"
     heads = ["components", "variance, %", f"{settings.part} accuracy, %"]
     tables = [Table(caption, heads, rows), study.differences(results, [((HALVED,), (WHOLE,))])]
     return Summary(findings, tables, {"filters": figure(settings, results, errors)})
 
 
-def figure(
-    settings: Settings, results: Mapping[Name, Outcome], errors: Mapping[str, np.ndarray]
-) -> plots.Figure:
+def figure(settings: Settings, results: Results, errors: Mapping[str, np.ndarray]) -> plots.Figure:
     """Return the kernels, the error of those learned back, and what fewer channels keep."""
     whole, halved = results[WHOLE,], results[HALVED,]
     kernels = np.stack([*designed().values(), *whole["kernels"][0]])
     scaled = kernels / np.abs(kernels).max((1, 2), keepdims=True)
     back = []
-    for (name, error), color in zip(
-        errors.items(), (plots.BLACK, plots.AMBER, plots.SKY, plots.GREY), strict=True
-    ):
-        count = int((error >= NEAR / 2).sum())
-        steps = np.unique(np.geomspace(1, count, 50).astype(int))
+    colors = (plots.BLACK, plots.AMBER, plots.SKY, plots.GREY)
+    for (name, error), color in zip(errors.items(), colors, strict=True):
+        steps = np.unique(np.geomspace(1, (error >= NEAR / 2).sum(), 50).astype(int))
         shown = 100 * error[steps - 1]
         back.append(plots.Series(name, shown, steps.tolist(), color=color, marker=""))
     kept = []

@@ -32,19 +32,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
-    from cnn import ablations, layers, train
+    from cnn import ablations, layers
     from cnn import data as datasets
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
     from cnn.data import Dataset, Split
-    from cnn.train import Config
 
 QUESTION = "What does a label that treats all positions alike cost without weight sharing?"
 HYPOTHESIS = (
@@ -77,11 +76,6 @@ class Settings(study.Settings):
 
     large: ClassVar[str] = ""
 
-    @property
-    def seed_range(self) -> range:
-        """All seeds."""
-        return range(self.seed, self.seed + self.seeds)
-
 
 def norms(length: int, size: int, seed: int) -> Dataset:
     """Return `size` training examples `(length, 2)`.
@@ -101,26 +95,19 @@ def norms(length: int, size: int, seed: int) -> Dataset:
 
 def rungs() -> dict[str, nn.Module]:
     """Return the networks by name, from the strongest bias to none."""
-    conv = layers.Chain(
-        (
-            layers.Conv(16, (3,), padding=1),
-            layers.ReLU(),
-            layers.GlobalAvgPool(),
-            layers.Dense(2, scale=1.0),
-        )
-    )
+    head = (layers.GlobalAvgPool(), layers.Dense(2, scale=1.0))
+    conv = layers.Chain((layers.Conv(16, (3,), padding=1), layers.ReLU(), *head))
     return {"conv": conv, "local": ablations.unshare(conv), "dense": ablations.densify(conv)}
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every rung on every length, number of examples and seed."""
-    recipe = settings.recipe() | {"optimizer": settings.optimizer, "seeds": 1}
     data = {
         key: norms(*key) for key in product(settings.lengths, settings.sizes, settings.seed_range)
     }
     return {
-        (rung, str(2 * length), str(size), str(seed)): train.Config(
-            model=model, data=examples, **recipe | {"seed": seed}
+        (rung, str(2 * length), str(size), str(seed)): settings.config(
+            model, examples, optimizer=settings.optimizer, seed=seed, seeds=1
         )
         for rung, model in rungs().items()
         for (length, size, seed), examples in data.items()
@@ -152,7 +139,7 @@ def exponent(d: Sequence[int], counts: np.ndarray) -> tuple[float, float]:
     return study.paired(slopes, np.zeros_like(slopes))
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     pooled = study.pool_seeds(results)
     all_d = [2 * length for length in settings.lengths]
@@ -186,7 +173,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
         Table(
             f"Test error in percent at d = {d} by number of training examples, {settings.protocol}",
             ["rung", *(f"{size:,}" for size in settings.sizes)],
-            [[rung, *(percent(column) for column in errors[rung, d].T)] for rung in RUNGS],
+            [[rung, *errors[rung, d].T] for rung in RUNGS],
         )
         for d in all_d
     ]
@@ -201,13 +188,9 @@ def figure(
     counts: Mapping[str, np.ndarray],
 ) -> plots.Figure:
     """Return error against examples, lighter for smaller d, and examples needed against d."""
+    shades = {d: (1 + i) / len(all_d) for i, d in enumerate(all_d)}
     curves = [
-        plots.Series(
-            f"{rung}, d = {d}",
-            100 * found.mean(0),
-            settings.sizes,
-            alpha=(1 + all_d.index(d)) / len(all_d),
-        )
+        plots.Series(f"{rung}, d = {d}", 100 * found.mean(0), settings.sizes, alpha=shades[d])
         for (rung, d), found in errors.items()
     ]
     left = plots.Curves(
@@ -239,9 +222,8 @@ def figure(
     return plots.Figure([left, right], height=2.7)
 
 
-STUDY = study.Study(
-    QUESTION, HYPOTHESIS, ("rung", "d", "examples", "seed drawn"), points, summarize
-)
+LABELS = ("rung", "d", "examples", "seed drawn")
+STUDY = study.Study(QUESTION, HYPOTHESIS, LABELS, points, summarize)
 
 if __name__ == "__main__":
     cli.run(STUDY.run, Settings, __doc__)

@@ -19,7 +19,6 @@ positions, which makes locality useless: what a network loses then is what local
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,17 +26,16 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
-    from cnn import ablations, layers, models, train
+    from cnn import ablations, layers, models
     from cnn import data as datasets
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
     from cnn.data import Dataset
-    from cnn.train import Config
 
 QUESTION = "What are locality and weight sharing worth?"
 HYPOTHESIS = (
@@ -53,8 +51,6 @@ PUBLISHED: dict[Name, float] = {
     ("logistic", "permuted"): 0.32,
 }
 """Test accuracy in Greydanus & Kobak (2024): Adam at 1e-2, batch 100, 6,000 steps, one seed."""
-
-
 PAIRS = [("conv", "tiled-2"), ("conv", "local"), ("local", "dense"), ("dense", "mlp")]
 """Neighbours on the ladder."""
 
@@ -66,10 +62,7 @@ class Settings(study.Settings):
     permute: bool = False
     """Run only the permuted half of the study."""
     full: bool = False
-    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
-
-    About an hour of one core, estimated from steps of 0.1 s (dense) and 0.02 s (conv, local).
-    """
+    """Use Fashion-MNIST: about an hour of one core (estimated)."""
     out: Path = Path("results/ladder")
 
 
@@ -105,17 +98,17 @@ def orders(data: Dataset, only_permuted: bool) -> dict[str, Dataset]:
     return {"permuted": shuffled} if only_permuted else {"ordered": data, "permuted": shuffled}
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every point of the study: a model and data, with the same recipe for all."""
     data = settings.load()
     return {
-        (rung, order): train.Config(model=model, data=arrays, **settings.recipe())
+        (rung, order): settings.config(model, arrays)
         for order, arrays in orders(data, settings.permute).items()
         for rung, model in rungs(data).items()
     }
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     shown = dict.fromkeys(order for _, order in results)
     pairs = [((a, order), (b, order)) for order in shown for a, b in PAIRS]
@@ -123,7 +116,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings(results), tables, {"ladder": figure(settings, results)})
 
 
-def findings(results: Mapping[Name, Outcome]) -> list[str]:
+def findings(results: Results) -> list[str]:
     """Return what the numbers say, in points of test accuracy."""
     mean = {point: 100 * outcome["test_accuracy"].mean() for point, outcome in results.items()}
     if ("conv", "ordered") not in mean:
@@ -140,7 +133,7 @@ def findings(results: Mapping[Name, Outcome]) -> list[str]:
     ]
 
 
-def accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
+def accuracies(settings: Settings, results: Results) -> Table:
     """Return test accuracy in percent beside the published one, a row per rung."""
     shown = list(dict.fromkeys(order for _, order in results))
     heads = ["rung", "parameters"]
@@ -148,16 +141,16 @@ def accuracies(settings: Settings, results: Mapping[Name, Outcome]) -> Table:
         heads += [f"{order}, %", "published"]
     rows = []
     for rung in dict.fromkeys(rung for rung, _ in results):
-        row = [rung, f"{results[rung, shown[0]].parameters:,}"]
+        row = [rung, results[rung, shown[0]].parameters]
         for order in shown:
             known = None if settings.full else PUBLISHED.get((rung, order))
-            row += [percent(results[rung, order]["test_accuracy"]), f"{known:.0%}" if known else ""]
+            row += [results[rung, order]["test_accuracy"], f"{known:.0%}" if known else ""]
         rows.append(row)
     caption = f"{settings.part.capitalize()} accuracy on {settings.title}, {settings.protocol}"
     return Table(caption, heads, rows)
 
 
-def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
+def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return test accuracy by rung, with a dot for every seed and the published values."""
     names = list(dict.fromkeys(rung for rung, _ in results))
     colors = {"ordered": plots.BLUE, "permuted": plots.ORANGE}

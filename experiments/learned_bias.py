@@ -30,20 +30,20 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
-    from cnn import ablations, layers, probes, train
+    from cnn import ablations, layers, probes
     from cnn.probes import filters as probe_filters
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ class Settings(study.Settings):
     lr: float = 1.0
     seeds: int = 3
     full: bool = False
-    """Use CIFAR-10, the data of the paper, which must be prepared, and the folder OUT/full.
-
-    6 minutes of one core for a seed of 1,000 steps at one strength, under 3 hours for all
-    (estimated).
-    """
+    """Use CIFAR-10, the data of the paper: under 3 hours of one core (estimated)."""
     out: Path = Path("results/learned_bias")
 
     large: ClassVar[str] = "cifar10"
@@ -90,29 +86,21 @@ class Settings(study.Settings):
 def rungs(rank: int) -> dict[str, nn.Module]:
     """Return S-CONV, S-LOCAL and S-FC with α = 8, for signals (rank 1) or images (rank 2)."""
     window = (WINDOW,) * rank
-    conv = layers.Chain(
-        (
-            layers.Conv(8, window, 2, WINDOW // 2, use_bias=False),
-            layers.BatchNorm(),
-            layers.ReLU(),
-            layers.Flatten(),
-            layers.Dense(192, use_bias=False),
-            layers.BatchNorm(),
-            layers.ReLU(),
-            layers.Dense(10, scale=1.0),
-        )
-    )
+    first = layers.Conv(8, window, 2, WINDOW // 2, use_bias=False)
+    hidden = layers.Dense(192, use_bias=False)
+    norm = (layers.BatchNorm(), layers.ReLU())
+    head = layers.Dense(10, scale=1.0)
+    conv = layers.Chain((first, *norm, layers.Flatten(), hidden, *norm, head))
     local, dense = (f(conv, "layers_0") for f in (ablations.unshare, ablations.densify))
     return {"conv": conv, "local": local, "dense": dense}
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every rung at every strength."""
     data = settings.load()
-    recipe = settings.recipe() | {"optimizer": "beta-lasso"}
     return {
-        (rung, f"{strength:g}"): train.Config(
-            model=model, data=data, **recipe | {"weight_decay": strength}
+        (rung, f"{strength:g}"): settings.config(
+            model, data, optimizer="beta-lasso", weight_decay=strength
         )
         for rung, model in rungs(len(data.input_shape) - 1).items()
         for strength in settings.strengths
@@ -158,14 +146,10 @@ def strongest_filters(kernel: Array, layer: ConvBase, input_shape: tuple[int, ..
 
 
 def best_windows(kernel: np.ndarray) -> dict[str, float]:
-    """Return the share of squared weight in each filter's best window, and that by chance.
+    """Return the share of squared weight in the best window of each filter of a `DenseSpatial`.
 
-    Args:
-        kernel: Kernel of a `DenseSpatial` layer.
-
-    Returns:
-        "own", the share in the window of `WINDOW` inputs per axis that has the most; and "own by
-        chance", the same after the weights of each filter are permuted at random.
+    "own" is the share in the window of `WINDOW` inputs per axis that has the most, "own by chance"
+    the same after the weights of each filter are permuted at random.
     """
     rank = kernel.ndim // 2 - 1
     *size, channels = kernel.shape[: rank + 1]
@@ -198,7 +182,7 @@ def profile(kernel: Array, layer: ConvBase) -> np.ndarray:
         return np.asarray(total / count / (squares.sum() / counts.sum()))
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figures."""
     strengths = [f"{strength:g}" for strength in settings.strengths]
     plain = f"{min(settings.strengths):g}"
@@ -206,12 +190,11 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     pairs += [((rung, s), (rung, plain)) for rung in RUNGS for s in strengths if s != plain]
     rows = [
         [
-            f"{rung}, λ = {strength}",
-            f"{outcome.parameters:,}",
-            *(percent(outcome[k]) for k in ("test_accuracy", "train_accuracy", "kept", "within")),
-            f"{outcome['alike'].mean():.3f}",
+            *(f"{rung}, λ = {strength}", o.parameters),
+            *(o[k] for k in ("test_accuracy", "train_accuracy", "kept", "within")),
+            f"{o['alike'].mean():.3f}",
         ]
-        for (rung, strength), outcome in results.items()
+        for (rung, strength), o in results.items()
     ]
     caption = (
         f"{settings.title}, {settings.protocol}; of the first layer: weights that are not zero, "
@@ -227,36 +210,32 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings(strengths, plain, results), tables, figures)
 
 
-def findings(strengths: list[str], plain: str, results: Mapping[Name, Outcome]) -> list[str]:
+def findings(strengths: list[str], plain: str, results: Results) -> list[str]:
     """Return what emerges in the dense layer, and what the built-in biases are worth."""
     accuracy = {name: outcome["test_accuracy"] for name, outcome in results.items()}
     best = max(strengths, key=lambda s: accuracy["dense", s].mean())
-    mean = {
-        s: {k: 100 * results["dense", s][k].mean() for k in ("kept", "within", "own", "alike")}
-        | {"chance": 100 * results["dense", s]["own by chance"].mean()}
-        for s in strengths
-    }
+    names = ("kept", "within", "own", "own by chance", "alike")
+    mean = {s: {k: 100 * results["dense", s][k].mean() for k in names} for s in strengths}
     gain = study.difference(accuracy["dense", best], accuracy["dense", plain])
     sharing = study.difference(accuracy["conv", plain], accuracy["local", plain])
     locality = study.difference(accuracy["local", plain], accuracy["dense", plain])
     return [
         f"At λ = {best}, where the dense network is the most accurate, the best window of a filter "
-        f"holds {mean[best]['own']:.1f} % of its squared weight ({mean[best]['chance']:.1f} by "
-        f"chance), and neighbouring filters correlate at {mean[best]['alike'] / 100:.2f}.",
+        f"holds {mean[best]['own']:.1f} % of its squared weight "
+        f"({mean[best]['own by chance']:.1f} by chance), and neighbouring filters correlate at "
+        f"{mean[best]['alike'] / 100:.2f}.",
         f"At λ = {plain}, built-in sharing is worth {sharing}, built-in locality {locality}.",
         *([f"λ = {best} changes dense by {gain}."] if best != plain else []),
         *(
             f"dense at λ = {s}: {m['kept']:.1f} % of the first layer's weights are not zero; "
             f"{m['within']:.1f} % of the squared weight is within the convolution's window, "
-            f"{m['own']:.1f} % within each filter's best one ({m['chance']:.1f} by chance)."
+            f"{m['own']:.1f} % within each filter's best one ({m['own by chance']:.1f} by chance)."
             for s, m in mean.items()
         ),
     ]
 
 
-def accuracy_figure(
-    settings: Settings, strengths: list[str], results: Mapping[Name, Outcome]
-) -> plots.Figure:
+def accuracy_figure(settings: Settings, strengths: list[str], results: Results) -> plots.Figure:
     """Return accuracy by strength, and the dense layer's weights by distance."""
     left = plots.Curves(
         [
@@ -267,12 +246,11 @@ def accuracy_figure(
         x_label="strength λ of β-LASSO",
         y_label=f"{settings.part} accuracy (%)",
     )
+    profiles = [results["dense", s]["profile"] for s in strengths]
     right = plots.Curves(
         [
-            plots.Series(
-                f"dense, λ = {s}", results["dense", s]["profile"].mean(0), line=line, marker=""
-            )
-            for s, line in zip(strengths, ("-", "--", ":", "-."), strict=False)
+            plots.Series(f"dense, λ = {s}", weights.mean(0), line=line, marker="")
+            for s, weights, line in zip(strengths, profiles, ("-", "--", ":", "-."), strict=False)
         ],
         title=f"first layer, mean of {settings.seeds} seeds",
         x_label=f"distance from the window's centre ({'pixels' if settings.full else 'samples'})",
@@ -286,9 +264,7 @@ def accuracy_figure(
     return plots.Figure([left, right])
 
 
-def filter_figure(
-    strengths: list[str], plain: str, results: Mapping[Name, Outcome]
-) -> plots.Figure:
+def filter_figure(strengths: list[str], plain: str, results: Results) -> plots.Figure:
     """Return the first seed's filters of one channel, at their place on the input.
 
     Of signals a filter is a row, of images a tile, scaled to its largest weight. Filters of dense
@@ -303,17 +279,9 @@ def filter_figure(
             filters, flat = filters[order], flat[order]
         largest = flat.max(1).reshape(-1, *[1] * (filters.ndim - 1))
         scaled = filters / np.where(largest, largest, 1)
-        rows = filters.ndim == 2
-        panels.append(
-            plots.Image(
-                scaled if rows else plots.tile(scaled),
-                title=f"{rung}, λ = {strength}",
-                stretch=rows,
-                axes=rows,
-                x_label="input (samples)",
-                y_label="filter",
-            )
-        )
+        rows, title = filters.ndim == 2, f"{rung}, λ = {strength}"
+        image = partial(plots.Image, title=title, x_label="input (samples)", y_label="filter")
+        panels.append(image(scaled, stretch=True, axes=True) if rows else image(plots.tile(scaled)))
     note = "dense: filters sorted by the place of their largest weight"
     return plots.Figure(panels, height=1.9, share_y=True, note=note)
 

@@ -24,21 +24,20 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epy
 
-from cnn.errors import unknown_name
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, number, percent
+from experiments.harness.study import Points, Results, Summary, Table, number
 
 with epy.lazy_imports():
     import jax
 
-    from cnn import layers, probes, train
+    from cnn import layers, probes
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -75,33 +74,24 @@ class Settings(study.Settings):
     lr: float = 1e-2
     seeds: int = 3
     full: bool = False
-    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
-
-    About 3 hours of one core, estimated from 50 steps of one network.
-    """
+    """Use Fashion-MNIST: about 3 hours of one core (estimated)."""
     out: Path = Path("results/padding")
 
 
 def network(border: str, head: str, rank: int = 1) -> nn.Module:
-    """Return the network with one of `BORDERS` and of `HEADS`.
-
-    Raises:
-        InputError: The border is unknown.
-    """
-    if border not in BORDERS:
-        raise unknown_name("border", border, BORDERS)
-    padding, mode = BORDERS[border]
+    """Return the network with one of `BORDERS` and of `HEADS`. Raise `InputError`."""
+    padding, mode = study.choose("border", border, BORDERS)
     block = (layers.Conv(16, (5,) * rank, 1, padding, mode), layers.ReLU())
     top = layers.GlobalAvgPool() if head == "mean" else layers.Flatten()
     return layers.Chain((*block * 3, top, layers.Dense(10, scale=1.0)))
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every border with every head."""
-    data, recipe = settings.load(), settings.recipe()
+    data = settings.load()
     rank = len(data.input_shape) - 1
     return {
-        (border, head): train.Config(model=network(border, head, rank), data=data, **recipe)
+        (border, head): settings.config(network(border, head, rank), data)
         for head in HEADS
         for border in settings.borders
     }
@@ -119,56 +109,40 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     return found
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     base, *others = settings.borders
 
-    def by_head(text: Callable[[str, str], str], borders: Sequence[str]) -> str:
+    def by_head(texts: Mapping[Any, str]) -> str:
         return "; ".join(
-            f"head {head}: " + ", ".join(f"{border} {text(border, head)}" for border in borders)
+            f"head {head}: " + ", ".join(f"{n[0]} {texts[n]}" for n in texts if n[1] == head)
             for head in HEADS
         )
 
-    def leak(border: str, head: str) -> str:
-        return f"{results[border, head]['position leak'].mean():.2f}"
-
-    def difference(border: str, head: str) -> str:
-        a, b = (results[name, head]["test_accuracy"] for name in (border, base))
-        return study.difference(a, b, brief=True)
-
-    findings = [
-        f"R² of position, read out linearly from the last map: {by_head(leak, settings.borders)}."
-    ]
+    leaks = {name: f"{outcome['position leak'].mean():.2f}" for name, outcome in results.items()}
+    accuracy = {name: outcome["test_accuracy"] for name, outcome in results.items()}
+    pairs = [((border, head), (base, head)) for head in HEADS for border in others]
+    gaps = {a: study.difference(accuracy[a], accuracy[b], brief=True) for a, b in pairs}
+    findings = [f"R² of position, read out linearly from the last map: {by_head(leaks)}."]
     if others:
-        findings.append(
-            f"Difference in accuracy to {base}, in points with 95 % intervals: "
-            f"{by_head(difference, others)}."
-        )
+        difference = f"Difference in accuracy to {base}, in points with 95 % intervals"
+        findings.append(f"{difference}: {by_head(gaps)}.")
     rows = [
-        [", ".join(name), percent(o["test_accuracy"]), *(number(o[probe]) for probe in PROBES)]
+        [", ".join(name), o["test_accuracy"], *(number(o[probe]) for probe in PROBES)]
         for name, o in results.items()
     ]
     heads = ["border, head", f"{settings.part} accuracy, %", "position, R²", "shift error"]
-    pairs = [((border, head), (base, head)) for head in HEADS for border in others]
     table = Table(f"{settings.title}, {settings.protocol}", heads, rows)
+
+    def panel(value: str, scale: float, label: str) -> plots.Dots:
+        values = {h: [scale * results[b, h][value] for b in settings.borders] for h in HEADS}
+        series = [plots.Series(f"head: {head}", of) for head, of in values.items()]
+        return plots.Dots(series, settings.borders, horizontal=True, x_label=label)
+
     panels = [
-        plots.Dots(
-            [
-                plots.Series(
-                    f"head: {head}",
-                    [scale * results[border, head][value] for border in settings.borders],
-                )
-                for head in HEADS
-            ],
-            settings.borders,
-            horizontal=True,
-            x_label=label,
-        )
-        for value, scale, label in (
-            ("test_accuracy", 100, f"{settings.part} accuracy (%)"),
-            ("position leak", 1, "position read out (R²)"),
-            ("shift error", 1, "shift error (relative)"),
-        )
+        panel("test_accuracy", 100, f"{settings.part} accuracy (%)"),
+        panel("position leak", 1, "position read out (R²)"),
+        panel("shift error", 1, "shift error (relative)"),
     ]
     figure = plots.Figure(panels, height=2.4, share_y=True, legend="right")
     return Summary(findings, [table, study.differences(results, pairs)], {"padding": figure})

@@ -20,6 +20,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,17 +28,14 @@ from etils import epy
 
 from experiments import ladder
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
     from cnn import data as datasets
-    from cnn import train
 
 if TYPE_CHECKING:
-    from cnn.train import Config
-
     Errors = Mapping[str, Sequence[np.ndarray]]  # by rung: for each block, the errors of the seeds
 
 QUESTION = "How much order does a convolution need?"
@@ -57,10 +55,7 @@ class Settings(study.Settings):
     seeds: int = 3
     """Seeds per point. Each has its own permutation."""
     full: bool = False
-    """Use square blocks of Fashion-MNIST, which must be prepared, and the folder OUT/full.
-
-    A quarter of an hour on two cores, estimated from one seed's 309 s; 5 GB of memory.
-    """
+    """Use square blocks of Fashion-MNIST: 15 minutes on two cores (estimated), 5 GB of memory."""
     out: Path = Path("results/permutation")
 
 
@@ -88,29 +83,26 @@ def permute_blocks(sizes: Sequence[int], block: int, seed: int) -> np.ndarray:
     return order
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every rung at every length of block and permutation, each with one seed."""
-    data, recipe = settings.load(), settings.recipe()
+    data = settings.load()
     models = ladder.rungs(data)
-    seeds = range(settings.seed, settings.seed + settings.seeds)
     sizes = data.input_shape[:-1]
     longest = math.gcd(*sizes)
     blocks = settings.blocks or [n for n in range(longest, 0, -1) if longest % n == 0]
     permuted = {
         (block, seed): datasets.permute(data, permute_blocks(sizes, block, seed))
         for block in blocks
-        for seed in seeds
+        for seed in settings.seed_range
     }
     return {
-        (rung, str(block), str(seed)): train.Config(
-            model=models[rung], data=shuffled, **recipe | {"seed": seed, "seeds": 1}
-        )
+        (rung, str(block), str(seed)): settings.config(models[rung], shuffled, seed=seed, seeds=1)
         for rung in SHOWN
         for (block, seed), shuffled in permuted.items()
     }
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     by_block = study.pool_seeds(results)
     blocks = sorted({block for _, block in by_block}, key=int, reverse=True)
@@ -125,7 +117,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
                 f"{part.capitalize()} error on {settings.title} in percent by block, each seed "
                 f"with its own permutation, {settings.protocol}",
                 ["rung", *blocks],
-                [[rung, *map(percent, errors[rung])] for rung in SHOWN],
+                [[rung, *errors[rung]] for rung in SHOWN],
             )
             for part, errors in ((settings.part, test), ("training", training))
         ),
@@ -166,16 +158,8 @@ def figure(
 ) -> plots.Figure:
     """Return test error and dashed training error against the length of the blocks."""
     series = [plots.Series(rung, [100 * e for e in test[rung]]) for rung in SHOWN]
-    series += [
-        plots.Series(
-            f"{rung}, training",
-            [100 * e for e in training[rung]],
-            line="--",
-            marker="",
-            legend=False,
-        )
-        for rung in SHOWN
-    ]
+    dashed = partial(plots.Series, line="--", marker="", legend=False)
+    series += [dashed(f"{rung}, training", [100 * e for e in training[rung]]) for rung in SHOWN]
     what, unit = ("side", "pixels") if settings.full else ("length", "samples")
     panel = plots.Curves(
         series,

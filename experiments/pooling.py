@@ -20,7 +20,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -28,16 +28,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from etils import epy
 
-from cnn.errors import unknown_name
 from experiments import translation
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, number, percent
+from experiments.harness.study import Points, Results, Summary, Table, number
 
 with epy.lazy_imports():
     import jax
     import numpy as np
 
-    from cnn import ablations, layers, probes, train
+    from cnn import ablations, layers, probes
     from cnn import data as datasets
 
 if TYPE_CHECKING:
@@ -88,10 +87,7 @@ class Settings(study.Settings):
     lr: float = 5e-3
     seeds: int = 3
     full: bool = False
-    """Use 10,000 training images of MNIST, which must be prepared, and the folder OUT/full.
-
-    23 minutes for one seed of two shared cores, 6 GB of memory.
-    """
+    """Use 10,000 images of MNIST: 23 minutes for a seed on two cores, 6 GB of memory."""
     out: Path = Path("results/pooling")
 
     small: ClassVar[str] = "digits"
@@ -100,9 +96,7 @@ class Settings(study.Settings):
 
 def network(kind: str) -> nn.Module:
     """Return the network with one of `KINDS`. Raise `InputError` if there is no such kind."""
-    if kind not in KINDS:
-        raise unknown_name("pooling", kind, KINDS)
-    spatial, maps = KINDS[kind]
+    spatial, maps = study.choose("pooling", kind, KINDS)
     pool = layers.Chain((layers.Maxout(maps), layers.MaxPool((2, 2))))
     body = [
         part
@@ -115,15 +109,14 @@ def network(kind: str) -> nn.Module:
 
 def posed(data: Dataset, pose: str) -> Dataset:
     """Return every image in all variants of one of `POSES`. Raise `InputError` if unknown."""
-    if pose not in POSES:
-        raise unknown_name("pose", pose, POSES)
+    variants = study.choose("pose", pose, POSES)
     background = np.asarray(data.train.x).min()
 
     def every(split: Split) -> Split:
         x = jax.numpy.asarray(split.x - background)  # a rotation fills in zeros
         images = [
             np.asarray(probes.rotate(probes.shift(x, (down, right)), degrees)) + background
-            for down, right, degrees in POSES[pose]
+            for down, right, degrees in variants
         ]
         return datasets.Split(np.concatenate(images), np.tile(split.y, len(images)))
 
@@ -141,16 +134,16 @@ def upright(data: Dataset) -> Split:
     return data.test.take(np.arange(count) + variants // 2 * count).first(PROBED)
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every kind of pooling on digits in every pose."""
-    data, recipe = settings.load(), settings.recipe()
+    data = settings.load()
     if settings.validate:  # hold out whole images: one must not be in both parts in two poses
-        data, recipe = data.held_out(), recipe | {"validate": False}
+        data = data.held_out()
     few = datasets.subset(data, min(MOST, len(data.train)), seed=0)
     digits = translation.on_canvas(few)
     sets = {pose: posed(digits, pose) for pose in settings.poses}
     return {
-        (kind, pose): train.Config(model=network(kind), data=data, **recipe)
+        (kind, pose): settings.config(network(kind), data, validate=False)
         for pose, data in sets.items()
         for kind in settings.kinds
     }
@@ -173,7 +166,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     return found
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     findings = []
     others = [kind for kind in settings.kinds if kind != "subsampled"]
@@ -191,24 +184,18 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     pairs = [((kind, pose), ("subsampled", pose)) for pose in settings.poses for kind in others]
     columns = [f"{probe} {place}" for probe in PROBES for place in MAPS]
     rows = [
-        [", ".join(name), percent(o["test_accuracy"]), *(number(o[column]) for column in columns)]
+        [", ".join(name), o["test_accuracy"], *(number(o[column]) for column in columns)]
         for name, o in results.items()
     ]
-    caption = (
-        f"{settings.title}, accuracy in percent and relative change of the last map, "
-        f"{settings.protocol}"
-    )
-    tables = [
-        Table(caption, ["pooling, digits", f"{settings.part}, %", *columns], rows),
-        *(
-            study.differences(results, pairs, value)
-            for value in ("test_accuracy", "shift above", "turn above")
-        ),
-    ]
+    what = "accuracy in percent and relative change of the last map"
+    caption = f"{settings.title}, {what}, {settings.protocol}"
+    tables = [Table(caption, ["pooling, digits", f"{settings.part}, %", *columns], rows)]
+    for value in ("test_accuracy", "shift above", "turn above"):
+        tables.append(study.differences(results, pairs, value))
     return Summary(findings, tables, {"pooling": figure(settings, results)})
 
 
-def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
+def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return accuracy and the change of the pooled map by kind of pooling and pose."""
 
     def panel(value: str, unit: float, label: str) -> plots.Dots:

@@ -26,25 +26,26 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from etils import epy
 
-from cnn.errors import unknown_name
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import jax
     import numpy as np
 
     from cnn import data as datasets
-    from cnn import geometry, models, ops, train
+    from cnn import geometry, models, ops
 
 if TYPE_CHECKING:
+    from flax import linen as nn
+
     from cnn.data import Dataset, Split
     from cnn.ops import Padding, PaddingMode
     from cnn.train import Config, Result
@@ -109,17 +110,16 @@ def red_green() -> Dataset:
     return datasets.Dataset("red_green", train_split, test_split, classes, (0.0,) * 3, (1.0,) * 3)
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def network(border: str) -> nn.Module:
+    """Return the network with one of `BORDERS`. Raise `InputError` if there is no such one."""
+    padding, mode = study.choose("border", border, BORDERS)
+    return models.full_conv(padding=padding, padding_mode=mode)
+
+
+def points(settings: Settings) -> Points:
     """Return the network with each border. Raise `InputError` for an unknown one."""
-    data, recipe = red_green(), settings.recipe()
-    found: dict[Name, Config] = {}
-    for name in settings.borders:
-        if name not in BORDERS:
-            raise unknown_name("border", name, BORDERS)
-        padding, mode = BORDERS[name]
-        model = models.full_conv(padding=padding, padding_mode=mode)
-        found[name,] = train.Config(model=model, data=data, optimizer="adadelta", **recipe)
-    return found
+    config = functools.partial(settings.config, data=red_green(), optimizer="adadelta")
+    return {(border,): config(network(border)) for border in settings.borders}
 
 
 def measure(config: Config, result: Result) -> dict[str, list[float]]:
@@ -142,16 +142,15 @@ def sees_both_boxes(border: str) -> float:
     In other images no unit can tell which box is left. If nothing else gave the class away, a
     network would be right in half of them.
     """
-    padding, mode = BORDERS[border]
     x = jax.numpy.asarray(red_green().test.x)
-    network = geometry.describe(models.full_conv(padding=padding, padding_mode=mode), x.shape[1:])
-    *_, last = (layer.field for layer in network.layers if layer.field)
-    around = tuple((p, p) for p in last.padding)
+    described = geometry.describe(network(border), x.shape[1:])
+    *_, last = (layer.field for layer in described.layers if layer.field)
+    around, mode = tuple((p, p) for p in last.padding), BORDERS[border][1]
     seen = ops.max_pool(ops.pad(x, around, mode), last.size, strides=last.stride) > 0
     return float((seen[..., 0] & seen[..., 1]).any((1, 2)).mean())
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, table and figure."""
     names = [name for (name,) in results]
     swapping = ", ".join(
@@ -167,10 +166,8 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     rows = []
     for name in names:
         published = [f"{value:.1f}" for value in PUBLISHED.get(name, ())] or ["", ""]
-        row = [name]
-        for part, value in zip(PARTS, published, strict=True):
-            row += [percent(results[name,][part]), value]
-        rows.append(row)
+        similar, dissimilar = (results[name,][part] for part in PARTS)
+        rows.append([name, similar, published[0], dissimilar, published[1]])
     caption = f"Accuracy in percent, {settings.protocol}"
     table = Table(caption, ["border", PARTS[0], "published", PARTS[1], "published"], rows)
     series = [

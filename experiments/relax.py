@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
-    from cnn import ablations, models, train
+    from cnn import ablations, models
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,20 +53,18 @@ class Settings(study.Settings):
     large: ClassVar[str] = ""
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return the convolution as it is, freed at each step, and the networks without constraint."""
-    data, conv, recipe = settings.load(), models.cnn1d(), settings.recipe()
-    found: dict[Name, Config] = {("conv", NEVER): train.Config(model=conv, data=data, **recipe)}
+    data, conv = settings.load(), models.cnn1d()
+    found: dict[Name, Config] = {("conv", NEVER): settings.config(conv, data)}
     for kind, model in zip(KINDS, (ablations.unshare(conv), ablations.densify(conv)), strict=True):
         for step in sorted({round(share * settings.steps) for share in settings.shares}):
-            found[kind, str(step)] = train.Config(
-                model=conv, relax_to=model, relax_at=step, data=data, **recipe
-            )
-        found[kind, SCRATCH] = train.Config(model=model, data=data, **recipe)
+            found[kind, str(step)] = settings.config(conv, data, relax_to=model, relax_at=step)
+        found[kind, SCRATCH] = settings.config(model, data)
     return found
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     accuracy = {name: outcome["test_accuracy"] for name, outcome in results.items()}
     steps = [step for kind, step in results if kind == "local" and step != SCRATCH]
@@ -86,13 +84,11 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
             f"{to_scratch}. (The step is the best of {len(steps)}, chosen on these accuracies.)"
         )
     rows = [
-        [step, *(percent(accuracy[conv if step == NEVER else (kind, step)]) for kind in KINDS)]
+        [step, *(accuracy[conv if step == NEVER else (kind, step)] for kind in KINDS)]
         for step in (SCRATCH, *steps, NEVER)
     ]
-    caption = (
-        f"{settings.part.capitalize()} accuracy on {settings.title} in percent, {settings.protocol}"
-    )
-    tables = [Table(caption, ["freed at step", *KINDS], rows), study.differences(results, pairs)]
+    table = Table(settings.caption(), ["freed at step", *KINDS], rows)
+    tables = [table, study.differences(results, pairs)]
     return Summary(findings, tables, {"relax": figure(settings, accuracy, steps)})
 
 

@@ -25,16 +25,13 @@ from etils import epy
 
 from experiments import ladder
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     from cnn import data as datasets
-    from cnn import train
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from cnn.train import Config
 
 QUESTION = "How much data are locality and weight sharing worth?"
 HYPOTHESIS = (
@@ -55,29 +52,24 @@ class Settings(study.Settings):
     seeds: int = 5
     """Seeds per point. Each draws a subset of its own."""
     full: bool = False
-    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
-
-    About 80 minutes of one core, estimated from steps of 0.1 s (dense) and 0.02 s (conv, local).
-    """
+    """Use Fashion-MNIST: about 80 minutes of one core (estimated)."""
     out: Path = Path("results/sample_efficiency")
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return every rung on every size and subset, each with one seed."""
-    data, recipe = settings.load(), settings.recipe()
+    data = settings.load()
     models = ladder.rungs(data)
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    subsets = {(n, s): datasets.subset(data, n, s) for n in settings.sizes for s in seeds}
+    draws = itertools.product(settings.sizes, settings.seed_range)
+    subsets = {(n, seed): datasets.subset(data, n, seed) for n, seed in draws}
     return {
-        (rung, str(n), str(seed)): train.Config(
-            model=models[rung], data=subset, **recipe | {"seed": seed, "seeds": 1}
-        )
+        (rung, str(n), str(seed)): settings.config(models[rung], subset, seed=seed, seeds=1)
         for rung in SHOWN
         for (n, seed), subset in subsets.items()
     }
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     by_size = study.pool_seeds(results)
     sizes = sorted(settings.sizes)
@@ -89,11 +81,8 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
         f"{', '.join(where) or 'none'}.",
     ]
     pairs = [((a, str(n)), (b, str(n))) for a, b in PAIRS for n in sizes]
-    caption = (
-        f"{settings.part.capitalize()} accuracy on {settings.title} in percent by training "
-        f"examples, a subset for each seed, {settings.protocol}"
-    )
-    rows = [[rung, *map(percent, values)] for rung, values in accuracy.items()]
+    caption = settings.caption("training examples, a subset for each seed")
+    rows = [[rung, *values] for rung, values in accuracy.items()]
     table = Table(caption, ["rung", *(f"{n:,}" for n in sizes)], rows)
     panel = plots.Curves(
         [plots.Series(rung, [100 * v for v in values], sizes) for rung, values in accuracy.items()],
@@ -118,10 +107,8 @@ def needed_by_conv(
         needed = f"about {reached[0]:,.0f}"
     else:
         needed = f"more than {sizes[-1]:,}"
-    return (
-        f"For the accuracy of {rung} with {sizes[-1]:,} examples ({100 * level:.1f} %), conv "
-        f"needs {needed}."
-    )
+    goal = f"the accuracy of {rung} with {sizes[-1]:,} examples ({100 * level:.1f} %)"
+    return f"For {goal}, conv needs {needed}."
 
 
 def sign_changes(sizes: Sequence[float], values: Sequence[float]) -> list[float]:

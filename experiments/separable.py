@@ -33,17 +33,16 @@ from etils import epy
 
 from cnn.errors import InputError, unknown_name
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
-    from cnn import ablations, geometry, layers, train
+    from cnn import ablations, layers
     from cnn.layers import tree
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
     from cnn.ablations.budget import Cost
-    from cnn.train import Config
 
 QUESTION = "What is the cheapest way to spend weights in a convolution?"
 HYPOTHESIS = (
@@ -70,10 +69,7 @@ class Settings(study.Settings):
     """Replacements of the standard convolution."""
     seeds: int = 3
     full: bool = False
-    """Use Fashion-MNIST, which must be prepared, and the folder OUT/full.
-
-    About an hour of one core (estimated).
-    """
+    """Use Fashion-MNIST: about an hour of one core (estimated)."""
     out: Path = Path("results/separable")
 
 
@@ -139,23 +135,18 @@ def networks(settings: Settings) -> dict[Name, nn.Module]:
     return found
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return a point per network."""
-    data, recipe = settings.load(), settings.recipe()
-    return {
-        name: train.Config(model=model, data=data, **recipe)
-        for name, model in networks(settings).items()
-    }
+    data = settings.load()
+    return {name: settings.config(model, data) for name, model in networks(settings).items()}
 
 
 def costs(settings: Settings) -> dict[Name, tuple[int, int]]:
     """Return parameters and multiply-accumulates for one example, by network."""
-    shape = IMAGES if settings.full else SHAPE
-    known = {name: geometry.describe(m, shape) for name, m in networks(settings).items()}
-    return {name: (description.params, description.macs) for name, description in known.items()}
+    return study.costs(networks(settings), IMAGES if settings.full else SHAPE)
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     accuracy = {name: outcome["test_accuracy"] for name, outcome in results.items()}
     findings = []
@@ -172,11 +163,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
         )
     known = costs(settings)
     rows = [
-        [
-            ", ".join(name),
-            *(f"{cost:,}" for cost in known[name]),
-            *(percent(outcome[f"{part}_accuracy"]) for part in ("test", "train")),
-        ]
+        [", ".join(name), *known[name], outcome["test_accuracy"], outcome["train_accuracy"]]
         for name, outcome in results.items()
     ]
     heads = ["network", "parameters", "MACs", f"{settings.part}, %", "training, %"]
@@ -187,7 +174,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
 
 
 def figure(
-    settings: Settings, results: Mapping[Name, Outcome], known: Mapping[Name, tuple[int, int]]
+    settings: Settings, results: Results, known: Mapping[Name, tuple[int, int]]
 ) -> plots.Figure:
     """Return accuracy against parameters, and against multiply-accumulates."""
 

@@ -26,12 +26,11 @@ from etils import epy
 from cnn.errors import InputError, unknown_name
 from experiments import train
 from experiments.harness import cli, study
-from experiments.harness.study import Name, Outcome, Table, percent
+from experiments.harness.study import Name, Results, Table
 from experiments.launch.distributed import Processes
 
 with epy.lazy_imports():
     from cnn import data as datasets
-    from cnn import models
 
 if TYPE_CHECKING:
     from cnn.train import Config
@@ -74,11 +73,7 @@ def main(flags: Flags) -> None:
 
 
 def axes(over: Sequence[str]) -> tuple[list[str], list[Name]]:
-    """Return the names that vary, and every combination of their values as text.
-
-    Raises:
-        InputError: A name is no setting, or is given twice.
-    """
+    """Return the names that vary, and every combination of their values as text."""
     known = {f.name for f in fields(train.Flags)} - {"seed", "seeds", "out", "data_dir"}
     known -= set(OF_ONE_RUN)
     values: dict[str, list[str]] = {}
@@ -98,9 +93,8 @@ def axes(over: Sequence[str]) -> tuple[list[str], list[Name]]:
 def at_point(flags: Flags, names: Sequence[str], point: Name) -> Flags:
     """Return the flags with the values of one point, checked."""
     hints = get_type_hints(train.Flags)
-    values = {
-        n: cli.parse_value(f"over {n}", hints[n], v) for n, v in zip(names, point, strict=True)
-    }
+    texts = dict(zip(names, point, strict=True))
+    values = {name: cli.parse_value(f"over {name}", hints[name], t) for name, t in texts.items()}
     changed = replace(flags, **values)
     for name in ("model", "data"):
         if not getattr(changed, name):
@@ -119,8 +113,6 @@ def shard(part: str, points: Mapping[Name, Flags]) -> dict[Name, Flags]:
 
 def configs(points: Mapping[Name, Flags]) -> dict[Name, Config]:
     """Return the run of every point; points with the same data set share it."""
-    for flags in points.values():
-        models.by_name(flags.model)
     load_once = lru_cache(datasets.load)
     return {
         name: train.config(replace(flags, out=None), load_once(flags.data, flags.data_dir))
@@ -128,10 +120,10 @@ def configs(points: Mapping[Name, Flags]) -> dict[Name, Config]:
     }
 
 
-def table(settings: study.Settings, names: Sequence[str], results: Mapping[Name, Outcome]) -> Table:
+def table(settings: study.Settings, names: Sequence[str], results: Results) -> Table:
     """Return accuracy in percent and training loss of every point, mean ± deviation over seeds."""
     rows = [
-        [*name, f"{r.parameters:,}", percent(r["test_accuracy"]), f"{r['train_loss'].mean():.4f}"]
+        [*name, r.parameters, r["test_accuracy"], f"{r['train_loss'].mean():.4f}"]
         for name, r in results.items()
     ]
     caption = f"Mean ± standard deviation over {settings.seeds} seeds"

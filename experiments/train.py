@@ -86,12 +86,7 @@ def config(flags: Flags, data: Dataset, network: Network | None = None) -> Confi
 
 
 def main(flags: Flags, network: Network | None = None) -> None:
-    """Train, print the result and write the run folder.
-
-    Args:
-        flags: The command line.
-        network: A network to train instead of the one that `flags` name.
-    """
+    """Train `network` or the one that `flags` name, print the result and write the run folder."""
     flags.check()
     with distributed.join(flags) as is_main:
         _train(flags, network or by_name(flags.model), is_main)

@@ -22,22 +22,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from etils import epy
 
-from cnn.errors import unknown_name
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Name, Outcome, Summary, Table, percent
+from experiments.harness.study import Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import jax
     import numpy as np
 
-    from cnn import ablations, layers, models, probes, train
+    from cnn import ablations, layers, models, probes
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -79,10 +77,7 @@ class Settings(study.Settings):
     """Largest learning rate of Adam; at 2e-2 some networks do not train at all."""
     seeds: int = 3
     full: bool = False
-    """Use MNIST, which must be prepared, and the folder OUT/full; add --copies 1.
-
-    About an hour of one core (estimated).
-    """
+    """Use MNIST: about an hour of one core (estimated); add --copies 1."""
     out: Path = Path("results/translation")
 
     small: ClassVar[str] = "digits"
@@ -91,14 +86,11 @@ class Settings(study.Settings):
 
 def network(name: str) -> nn.Module:
     """Return a network of `PANELS`. Raise `InputError` if there is no such network."""
+    pool = layers.MaxPool((2, 2))
     body = [
         part
         for channels in (8, 16)
-        for part in (
-            layers.Conv(channels, (3, 3), padding=1),
-            layers.ReLU(),
-            layers.MaxPool((2, 2)),
-        )
+        for part in (layers.Conv(channels, (3, 3), padding=1), layers.ReLU(), pool)
     ]
     conv, pooled = (
         layers.Chain((*body, head, layers.Dense(10, scale=1.0)))
@@ -116,9 +108,7 @@ def network(name: str) -> nn.Module:
         "global circular": ablations.repad(pooled, mode="circular"),
         "global valid": ablations.repad(pooled, padding="VALID"),
     }
-    if name not in known:
-        raise unknown_name("network", name, known)
-    return known[name]
+    return study.choose("network", name, known)
 
 
 def on_canvas(data: Dataset, copies: int = 0) -> Dataset:
@@ -141,15 +131,15 @@ def on_canvas(data: Dataset, copies: int = 0) -> Dataset:
     return replace(data, train=train, test=test)
 
 
-def points(settings: Settings) -> dict[Name, Config]:
+def points(settings: Settings) -> Points:
     """Return the networks, trained on centred digits and on digits in random places."""
-    digits, recipe = settings.load(), settings.recipe()
+    digits = settings.load()
     sets = {
         CENTRED: (on_canvas(digits), settings.networks),
         MOVED: (on_canvas(digits, settings.copies), settings.moved),
     }
     return {
-        (name, places): train.Config(model=network(name), data=data, **recipe)
+        (name, places): settings.config(network(name), data)
         for places, (data, names) in sets.items()
         for name in names
     }
@@ -172,7 +162,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float]]:
     return found
 
 
-def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
+def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     pairs = [
         ((a, places), (b, places))
@@ -180,11 +170,8 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
         for a, b in (("conv", "local"), ("conv", "dense"), ("global", "conv"))
     ]
     columns = [*(f"shift {by}" for by in range(REACH + 1)), "consistency"]
-    rows = [["/".join(n), *(percent(o[c]) for c in columns)] for n, o in results.items()]
-    caption = (
-        f"{settings.part.capitalize()} accuracy on {settings.title} in percent by shift in pixels, "
-        f"and shift consistency, {settings.protocol}"
-    )
+    rows = [["/".join(n), *(o[c] for c in columns)] for n, o in results.items()]
+    caption = settings.caption("shift in pixels, and shift consistency")
     tables = [
         Table(caption, ["network/trained", *columns], rows),
         *(study.differences(results, pairs, value) for value in ("shift 0", f"shift {REACH}")),
@@ -192,7 +179,7 @@ def summarize(settings: Settings, results: Mapping[Name, Outcome]) -> Summary:
     return Summary(findings(results), tables, {"translation": figure(settings, results)})
 
 
-def findings(results: Mapping[Name, Outcome]) -> list[str]:
+def findings(results: Results) -> list[str]:
     """Return the accuracy at the largest shift by kind of network, and what sharing is worth."""
     far = {name: outcome[f"shift {REACH}"] for name, outcome in results.items()}
     groups: dict[str, list[float]] = {}
@@ -210,7 +197,7 @@ def findings(results: Mapping[Name, Outcome]) -> list[str]:
     return found
 
 
-def figure(settings: Settings, results: Mapping[Name, Outcome]) -> plots.Figure:
+def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return accuracy against shift, a panel per kind of difference."""
 
     def panel(title: str, names: tuple[str, ...]) -> plots.Curves:

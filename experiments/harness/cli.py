@@ -22,14 +22,9 @@ Flags = TypeVar("Flags", bound="DataclassInstance")
 
 
 def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None = None) -> Flags:
-    """Read the command line into a frozen dataclass.
+    """Read the command line, or `args`, into a frozen dataclass; `--help` begins with `doc`.
 
     Invalid input ends the program with one line and code 2, instead of tyro's box of lines.
-
-    Args:
-        flags: The dataclass; its fields are the flags.
-        args: Words to read instead of the command line.
-        doc: What `--help` begins with.
     """
     given = sys.argv[1:] if args is None else list(args)
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-COLUMN_WIDTH = 3.4
-"""Width in inches of a column in a two-column paper."""
-
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 BLACK, AMBER, SKY = "#000000", "#E69F00", "#56B4E9"
 """Colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
@@ -203,8 +200,8 @@ class Figure:
 
     @property
     def width(self) -> float:
-        """In inches: one column of a paper for one panel, else two."""
-        return COLUMN_WIDTH * (1 if len(self.panels) == 1 else 2)
+        """In inches: one column of a two-column paper for one panel, else two."""
+        return 3.4 if len(self.panels) == 1 else 6.8
 
 
 class Mark(NamedTuple):
@@ -215,20 +212,14 @@ class Mark(NamedTuple):
     text: str
 
 
-def tile(images: ArrayLike, columns: int = 4, gap: int = 1) -> np.ndarray:
-    """Return images side by side in one array, with NaN between them.
-
-    Args:
-        images: Shape `(n, height, width)`.
-        columns: Images in a row.
-        gap: Cells between two images.
-    """
+def tile(images: ArrayLike, columns: int = 4) -> np.ndarray:
+    """Return `images`, `(n, height, width)`, in rows of `columns`, with a cell of NaN between."""
     images = np.asarray(images, float)
-    pads = ((0, -len(images) % columns), (0, gap), (0, gap))
+    pads = ((0, -len(images) % columns), (0, 1), (0, 1))
     padded = np.pad(images, pads, constant_values=np.nan)
     _, height, width = padded.shape
     rows = padded.reshape(-1, columns, height, width).swapaxes(1, 2)
-    return rows.reshape(-1, columns * width)[:-gap, :-gap]
+    return rows.reshape(-1, columns * width)[:-1, :-1]
 
 
 def to_json(figure: Figure) -> dict[str, Any]:
@@ -314,14 +305,9 @@ class _Drawing:
         self.legend: dict[str, Any] = {}
         self.note = ""
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-        if isinstance(panel, Dots):
-            self.dots(panel)
-        elif isinstance(panel, Curves):
-            self.curves(panel)
-        elif isinstance(panel, HeatMap):
-            self.heat_map(panel)
-        elif isinstance(panel, Image):
-            self.image(panel)
+        kinds: Any = {Dots: self.dots, Curves: self.curves}
+        kinds |= {HeatMap: self.heat_map, Image: self.image}
+        kinds[type(panel)](panel)
         for reference in panel.references:
             self.reference(reference)
         if panel.x_limits != (None, None):
@@ -409,14 +395,8 @@ class _Drawing:
         if series.legend and series.label:
             self.legend[series.label] = drawn
         panel, turned = self.panel, isinstance(self.panel, Dots) and self.panel.horizontal
-        names: Sequence[str] = ()
-        if isinstance(panel, Dots):
-            names = panel.categories
-        elif isinstance(panel, Curves):
-            names = panel.ticks
-        place, value = panel.x_label, panel.y_label
-        if turned:
-            place, value = value, place
+        names = panel.categories if isinstance(panel, Dots) else getattr(panel, "ticks", ())
+        place, value = (panel.x_label, panel.y_label)[:: -1 if turned else 1]
         for i, (x, middle, low, high) in enumerate(zip(at, *self.statistics(series), strict=True)):
             if np.isfinite(middle):
                 name = names[i].replace("\n", " ") if i < len(names) else f"{x:.4g}"
@@ -435,9 +415,8 @@ class _Drawing:
             name = names.get((row, column), "")
             color = "white" if value <= (low + values.max()) / 2 else "black"
             style: dict[str, Any] = {"color": color, "weight": "bold" if name else "normal"}
-            axes.text(
-                j, i, f"{value:.1f}\n{name}".strip(), ha="center", va="center", size=7, **style
-            )
+            style |= {"ha": "center", "va": "center", "size": 7}
+            axes.text(j, i, f"{value:.1f}\n{name}".strip(), **style)
             where = f"{panel.x_label} {column}; {panel.y_label} {row}"
             self.marks.append((j, i, f"{where}; {panel.title} {value:.4g}"))
         axes.set_xticks(range(len(panel.columns)), panel.columns)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Name = tuple[str, ...]
 """The name of a point of a study, in parts."""
+Points = Mapping[Name, "Config"]
+"""The runs of a study by name."""
 Measure = Callable[["Config", "Result"], Mapping[str, "Sequence[ArrayLike]"]]
 """Further measures of a trained point: by name, one value per seed, a number or an array."""
 
@@ -46,7 +48,11 @@ class Outcome:
         return self.values[name]
 
 
-def keys(points: Mapping[Name, Config], measure: Measure | None) -> dict[tuple[Name, int], str]:
+Results = Mapping[Name, Outcome]
+"""What the points of a study measured, by name."""
+
+
+def keys(points: Points, measure: Measure | None) -> dict[tuple[Name, int], str]:
     """Return, for each point and seed, the hash of what decides its result.
 
     Of `measure` the source text counts, but not the functions that it calls. Fields of the recipe
@@ -110,19 +116,11 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def lines(
-    labels: dict[str, str],
-    config: Config,
-    result: Result,
-    more: Mapping[str, Sequence[ArrayLike]],
+    labels: dict[str, str], config: Config, result: Result, more: Mapping[str, Sequence[ArrayLike]]
 ) -> list[dict[str, Any]]:
     """Return the record of each seed; accuracies are fractions."""
-    measured: dict[str, Any] = {
-        "test_accuracy": result.test_accuracy,
-        "test_loss": result.test_loss,
-        "train_accuracy": result.train_accuracy,
-        "train_loss": result.train_loss,
-        **more,
-    }
+    always = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+    measured: dict[str, Any] = {name: getattr(result, name) for name in always} | dict(more)
     return [
         {
             **labels,
@@ -139,23 +137,20 @@ def lines(
 
 def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
     """Return the outcome of a point from the records of its seeds."""
-    names = rows[0]["measured"]
-    values = {name: np.array([row[name] for row in rows]) for name in names}
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0]["measured"]}
     return Outcome(rows[0]["parameters"], values)
 
 
-def pool_seeds(results: Mapping[Name, Outcome]) -> dict[Name, Outcome]:
+def pool_seeds(results: Results) -> dict[Name, Outcome]:
     """Return the outcomes by name without its last part: points that differ there become seeds."""
     together: dict[Name, list[Outcome]] = {}
     for name, one in results.items():
         together.setdefault(name[:-1], []).append(one)
-    return {
-        name: Outcome(
-            parts[0].parameters,
-            {key: np.concatenate([p[key] for p in parts]) for key in parts[0].values},
-        )
-        for name, parts in together.items()
-    }
+    pooled = {}
+    for name, parts in together.items():
+        values = {key: np.concatenate([p[key] for p in parts]) for key in parts[0].values}
+        pooled[name] = Outcome(parts[0].parameters, values)
+    return pooled
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -185,9 +180,7 @@ def difference(a: np.ndarray, b: np.ndarray, brief: bool = False) -> str:
 
 
 def differences(
-    results: Mapping[Name, Outcome],
-    pairs: Iterable[tuple[Name, Name]],
-    value: str = "test_accuracy",
+    results: Results, pairs: Iterable[tuple[Name, Name]], value: str = "test_accuracy"
 ) -> Table:
     """Return the paired differences a − b, in points of a fraction, of all pairs in `results`."""
     rows, seeds = [], 0

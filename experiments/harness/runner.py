@@ -59,19 +59,15 @@ def train(
                 for i, name in enumerate(runs[done]):
                     result = _part(done.result(), i, missing[name].seeds)
                     if result.skipped.any():
-                        count = result.skipped.sum()
-                        print(
-                            f"{'/'.join(name)}: {count} non-finite steps skipped", file=sys.stderr
-                        )
+                        skipped = f"{result.skipped.sum()} non-finite steps skipped"
+                        print(f"{'/'.join(name)}: {skipped}", file=sys.stderr)
                     keep(name, missing[name], result)
         except BaseException as error:
             interrupted.set()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                print(
-                    "finished points are kept: the same command continues from there",
-                    file=sys.stderr,
-                )
+                kept = "finished points are kept: the same command continues from there"
+                print(kept, file=sys.stderr)
             raise
 
 

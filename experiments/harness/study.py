@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -28,6 +28,8 @@ from experiments.harness.results import (
     Measure,
     Name,
     Outcome,
+    Points,
+    Results,
     difference,
     differences,
     paired,
@@ -40,28 +42,19 @@ with epy.lazy_imports():
     import filelock
 
     from cnn import data as datasets
+    from cnn import geometry
+    from cnn import train as training
     from cnn.train import run_dir
 
 if TYPE_CHECKING:
+    from flax import linen as nn
+
     from cnn.data import Dataset
     from cnn.train import Config, Result
 
-__all__ = [
-    "Measure",
-    "Name",
-    "Outcome",
-    "Settings",
-    "Study",
-    "Summary",
-    "Table",
-    "difference",
-    "differences",
-    "number",
-    "outcomes",
-    "paired",
-    "percent",
-    "pool_seeds",
-]
+__all__ = ["Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study"]
+__all__ += ["Summary", "Table", "choose", "costs", "difference", "differences", "number"]
+__all__ += ["outcomes", "paired", "percent", "pool_seeds"]
 
 STARTED = time.perf_counter()
 RECIPE = ("steps", "batch_size", "lr", "schedule", "weight_decay", "seed", "seeds", "validate")
@@ -102,22 +95,26 @@ class Settings:
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets."""
     out: Path = Path("results")
-    """Folder for results.jsonl, summary.json, figures (PNG and SVG) and report.html."""
+    """Folder for results.jsonl, summary.json, figures and report.html; or its subfolders."""
 
     small: ClassVar[str] = "mnist1d"
     """Name of the built-in data set."""
     large: ClassVar[str] = "fashion_mnist"
     """Name of the data set of `full`; empty if the study has none."""
 
+    @property
+    def data_name(self) -> str:
+        """Name of the data set of these settings."""
+        return self.large if self.full else self.small
+
     def load(self) -> Dataset:
         """Return the data set. Raise `InputError` if the larger one is not prepared."""
-        return datasets.load(self.large if self.full else self.small, self.data_dir)
+        return datasets.load(self.data_name, self.data_dir)
 
     @property
     def title(self) -> str:
         """The data set's name for captions."""
-        name = self.large if self.full else self.small
-        return TITLES.get(name, name)
+        return TITLES.get(self.data_name, self.data_name)
 
     @property
     def part(self) -> str:
@@ -129,12 +126,38 @@ class Settings:
         """How often and how long each point is trained, for captions."""
         return f"mean ± standard deviation over {self.seeds} seeds, {self.steps:,} steps"
 
-    def recipe(self) -> dict[str, Any]:
-        """Return the settings that are fields of a `Config`, too."""
-        return {name: getattr(self, name) for name in RECIPE}
+    def caption(self, by: str = "") -> str:
+        """Return the caption of a table of accuracies, by something or of points."""
+        what = f"{self.part.capitalize()} accuracy on {self.title} in percent"
+        return f"{what}{by and f' by {by}'}, {self.protocol}"
+
+    @property
+    def seed_range(self) -> range:
+        """All seeds."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def config(self, model: nn.Module, data: Dataset, **changes: Any) -> Config:
+        """Return a run with these settings, except `changes`."""
+        recipe = {name: getattr(self, name) for name in RECIPE}
+        return training.Config(model=model, data=data, **recipe | changes)
 
 
 S = TypeVar("S", bound=Settings)
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def choose(kind: str, name: str, known: Mapping[str, V]) -> V:
+    """Return the value of `name`. Raise `InputError` if there is none."""
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return known[name]
+
+
+def costs(models: Mapping[K, nn.Module], input_shape: Sequence[int]) -> dict[K, tuple[int, int]]:
+    """Return the parameters and the multiply-accumulates for one example, by network."""
+    found = {name: geometry.describe(model, input_shape) for name, model in models.items()}
+    return {name: (one.params, one.macs) for name, one in found.items()}
 
 
 def reduced(settings: S) -> S:
@@ -157,9 +180,9 @@ class Study(Generic[S]):
     """What was expected: a sentence without a capital letter."""
     labels: Sequence[str]
     """What the parts of a point's name are, for `results.jsonl`."""
-    points: Callable[[S], Mapping[Name, Config]]
+    points: Callable[[S], Points]
     """From settings to the runs by name."""
-    summarize: Callable[[S, Mapping[Name, Outcome]], Summary]
+    summarize: Callable[[S, Results], Summary]
     """From settings and results to findings, tables and figures."""
     measure: Measure | None = None
     """What else to measure on a trained point, besides losses and accuracies."""
@@ -172,11 +195,17 @@ class Study(Generic[S]):
         smoke, settings = settings.smoke, reduced(settings)
         configs = self.points(settings)
         if smoke:
-            few = {id(c.data): _first_examples(c.data) for c in configs.values()}
+            data = {id(c.data): c.data for c in configs.values()}
+            few = {
+                i: replace(d, train=d.train.first(200), test=d.test.first(200))
+                for i, d in data.items()
+            }
             configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
         found = outcomes(settings, self.labels, configs, self.measure)
         if settings.only:
-            _accuracies(settings, found).show()
+            rows = [["/".join(n), o.parameters, o["test_accuracy"]] for n, o in found.items()]
+            heads = ["point", "parameters", f"{settings.part}, %"]
+            Table(settings.protocol.capitalize(), heads, rows).show()
             return
         made = self.summarize(settings, found)
         for table in made.tables:
@@ -187,24 +216,8 @@ class Study(Generic[S]):
         print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
 
 
-def _first_examples(data: Dataset, count: int = 200) -> Dataset:
-    return replace(data, train=data.train.first(count), test=data.test.first(count))
-
-
-def _accuracies(settings: Settings, outcomes: Mapping[Name, Outcome]) -> Table:
-    rows = [
-        ["/".join(name), f"{outcome.parameters:,}", percent(outcome["test_accuracy"])]
-        for name, outcome in outcomes.items()
-    ]
-    heads = ["point", "parameters", f"{settings.part}, %"]
-    return Table(settings.protocol.capitalize(), heads, rows)
-
-
 def outcomes(
-    settings: Settings,
-    labels: Sequence[str],
-    points: Mapping[Name, Config],
-    measure: Measure | None = None,
+    settings: Settings, labels: Sequence[str], points: Points, measure: Measure | None = None
 ) -> dict[Name, Outcome]:
     """Train the seeds that `results.jsonl` lacks, and return the outcome of every point.
 
@@ -213,7 +226,9 @@ def outcomes(
     Raises:
         InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
     """
-    points = {name: points[name] for name in _chosen(settings.only, points)}
+    by_name = {"/".join(name): name for name in points}
+    chosen = [choose("point", name, by_name) for name in settings.only]
+    points = {name: points[name] for name in chosen or points}
     for config in points.values():
         config.check()
     keys = results.keys(points, measure)
@@ -246,11 +261,3 @@ def outcomes(
         name: results.outcome([found[keys[name, s]] for s in config.seed_range])
         for name, config in points.items()
     }
-
-
-def _chosen(only: Sequence[str], points: Iterable[Name]) -> list[Name]:
-    by_name = {"/".join(name): name for name in points}
-    for name in only:
-        if name not in by_name:
-            raise unknown_name("point", name, by_name)
-    return [by_name[name] for name in only or by_name]

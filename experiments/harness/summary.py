@@ -55,18 +55,10 @@ def write(folder: Path, question: str, hypothesis: str, summary: Summary, second
 
 
 def render(folder: Path, name: str = "", open_details: bool = False) -> str:
-    """Return an HTML article about the study in `folder`, made from its JSON file and drawings.
+    """Return an HTML article about the study in `folder`, with its `name` as id.
 
-    Text is escaped and drawings are images, so nothing that a folder holds is executed.
-
-    Args:
-        folder: What `write` was given.
-        name: Name of the study, shown beside the question and used as the article's id.
-        open_details: Whether tables and further findings are shown from the start.
-
-    Raises:
-        OSError: A file is missing.
-        ValueError, KeyError, TypeError, AttributeError: The file is not a summary.
+    Text is escaped and drawings are images, so nothing that a folder holds is executed. A file that
+    is not a summary raises ValueError, KeyError, TypeError or AttributeError.
     """
     content: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
     pictures = "".join(

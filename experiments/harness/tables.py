@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from etils import epy
 
@@ -27,28 +28,45 @@ def number(values: np.ndarray, digits: int = 3) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, column heads and rows of text; every column but the first is aligned right."""
+    """A caption, column heads and rows; every column but the first is aligned right.
+
+    Cells are text. Given as numbers, counts get commas, and fractions by seed become `percent`.
+    """
 
     caption: str
     heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Any]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", [[_text(cell) for cell in row] for row in self.rows])
 
     def show(self) -> None:
-        """Print the table, as wide as it needs to be."""
+        """Print the table."""
         table = rich_table.Table(title=self.caption, title_justify="left")
         for i, head in enumerate(self.heads):
             table.add_column(head, justify="right" if i else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
-        width = rich_console.Console(width=1000).measure(table).maximum
-        rich_console.Console(width=max(rich_console.Console().width, width)).print(table)
+        print_whole(table)
 
     def to_html(self) -> str:
         """Return the table as an HTML element, its text escaped."""
-        head = "".join(f"<th>{html.escape(h)}</th>" for h in self.heads)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            return f"<tr>{''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)}</tr>"
+
+        body = "".join(line(row, "td") for row in self.rows)
         caption = html.escape(self.caption)
-        return f"<table><caption>{caption}</caption><tr>{head}</tr>{body}</table>"
+        return f"<table><caption>{caption}</caption>{line(self.heads, 'th')}{body}</table>"
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell
+    return f"{cell:,}" if isinstance(cell, int) else percent(cell)
+
+
+def print_whole(table: rich_table.Table) -> None:
+    """Print the table, as wide as it needs to be."""
+    width = rich_console.Console(width=1000).measure(table).maximum
+    rich_console.Console(width=max(rich_console.Console().width, width)).print(table)

@@ -61,9 +61,6 @@ def join(flags: Processes) -> Iterator[bool]:
 
     When another process is lost, this one ends too, with a code other than 0 and one line that
     says so, because JAX cannot continue without it. The runtime may write more before that line.
-
-    Raises:
-        InputError: The others cannot be joined.
     """
     if not (flags.distributed or flags.coordinator):
         yield True

@@ -16,16 +16,13 @@ from cnn.errors import InputError
 from cnn.train import Config, Result
 from experiments.harness import runner, study
 from experiments.harness.study import Outcome, Settings
-from tests.small import config, model, waves
+from tests.small import model, waves
 
 
 def points(settings: Settings) -> dict[study.Name, Config]:
     made = {"narrow": model(features=2), "wide": model(features=3)}
     data = waves()
-    return {
-        (name, "waves"): config(model=m, data=data, **(settings.recipe() | {"batch_size": 16}))
-        for name, m in made.items()
-    }
+    return {(name, "waves"): settings.config(m, data, batch_size=16) for name, m in made.items()}
 
 
 def settings(out: Path, **fields: object) -> Settings:

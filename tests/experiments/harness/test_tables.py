@@ -16,6 +16,12 @@ def test_percent_is_mean_and_sample_deviation() -> None:
     assert percent(np.array([0.5])) == "50.00"
 
 
+def test_numbers_become_text() -> None:
+    table = Table("a", ["point", "parameters", "%"], [["conv", 5210, np.array([0.5, 0.7])]])
+    assert table.rows == [["conv", "5,210", "60.00 ± 14.14"]]
+    assert Table("a", table.heads, table.rows) == table
+
+
 def test_table_on_a_terminal_and_in_html(capsys: pytest.CaptureFixture[str]) -> None:
     TABLE.show()
     assert "94.0 ± 0.5" in capsys.readouterr().out
