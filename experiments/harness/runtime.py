@@ -14,13 +14,6 @@ from etils import epy
 with epy.lazy_imports():
     import jax
 
-MALLOC_OPTIONS = {
-    -8: 1,  # M_ARENA_MAX: one heap for all threads, since those of other threads end at 64 MB
-    -4: 0,  # M_MMAP_MAX: large blocks, too, come from the heap
-    -1: -1,  # M_TRIM_THRESHOLD: the heap does not shrink by itself
-}
-"""Options of the GNU C library's malloc, by their numbers in malloc.h."""
-
 
 def prepare() -> None:
     """Keep freed memory and compiled programs. Call it before JAX is imported."""
@@ -37,8 +30,10 @@ def keep_freed_memory() -> None:
     """
     has_settings = any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ)
     if platform.libc_ver()[0] == "glibc" and not has_settings:
-        for option, value in MALLOC_OPTIONS.items():
-            ctypes.CDLL(None).mallopt(option, value)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads; those of other threads end at 64 MB
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks, too, come from the heap
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink by itself
 
 
 @functools.cache  # every training calls it; one listener is enough
