@@ -95,7 +95,7 @@ class Settings:
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets."""
     out: Path = Path("results")
-    """Folder for results.jsonl, summary.json, figures and report.html; or its subfolders."""
+    """Folder for results.jsonl, figures and report.html; full and smoke use subfolders."""
 
     small: ClassVar[str] = "mnist1d"
     """Name of the built-in data set."""
@@ -127,7 +127,7 @@ class Settings:
         return f"mean ± standard deviation over {self.seeds} seeds, {self.steps:,} steps"
 
     def caption(self, by: str = "") -> str:
-        """Return the caption of a table of accuracies, by something or of points."""
+        """Return the caption of a table of accuracies; `by` says what the columns are."""
         what = f"{self.part.capitalize()} accuracy on {self.title} in percent"
         return f"{what}{by and f' by {by}'}, {self.protocol}"
 
@@ -195,11 +195,7 @@ class Study(Generic[S]):
         smoke, settings = settings.smoke, reduced(settings)
         configs = self.points(settings)
         if smoke:
-            data = {id(c.data): c.data for c in configs.values()}
-            few = {
-                i: replace(d, train=d.train.first(200), test=d.test.first(200))
-                for i, d in data.items()
-            }
+            few = {id(c.data): _first_examples(c.data) for c in configs.values()}
             configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
         found = outcomes(settings, self.labels, configs, self.measure)
         if settings.only:
@@ -214,6 +210,10 @@ class Study(Generic[S]):
         seconds = time.perf_counter() - STARTED
         summary.write(settings.out, self.question, self.hypothesis, made, seconds)
         print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
+
+
+def _first_examples(data: Dataset) -> Dataset:
+    return replace(data, train=data.train.first(200), test=data.test.first(200))
 
 
 def outcomes(
