@@ -27,7 +27,7 @@ print("ran to the end with", sys.argv[1:])
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment without settings of malloc, or of JAX's cache by other tests."""
-    skipped = ("GLIBC_TUNABLES", "MALLOC_", "JAX_COMPILATION_", "XLA_")
+    skipped = ("GLIBC_TUNABLES", "MALLOC_", "JAX_COMPILATION_", "JAX_PERSISTENT_", "XLA_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(skipped)}
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | more
 
