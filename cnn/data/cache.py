@@ -1,7 +1,7 @@
 """Cache arrays that are slow to make in the user's cache folder.
 
-The folder is `$XDG_CACHE_HOME/cnn-biases`, by default `~/.cache/cnn-biases`. It may be deleted at
-any time. Damaged files are made again, and a read-only folder is no error.
+The folder is `$XDG_CACHE_HOME/cnn-biases`, by default `~/.cache/cnn-biases`. It may be deleted.
+Damaged files are made again, and a read-only folder is no error.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ FORMAT = 1  # increase it when the meaning of the arrays in a file changes
 def cached(name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return `make()`, or the arrays in file `name` if they were written with the same `key`.
 
-    The key names everything that the arrays depend on. There is one file per name: a new key
-    replaces it.
+    The key names everything that the arrays depend on. A new key replaces the file.
     """
     key = f"{FORMAT} {key}"
     arrays = _read(name, key)

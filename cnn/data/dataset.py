@@ -77,8 +77,7 @@ class Dataset:
     def held_out(self) -> Dataset:
         """Return the set whose test part is the last tenth of each class of `train`.
 
-        "Last" is in stored order, and the tenth is rounded, so there is no seed. The rule works by
-        class because some sets are stored class by class. The scaling stays.
+        "Last" is in stored order, and the tenth is rounded. The scaling stays.
 
         Raises:
             InputError: If no class has the five examples that this needs.

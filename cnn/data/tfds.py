@@ -7,8 +7,7 @@ A set can be read if
 - its features contain one `Image` of 8-bit values, all of one size, and one `ClassLabel`. If there
   are several (CIFAR-100 has fine and coarse labels), the set's `supervised_keys` decide;
 - it has a `train` split, and a `test` or a `validation` split. Without `test`, `validation` is the
-  test data. With both, `validation` is appended to the training data, and `Dataset.held_out` works
-  as for every other set.
+  test data. With both, `validation` is appended to the training data.
 """
 
 from __future__ import annotations

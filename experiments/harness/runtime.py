@@ -24,9 +24,8 @@ def prepare() -> None:
 def keep_freed_memory() -> None:
     """Let the GNU C library's malloc keep the memory of one training step for the next.
 
-    By default malloc returns large blocks to the system, which clears every page before it hands it
-    out again. Nothing changes with another C library, or if the environment has settings of malloc
-    (GLIBC_TUNABLES, MALLOC_...).
+    The system would clear every returned page. Nothing changes with another C library, or if the
+    environment has settings of malloc (GLIBC_TUNABLES, MALLOC_...).
     """
     has_settings = any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ)
     if platform.libc_ver()[0] == "glibc" and not has_settings:
