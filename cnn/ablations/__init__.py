@@ -1,15 +1,8 @@
 """Ablations: functions from model to model that change one inductive bias and nothing else.
 
 They return a new model and can be composed. They apply to all layers of a suitable type, or to
-those that `where` selects: a predicate `(name, layer) -> bool`, or names.
-
-    sharing         unshare, tile, share
-    locality        densify, localize, rewindow, dilate
-    factorization   separate, group, factorize, bottleneck
-    padding         repad
-    pooling         repool, pool_window
-    order           permute_input
-    budget          match
+those that `where` selects: a predicate `(name, layer) -> bool`, or names. A layer that cannot be
+changed, such as a `SeparableConv` by `unshare`, raises `LayerError`, which gives the reason.
 
 `lift` moves trained weights to a model with less bias that computes the same; `project` goes back.
 """

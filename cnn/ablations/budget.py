@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from flax import linen as nn
 
@@ -15,17 +14,13 @@ from cnn.layers.tree import leaf_layers, map_layers
 Cost = Literal["parameters", "macs", "units"]
 
 
-@dataclass(frozen=True)
-class Match:
-    """The model of matched width, and its cost."""
+class Match(NamedTuple):
+    """A model whose hidden features were multiplied by `width` so that its cost is the target."""
 
     model: nn.Module
     width: float
-    """Factor on the hidden features of the given model."""
     cost: int
-    """Cost of `model`."""
     target: int
-    """Cost to be matched."""
 
     def __str__(self) -> str:
         off = self.cost / self.target - 1
@@ -38,16 +33,7 @@ def match(
     """Scale the hidden features of `model` until it costs as nearly as possible what `to` costs.
 
     All hidden layers get the same factor. The last layer, whose features are the classes, stays.
-
-    Args:
-        model: The network to scale.
-        to: The network to match.
-        input_shape: `(*spatial, channels)`.
-        by: "parameters", "macs" (multiply-accumulates) or "units" (outputs of layers with
-            weights).
-
-    Raises:
-        InputError: If no width comes within a factor of two, or the cost is unknown.
+    "macs" are multiply-accumulates, "units" the outputs of layers with weights.
     """
     target = _cost(to, input_shape, by)
     low, high = 0.0, 1.0
@@ -83,9 +69,8 @@ def scale_width(model: nn.Module, width: float) -> nn.Module:
     def scale(name: str, layer: nn.Module) -> nn.Module:
         nonlocal features
         if isinstance(layer, GroupNorm) and features:
-            return layer.clone(
-                groups=max(n for n in range(1, layer.groups + 1) if features % n == 0)
-            )
+            divisors = (n for n in range(1, layer.groups + 1) if features % n == 0)
+            return layer.clone(groups=max(divisors))
         if name not in weighted or name == last:
             return layer
         features = unit * max(1, round(width * layer.features / unit))
@@ -101,11 +86,8 @@ def _depthwise(layer: nn.Module) -> bool:
 
 def _cost(model: nn.Module, input_shape: Sequence[int], by: Cost) -> int:
     geometry = describe(model, input_shape, aligned=False)
-    match by:
-        case "parameters":
-            return geometry.params
-        case "macs":
-            return geometry.macs
-        case "units":
-            return sum(math.prod(layer.shape) for layer in geometry.layers if layer.macs)
-    raise unknown_name("cost", by, ["parameters", "macs", "units"])
+    units = sum(math.prod(layer.shape) for layer in geometry.layers if layer.macs)
+    costs = {"parameters": geometry.params, "macs": geometry.macs, "units": units}
+    if by not in costs:
+        raise unknown_name("cost", by, costs)
+    return costs[by]

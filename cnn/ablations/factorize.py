@@ -7,13 +7,13 @@ from cnn.ablations.windows import num_axes, span
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv, ConvBase, ConvLocal, ConvTiled, SeparableConv
 from cnn.ops import resolve_padding
+from cnn.ops.checks import check_groups
 
 
 def separate(model: nn.Module, multiplier: int = 1, where: Where = None) -> nn.Module:
     """Factor convolutions into a depthwise and a pointwise one (`SeparableConv`).
 
-    1×1 and depthwise convolutions stay as they are. Raises `LayerError` for other groups, and for
-    a layer whose kernel is not shared.
+    1×1 and depthwise convolutions stay as they are. Others must have one group and a shared kernel.
     """
 
     def rule(layer: ConvBase) -> ConvBase:
@@ -33,16 +33,12 @@ def group(model: nn.Module, groups: int, where: Where = None) -> nn.Module:
     """Let every output channel see only its group of the input channels.
 
     `groups` must divide the input channels of every selected layer, else `init` raises an error:
-    use `where` to leave out the first layer of a network on grey images, for instance. Raises
-    `LayerError` if it does not divide the features, and for layers without groups.
+    use `where` to leave out the first layer of a network on grey images, for instance.
     """
 
     def rule(layer: ConvBase) -> ConvBase:
         require(layer, (Conv, ConvTiled, ConvLocal), "its channels have no groups")
-        if groups < 1 or layer.features % groups:
-            raise InputError(
-                f"groups must divide the features: got groups={groups}, features={layer.features}"
-            )
+        check_groups(groups, {"features": layer.features})
         return layer.clone(groups=groups)
 
     return rewrite(model, ConvBase, rule, where)
@@ -56,8 +52,7 @@ def factorize(
     The stack sees the same inputs: its last layer has the stride, its first the padding. Without
     an `activation` between its layers, it equals one convolution with a window of k. Windows of 1
     and 3 stay. ("SAME" with a stride depends on the input size, so every layer of the stack pads
-    for itself, and the border differs.) Raises `LayerError` for an even window, and for a layer
-    that is not a `Conv`.
+    for itself, and the border differs.) Windows must be odd, and layers a `Conv`.
     """
 
     def rule(layer: ConvBase) -> nn.Module:
@@ -75,16 +70,12 @@ def factorize(
             first = resolve_padding(layer.padding, size, layer.window, 1, layer.dilation)
             rest = "VALID"
         between = () if activation is None else (activation,)
-        count = max(window) // 2
         stack: list[nn.Module] = []
-        for i in range(count):
-            last = i == count - 1
-            conv = layer.clone(
-                window=tuple(3 if i < k // 2 else 1 for k in window),
-                strides=layer.strides if last else 1,
-                padding=rest if i else first,
-                scale=layer.scale if last or between else 1.0,
-            )
+        for i in range(count := max(window) // 2):
+            windows = tuple(3 if i < k // 2 else 1 for k in window)
+            conv = layer.clone(window=windows, padding=rest if i else first)
+            if i < count - 1:
+                conv = conv.clone(strides=1, scale=layer.scale if between else 1.0)
             stack += [*(between if i else ()), conv]
         return Chain(tuple(stack))
 
@@ -98,7 +89,7 @@ def bottleneck(
 
     `activation` comes between the two, in Inception a ReLU. Without one, the pair equals one
     convolution whose kernel has at most rank `channels` over the input channels. 1×1 convolutions
-    stay. Raises `LayerError` for layers with groups.
+    stay; others must have one group.
     """
 
     def rule(layer: ConvBase) -> nn.Module:

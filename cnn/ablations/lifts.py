@@ -43,16 +43,9 @@ def lift(
 ) -> Variables:
     """Return variables with which `target` computes what `source` computes with `variables`.
 
-    Args:
-        variables: Variables of `source`. What is not a weight of a changed layer is kept.
-        source: The model with more bias.
-        target: The model with less bias, as `tile`, `unshare`, `localize` and `densify` make it.
-            Each layer is of the same or a later type in conv → tiled → local → dense. A period
-            must be a multiple of the one before, a radius must cover the window.
-        input_shape: `(*spatial, channels)`.
-
-    Raises:
-        LayerError: If a layer of `target` cannot represent that of `source`.
+    `target` has less bias, as `tile`, `unshare`, `localize` and `densify` make it: each layer is of
+    the same or a later type in conv → tiled → local → dense, a period is a multiple of the one
+    before, and a radius covers the window. What is not a weight of a changed layer is kept.
     """
     params = _transfer(variables["params"], source, target, tuple(input_shape), up=True)
     return {**variables, "params": params}
@@ -66,7 +59,6 @@ def project(
     The inverse of `lift`, with `target` the model with more bias; the distance is that of the
     weights, in least squares. `project` of a lift returns what was lifted, except for weights that
     see only padding: these are lost in a dense layer and come back as zeros.
-    Raises `LayerError` as `lift` does.
     """
     params = _transfer(variables["params"], source, target, tuple(input_shape), up=False)
     return {**variables, "params": params}
@@ -98,8 +90,7 @@ def _transfer(
         except InputError as error:
             raise LayerError(name, f"cannot be lifted: {error}") from None
         kernel, bias = (f"{name}/{part}".lstrip("/") for part in ("kernel", "bias"))
-        move = _lift_kernel if up else _project_kernel
-        params[kernel] = move(params[kernel], biased, free, spec, size)
+        params[kernel] = _move_kernel(params[kernel], biased, free, spec, size, up)
         if bias in params:
             share = _repeat if up else _average
             params[bias] = share(params[bias], biased, free, spec, trailing=1)
@@ -171,28 +162,22 @@ def _phases(period: int, count: int) -> np.ndarray:
     return (np.arange(count) % period == np.arange(period)[:, None]).astype(np.float32)
 
 
-def _lift_kernel(
-    w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, size: Shape
+def _move_kernel(
+    w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, size: Shape, up: bool
 ) -> Array:
+    """Return the kernel `w` of `biased` lifted if `up`, otherwise that of `free` projected."""
     if isinstance(biased, DenseSpatial):
         return w * ops.dense_mask(_masks(biased, spec), w.dtype)
-    w = _repeat(w, biased, free, spec, trailing=len(spec.out) + 2)
+    rank = len(spec.out)
     if not isinstance(free, DenseSpatial):
-        return w
-    fields = ("strides", "padding", "padding_mode", "dilation", "groups")
-    return ops.conv_matrix(w, size, **{name: getattr(biased, name) for name in fields})
-
-
-def _project_kernel(
-    w: Array, biased: ConvBase, free: ConvBase, spec: WindowSpec, size: Shape
-) -> Array:
-    if isinstance(biased, DenseSpatial):
-        return w * ops.dense_mask(_masks(biased, spec), w.dtype)
-    if not isinstance(free, DenseSpatial):
-        return _average(w, biased, free, spec, trailing=len(spec.out) + 2)
+        return (_repeat if up else _average)(w, biased, free, spec, trailing=rank + 2)
+    if up:
+        w = _repeat(w, biased, free, spec, trailing=rank + 2)
+        fields = ("strides", "padding", "padding_mode", "dilation", "groups")
+        return ops.conv_matrix(w, size, **{name: getattr(biased, name) for name in fields})
     w = w * ops.dense_mask(_masks(free, spec), w.dtype)
     w = _solve_windows(w, biased, spec, _period(biased, spec))
-    return w.reshape(w.shape[len(spec.out) :]) if isinstance(biased, Conv) else w
+    return w.reshape(w.shape[rank:]) if isinstance(biased, Conv) else w
 
 
 def _solve_windows(w: Array, layer: ConvBase, spec: WindowSpec, period: Shape) -> Array:

@@ -9,7 +9,7 @@ from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
 def densify(model: nn.Module, where: Where = None) -> nn.Module:
     """Let every output position see every input position: convolutions become `DenseSpatial`.
 
-    Groups are lost: a dense layer has none. Raises `LayerError` for a `SeparableConv`.
+    Groups are lost: a dense layer has none.
     """
     return localize(model, None, where)
 
@@ -18,7 +18,7 @@ def localize(model: nn.Module, radius: int | None, where: Where = None) -> nn.Mo
     """Let every output position see the inputs within `radius`, by weights of its own.
 
     The distance is measured per axis from the centre of the layer's window. With `radius=None`
-    there is no limit (`densify`). Raises `LayerError` for a `SeparableConv`.
+    there is no limit (`densify`).
     """
 
     def rule(layer: ConvBase) -> ConvBase:

@@ -50,8 +50,7 @@ def repool(model: nn.Module, kind: Pooling, where: Where = None) -> nn.Module:
 def pool_window(model: nn.Module, window: int, where: Where = None) -> nn.Module:
     """Pool over windows of `window` positions per axis; strides and output sizes stay.
 
-    Windows larger than the stride overlap. Raises `LayerError` where the number of axes must be
-    known and the window of a layer is one number.
+    Windows larger than the stride overlap.
     """
 
     def rule(layer: MaxPool | AvgPool | BlurPool) -> nn.Module:

@@ -25,9 +25,7 @@ def rewrite(
 ) -> nn.Module:
     """Return `model` with each layer of `kinds` that `where` selects replaced by `rule(layer)`.
 
-    Raises:
-        LayerError: If the rule raises `InputError`, or a name selects no layer of these kinds.
-        InputError: If a name is unknown, or no layer is selected.
+    An `InputError` of the rule becomes a `LayerError`, which names the layer.
     """
     layers = leaf_layers(model)
     candidates = [name for name, layer in layers.items() if isinstance(layer, kinds)]

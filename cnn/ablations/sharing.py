@@ -8,29 +8,17 @@ from cnn.ops import Size
 
 
 def unshare(model: nn.Module, where: Where = None) -> nn.Module:
-    """Give every output position a kernel of its own: convolutions become locally connected.
-
-    Raises `LayerError` for a `SeparableConv` or `DenseSpatial`.
-    """
+    """Give every output position a kernel of its own: convolutions become locally connected."""
     return _convert_all(model, ConvLocal, where)
 
 
 def tile(model: nn.Module, period: Size, where: Where = None) -> nn.Module:
-    """Share the kernel only between positions that are a multiple of `period` apart.
-
-    Raises `LayerError` for a `SeparableConv` or `DenseSpatial`.
-
-    Reference:
-        Le et al., "Tiled convolutional neural networks" (2010).
-    """
+    """Share kernels only between positions a multiple of `period` apart (Le et al. 2010)."""
     return _convert_all(model, ConvTiled, where, period=period)
 
 
 def share(model: nn.Module, where: Where = None) -> nn.Module:
-    """Use one kernel for all positions: tiled and locally connected layers become convolutions.
-
-    Raises `LayerError` for a `SeparableConv` or `DenseSpatial`.
-    """
+    """Use one kernel for all positions: tiled and locally connected layers become convolutions."""
     return _convert_all(model, Conv, where)
 
 

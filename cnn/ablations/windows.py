@@ -18,8 +18,7 @@ def rewindow(model: nn.Module, window: Size, where: Where = None) -> nn.Module:
     """Give every convolution another window. Its centre and the output size stay.
 
     Padding makes up for the difference; where there is none to take away, it becomes negative.
-    Raises `LayerError` for a `DenseSpatial`, which has no window, and if the number of axes must
-    be known and `window` is one number.
+    Where that needs the number of axes, `window` must have one number per axis.
     """
 
     def rule(layer: ConvBase) -> nn.Module:
@@ -49,8 +48,7 @@ def repad(
     """Change the padding mode of convolutions, the amount of padding, or both.
 
     `padding="FULL"` is full convolution (Kayhan & van Gemert 2020). The sizes of maps change with
-    `padding`, and so does a dense head behind `Flatten`. Raises `LayerError` if a `mode` is given
-    for a `DenseSpatial`.
+    `padding`, and so does a dense head behind `Flatten`.
     """
     options = {"padding_mode": mode, "padding": padding}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
@@ -69,7 +67,7 @@ def resize_window(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: S
     """Return `layer` with another window or dilation, padded so that the output size stays.
 
     Half of the difference in span goes before and the rest after, so the centre moves by half a
-    position at most. Raises `InputError` if the number of axes must be known and is not.
+    position at most.
     """
     old_dilation = getattr(layer, "dilation", 1)
     fields: dict[str, Any] = {"window": window}
@@ -88,10 +86,7 @@ def resize_window(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: S
 
 
 def num_axes(*values: object) -> int:
-    """Return the number of spatial axes: the length of the first of `values` that is a sequence.
-
-    Raises `InputError` if none is.
-    """
+    """Return the number of spatial axes: the length of the first of `values` that is a sequence."""
     for value in values:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return len(value)

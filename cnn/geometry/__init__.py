@@ -1,9 +1,4 @@
-"""Geometry: what is known of a network before any data.
-
-`describe` returns shapes, parameters, multiply-accumulates, memory and receptive fields by layer,
-`compare` what changes between two models, `input_size_for` the input that an output size needs.
-`uniform_field` shows how a unit's weight is distributed over its receptive field.
-"""
+"""Geometry: what is known of a network before any data: shapes, costs, receptive fields."""
 
 from cnn.geometry.comparison import Comparison, compare, pair
 from cnn.geometry.description import HEADS, Geometry, Layer, describe

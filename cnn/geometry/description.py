@@ -125,21 +125,13 @@ def describe(model: nn.Module, input_shape: Sequence[int], *, aligned: bool = Tr
     parameters called "kernel" times the output positions. Normalisation over positions
     (`GroupNorm`) is taken as pointwise, as is usual.
 
-    Args:
-        model: The network.
-        input_shape: `(*spatial, channels)`.
-        aligned: Whether branches that meet must have fields of equal stride and centre.
-            Otherwise their field is the union, taken for the first unit.
-
-    Raises:
-        LayerError: If the model does not fit the input; the message names the smallest that fits.
-        MisalignedError: If the alignment is checked and branches differ.
+    Branches that meet with fields of different stride or centre raise `MisalignedError`; with
+    `aligned=False` their field is the union, taken for the first unit. If the model does not
+    fit the input, the `LayerError` names the smallest input that does.
     """
     shape = tuple(input_shape)
     if not shape or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise InputError(
-            f"input_shape must be spatial sizes and channels, each 1 or more, got {input_shape}"
-        )
+        raise InputError(f"input_shape must be (*spatial, channels), each ≥ 1, got {input_shape}")
     try:
         traces = trace(model, shape)
     except InputError as error:
@@ -157,8 +149,8 @@ def describe(model: nn.Module, input_shape: Sequence[int], *, aligned: bool = Tr
 
     def at_merge(name: str, layer: nn.Module, fields: list[Field | None]) -> Field | None:
         field = union(name, fields, aligned)
-        output, memory = traces[name].output, traces[name].memory
-        layers.append(Layer(name, type(layer).__name__, output, 0, 0, memory, field))
+        merged = traces[name]._replace(params={})  # those of the branches are counted
+        layers.append(_layer(name, layer, merged, field))
         return field
 
     start: Field | None = pixel_field(len(shape) - 1)

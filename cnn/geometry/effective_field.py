@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PyTree
 from cnn import layers, ops
 from cnn.errors import InputError
 from cnn.geometry.description import describe
-from cnn.geometry.windows import truncate
+from cnn.geometry.windows import pool_windows, truncate
 from cnn.layers.tree import map_layers
+from cnn.ops.patches import shifted_views
 
 
 def uniform_field(
@@ -27,13 +28,9 @@ def uniform_field(
 
     It counts the paths from the pixels to the unit (Luo et al. 2016, section 2.1). Pooling becomes
     a sum, normalization and activations the identity: no path is lost, so the pixels above 0 are
-    exactly those that the unit sees. All are 0 if it sees nothing but padding.
-
-    Args:
-        model: The network.
-        input_shape: `(*spatial, channels)`.
-        layer: Name of the unit's layer; by default the last before the head.
-        unit: Position of the unit; by default the middle of the map.
+    exactly those that the unit sees. All are 0 if it sees nothing but padding. `unit` is a position
+    on the map of `layer`; the defaults are the middle of the map, and the last layer before the
+    head.
     """
     linear = map_layers(_local_part(model, input_shape, layer), _linearize)
     x = jnp.ones((1, *input_shape))
@@ -114,12 +111,5 @@ def _linearize(name: str, layer: nn.Module) -> nn.Module:
 
 
 def _sum_pool(layer: layers.MaxPool | layers.AvgPool, x: Array) -> Array:
-    rank = x.ndim - 2
-    windows = ops.patches(
-        x,
-        ops.per_axis(layer.window, rank, "window"),
-        strides=layer.window if layer.strides is None else layer.strides,
-        padding=layer.padding,
-        dilation=getattr(layer, "dilation", 1),
-    )
-    return windows.sum(tuple(range(1 + rank, 1 + 2 * rank)))
+    spec = pool_windows(layer, x.shape[1:-1])
+    return jnp.stack(shifted_views(ops.pad(x, spec.pairs), spec)).sum(0)

@@ -16,16 +16,10 @@ Size = tuple[int, ...]
 def input_size_for(
     model: nn.Module, output_size: Sequence[int], layer: str | None = None
 ) -> tuple[int, ...]:
-    """Return the smallest input size, per spatial axis, that gives `output_size`.
+    """Return the smallest input size, per spatial axis, that gives `output_size` after `layer`.
 
-    Args:
-        model: The network.
-        output_size: Spatial size of the map.
-        layer: Name of the layer whose output the map is. By default the last layer before the
-            head; adaptive pooling, whose output size is fixed, counts as part of the head.
-
-    Raises:
-        InputError: If no input gives this size.
+    By default that is the last layer before the head; adaptive pooling, whose output size is fixed,
+    counts as part of the head. Raises `InputError` if no input gives this size.
     """
     target = per_axis(tuple(output_size), len(output_size), "output_size")
     model = model if layer is None else truncate(model, layer)

@@ -56,8 +56,7 @@ def compose(field: Field, spec: WindowSpec) -> Field:
 def union(name: str, fields: Sequence[Field | None], aligned: bool) -> Field | None:
     """Return the smallest field that covers those of the branches that meet at layer `name`.
 
-    `None`, for all positions, if one of them is `None`. Raises `MisalignedError` if strides or
-    centres differ and `aligned` is set.
+    `None`, for all positions, if one is `None`. With `aligned`, strides and centres must be equal.
     """
     known = [field for field in fields if field is not None]
     if len(known) < len(fields):

@@ -10,7 +10,6 @@ from cnn import layers
 from cnn.errors import unknown_name
 from cnn.layers.tree import children, join_path
 from cnn.ops import WindowSpec, per_axis, window_spec
-from cnn.ops.window import dilated
 
 State = TypeVar("State")
 _COMBINATORS = (layers.Chain, layers.Concat, layers.Residual)
@@ -19,8 +18,7 @@ _COMBINATORS = (layers.Chain, layers.Concat, layers.Residual)
 def layer_windows(layer: nn.Module, size: Sequence[int]) -> WindowSpec | None:
     """Return the windows of `layer` on a map of `size`; `None` if it sees all positions.
 
-    A layer that is not of `cnn.layers` counts as pointwise: a window of 1. Raises `InputError`
-    where the windows do not fit.
+    A layer that is not of `cnn.layers` counts as pointwise: a window of 1.
     """
     rank = len(size)
     match layer:
@@ -29,9 +27,7 @@ def layer_windows(layer: nn.Module, size: Sequence[int]) -> WindowSpec | None:
         case layers.ConvBase():
             return window_spec(size, layer.window, layer.strides, layer.padding, layer.dilation)
         case layers.MaxPool() | layers.AvgPool():
-            strides = layer.window if layer.strides is None else layer.strides
-            dilation = getattr(layer, "dilation", 1)
-            return window_spec(size, layer.window, strides, layer.padding, dilation)
+            return pool_windows(layer, size)
         case layers.BlurPool(window, strides):
             return window_spec(size, window, strides, (((window - 1) // 2, window // 2),) * rank)
         case layers.AdaptiveAvgPool(output_size) | layers.AdaptiveMaxPool(output_size):
@@ -44,14 +40,20 @@ def layer_windows(layer: nn.Module, size: Sequence[int]) -> WindowSpec | None:
     return window_spec(size, 1)
 
 
+def pool_windows(layer: layers.MaxPool | layers.AvgPool, size: Sequence[int]) -> WindowSpec:
+    """Return the windows of a pooling layer."""
+    strides = layer.window if layer.strides is None else layer.strides
+    dilation = getattr(layer, "dilation", 1)
+    return window_spec(size, layer.window, strides, layer.padding, dilation)
+
+
 def _radius_windows(layer: layers.DenseSpatial, radius: int, size: Sequence[int]) -> WindowSpec:
     """Return windows of the positions within `radius` of the centres of the layer's windows."""
     spec = window_spec(size, layer.window, layer.strides, layer.padding, layer.dilation)
     window, pairs = [], []
-    spans = dilated(spec.window, spec.dilation)
-    for n, d, s, (lo, _), out in zip(size, spans, spec.strides, spec.pairs, spec.out, strict=True):
-        first = math.ceil((d - 1) / 2 - radius)  # relative to the first cell of the window
-        last = math.floor((d - 1) / 2 + radius)
+    for n, k, s, (lo, _), r, out in zip(*spec, spec.out, strict=True):
+        first = math.ceil(r * (k - 1) / 2 - radius)  # relative to the first cell of the window
+        last = math.floor(r * (k - 1) / 2 + radius)
         end = (out - 1) * s - lo + last
         window.append(last - first + 1)
         pairs.append((lo - first, end - (n - 1)))
@@ -86,8 +88,7 @@ def propagate(
 def truncate(model: nn.Module, name: str) -> nn.Module:
     """Return the part of `model` that ends with the layer called `name`.
 
-    Inside a `Concat` or `Residual`, that is the layer's own branch alone. Raises `InputError` for
-    an unknown name.
+    Inside a `Concat` or `Residual`, that is the layer's own branch alone.
     """
     if not name:
         return model

@@ -87,8 +87,7 @@ def _unbound_copy(layer: nn.Module) -> nn.Module:
 def apply_layer(layer: nn.Module, x: Array, train: bool) -> Array:
     """Return `layer(x)`, with `train` if its `__call__` has that argument.
 
-    Raises:
-      LayerError: The layer raised an `InputError`. The message names the layer.
+    An `InputError` becomes a `LayerError`, which names the layer.
     """
     try:
         return layer(x, train=train) if _takes_train(type(layer).__call__) else layer(x)

@@ -117,7 +117,6 @@ class DenseSpatial(ConvBase):
       radius: Δ. Each output keeps the weights to inputs at most Δ from the centre of the
         convolution's window, and the others count as zero (eq. 7.1.3: [H]_i,j for |a|, |b| ≤ Δ):
         locality without weight sharing. None keeps all weights.
-      groups: Must be 1.
       padding_mode: "zeros", or "circular" to measure the distance around the border.
     """
 
@@ -127,11 +126,8 @@ class DenseSpatial(ConvBase):
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
         if self.groups != 1:
             raise InputError(f"groups of DenseSpatial must be 1, got {self.groups}")
-        if self.padding_mode not in ("zeros", "circular"):
-            raise InputError(
-                "padding_mode of DenseSpatial must be 'zeros' or 'circular', "
-                f"got {self.padding_mode!r}"
-            )
+        if (mode := self.padding_mode) not in ("zeros", "circular"):
+            raise InputError(f"padding_mode must be 'zeros' or 'circular', got {mode!r}")
         spec = self._spec(x)
         masks = ops.radius_masks(spec, self.radius, self.padding_mode)
         fan_in = max(math.prod(int(mask.sum(0).max()) for mask in masks), 1) * x.shape[-1]
@@ -159,12 +155,9 @@ class SeparableConv(ConvBase):
         if self.groups != 1:
             raise InputError(f"groups of SeparableConv must be 1, got {self.groups}")
         window, inner = self._window(x), x.shape[-1] * self.multiplier
-        depthwise = fan_in_normal(1.0, math.prod(window))
-        pointwise = fan_in_normal(self.scale, inner)
-        return ops.separable_conv(
-            x,
-            self.param("depthwise_kernel", depthwise, (*window, 1, inner)),
-            self.param("pointwise_kernel", pointwise, (inner, self.features)),
-            self._bias((self.features,)),
-            **self._options(),
-        )
+        init = fan_in_normal(1.0, math.prod(window))
+        depthwise = self.param("depthwise_kernel", init, (*window, 1, inner))
+        init = fan_in_normal(self.scale, inner)
+        pointwise = self.param("pointwise_kernel", init, (inner, self.features))
+        bias = self._bias((self.features,))
+        return ops.separable_conv(x, depthwise, pointwise, bias, **self._options())

@@ -43,8 +43,7 @@ class BatchNorm(nn.Module):
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
         if not train:
             return ops.normalize(x, mean.value, variance.value, scale, bias, epsilon=self.epsilon)
-        axis = "data" if _devices("data") > 1 else None
-        y, *batch = ops.batch_norm(x, scale, bias, epsilon=self.epsilon, axis=axis)
+        y, *batch = ops.batch_norm(x, scale, bias, epsilon=self.epsilon, axis=_data_axis())
         if not self.is_initializing():
             for average, now in zip((mean, variance), batch, strict=True):
                 average.value = self.momentum * average.value + (1 - self.momentum) * now
@@ -100,8 +99,8 @@ def normalization(kind: Norm, channels: int, epsilon: float = 1e-5) -> tuple[nn.
     raise InputError(f"norm must be 'batch', 'group' or 'none', got {kind!r}")
 
 
-def _devices(axis: str) -> int:
+def _data_axis() -> str | None:
     try:
-        return lax.axis_size(axis)
+        return "data" if lax.axis_size("data") > 1 else None
     except NameError:
-        return 1
+        return None

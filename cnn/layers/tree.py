@@ -24,16 +24,11 @@ def children(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def leaf_layers(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
+def leaf_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return by name the layers that contain no other layers, in the order of the fields."""
-    inside = children(model)
-    if not inside:
-        return {path: model}
-    return {
-        name: layer
-        for child_name, child in inside.items()
-        for name, layer in leaf_layers(child, join_path(path, child_name)).items()
-    }
+    found: dict[str, nn.Module] = {}
+    map_layers(model, lambda name, layer: found.setdefault(name, layer))
+    return found
 
 
 def map_layers(

@@ -47,10 +47,7 @@ def names() -> list[str]:
 
 
 def by_name(name: str) -> Callable[..., nn.Module]:
-    """Return the network function called `name`.
-
-    Raises `InputError`, with the nearest names, if there is none.
-    """
+    """Return the network function called `name`, or raise `InputError` with the nearest names."""
     if name not in names():
         raise unknown_name("model", name, names())
     function: Callable[..., nn.Module] = globals()[name]

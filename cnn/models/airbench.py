@@ -9,13 +9,11 @@ from cnn import ops
 from cnn.errors import InputError
 from cnn.layers import GELU, BatchNorm, Chain, Conv, Dense, GlobalMaxPool, MaxPool, apply_layer
 
-Nested = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
-
 
 class Whiten(nn.Module):
     """Convolution with a fixed kernel `(*window, c_in, c_out)`, a field of nested tuples."""
 
-    kernel: Nested
+    kernel: tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
         return ops.conv(x, jnp.asarray(self.kernel, x.dtype))
@@ -49,8 +47,7 @@ def whitening(
     """Return filters that whiten the windows of `x`: outputs are uncorrelated, of mean square 1.
 
     v / √(λ + ε) for the eigenvectors v of E[p pᵀ], with p the values in a window, and their
-    negatives: 2 · size² · c filters (Jordan 2024, section 3.2). Raises `InputError` if `x` are not
-    images of at least the size of a window.
+    negatives: 2 · size² · c filters (Jordan 2024, section 3.2).
     """
     if x.ndim != 4 or min(x.shape[1:3]) < size:
         raise InputError(

@@ -23,19 +23,14 @@ def conv_norm(
     By default the padding is half the window, which keeps the size at stride 1, and there is a
     bias only without normalization, which would subtract it.
     """
-    layer = Conv(
-        features,
-        (window, window),
-        strides,
-        window // 2 if padding is None else padding,
-        groups=groups,
-        use_bias=norm == "none" if use_bias is None else use_bias,
-    )
+    padding = window // 2 if padding is None else padding
+    use_bias = norm == "none" if use_bias is None else use_bias
+    layer = Conv(features, (window, window), strides, padding, groups=groups, use_bias=use_bias)
     return (layer, *normalization(norm, features, epsilon))
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """Return `width * channels`, rounded, at least 1. Raises `InputError` for a bad width."""
+    """Return `width * channels`, rounded, at least 1."""
     if not 0 < width < float("inf"):
         raise InputError(f"width must be positive and finite, got {width}")
     return max(1, round(channels * width))

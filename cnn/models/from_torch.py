@@ -26,13 +26,7 @@ with epy.lazy_imports():
 
 _Path = tuple[str, ...]
 
-_TORCH_NAMES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+_TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
 def from_torch(
@@ -45,13 +39,9 @@ def from_torch(
     from (c, h, w) to (h, w, c). Auxiliary heads are left out. torchvision's pretrained GoogLeNet
     rescales its input (`transform_input`); this does not.
 
-    Args:
-        model: `alexnet`, a `vgg*`, `googlenet(torchvision_compatible=True)` or `resnet18`.
-        state_dict: A `.npz` or `.safetensors` file, or arrays by name.
-
-    Raises:
-        InputError: If a file cannot be read without executing code, or at the first name whose
-            weights are missing, have another shape, or are not used by the model.
+    `model` is `alexnet`, a `vgg*`, `googlenet(torchvision_compatible=True)` or `resnet18`;
+    `state_dict` a `.npz` or `.safetensors` file, or arrays by name. Raises `InputError` if a file
+    cannot be read without executing code, or weights are missing, misshapen or unused.
     """
     tensors = state_dict if isinstance(state_dict, Mapping) else _read(Path(state_dict))
     torch_layers = _torch_layers(tensors)
@@ -64,7 +54,8 @@ def from_torch(
     variables: dict[_Path, jax.Array] = {}
     pairs = zip(torch_layers.items(), flax_layers.items(), strict=True)
     for (prefix, layer), (path, channels) in pairs:
-        keys = {_TORCH_NAMES[key[-1]]: key for key in shapes if key[1 : 1 + len(path)] == path}
+        own = (key for key in shapes if key[1 : 1 + len(path)] == path)
+        keys = {_TORCH_NAMES.get(key[-1], key[-1]): key for key in own}
         if layer.keys() != keys.keys():
             raise InputError(
                 f"{prefix} in state_dict has {sorted(layer)} but {'/'.join(path)} in the model "
@@ -164,10 +155,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         )
     if not path.is_file():
         raise InputError(f"state_dict {path} does not exist: give the path of a saved file")
-    return _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -177,9 +166,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     if importlib.util.find_spec("safetensors") is None:
-        raise InputError(
-            f"state_dict {path} needs a package: pip install safetensors, or save a .npz"
-        )
+        raise InputError(f"{path} needs a package: pip install safetensors, or save a .npz")
     try:
         return safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:

@@ -49,18 +49,17 @@ def googlenet(
     max-pooling, dropout 0.2; 6,624,904 parameters. `norm` and `dropout` are by default those of
     the paper or of torchvision; `norm="none"` in the paper means two local response normalizations.
     """
-    torchvision = torchvision_compatible
     if norm is None:
-        norm = "batch" if torchvision else "none"
+        norm = "batch" if torchvision_compatible else "none"
     if dropout is None:
-        dropout = 0.2 if torchvision else 0.4
-    unit = _units(width, norm, epsilon=1e-3 if torchvision else 1e-5)
+        dropout = 0.2 if torchvision_compatible else 0.4
+    unit = _units(width, norm, epsilon=1e-3 if torchvision_compatible else 1e-5)
     pool = MaxPool((3, 3), strides=2, padding=_CEIL)
-    last_pool = MaxPool((2, 2), padding=_CEIL) if torchvision else pool
-    response = () if torchvision or norm != "none" else (LocalResponseNorm(),)
+    last_pool = MaxPool((2, 2), padding=_CEIL) if torchvision_compatible else pool
+    response = () if torchvision_compatible or norm != "none" else (LocalResponseNorm(),)
 
     def stage(plan: Sequence[_Sizes]) -> list[Concat]:
-        return [_inception(unit, sizes, large=3 if torchvision else 5) for sizes in plan]
+        return [_inception(unit, sizes, large=3 if torchvision_compatible else 5) for sizes in plan]
 
     return Chain(
         (
@@ -105,9 +104,7 @@ def _units(width: float, norm: Norm, epsilon: float = 1e-5) -> _Unit:
     """Return a function from `(features, window, strides=1)` to convolution, norm and ReLU."""
 
     def unit(features: int, window: int, strides: int = 1) -> tuple[nn.Module, ...]:
-        layers = conv_norm(
-            scale_channels(features, width), window, strides, norm=norm, epsilon=epsilon
-        )
-        return *layers, ReLU()
+        features = scale_channels(features, width)
+        return *conv_norm(features, window, strides, norm=norm, epsilon=epsilon), ReLU()
 
     return unit

@@ -14,34 +14,28 @@ def mobilenet_v1(num_classes: int = 1000, width: float = 1.0, norm: Norm = "batc
 
     For 224×224×3; 4,231,976 parameters.
     """
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
-    return _mobilenet(num_classes, (32, 2), [*plan, (1024, 2), (1024, 1)], width, norm)
+    plan = [(32, 2), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
+    return _mobilenet(num_classes, [*plan, (1024, 2), (1024, 1)], width, norm)
 
 
 def separable_net(num_classes: int = 10, width: float = 1.0, norm: Norm = "batch") -> Chain:
     """Return a small MobileNet of six layers. For 32×32×3; 136,778 parameters."""
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1)]
-    return _mobilenet(num_classes, (32, 1), plan, width, norm)
+    plan = [(32, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1)]
+    return _mobilenet(num_classes, plan, width, norm)
 
 
 def _mobilenet(
-    num_classes: int,
-    stem: tuple[int, int],
-    plan: Sequence[tuple[int, int]],
-    width: float,
-    norm: Norm,
+    num_classes: int, plan: Sequence[tuple[int, int]], width: float, norm: Norm
 ) -> Chain:
-    """Return a 3×3 convolution and separable ones; `stem` and `plan` are (channels, stride).
+    """Return a 3×3 convolution and separable ones, with channels and strides by `plan`.
 
     Normalization and ReLU follow both the depthwise and the pointwise convolution.
     """
-    c_in = scale_channels(stem[0], width)
-    layers = [*conv_norm(c_in, 3, stem[1], norm=norm, padding="SAME"), ReLU()]
-    for channels, strides in plan:
-        c_out = scale_channels(channels, width)
+    scaled = [(scale_channels(channels, width), strides) for channels, strides in plan]
+    layers = [*conv_norm(scaled[0][0], 3, scaled[0][1], norm=norm, padding="SAME"), ReLU()]
+    for (c_in, _), (c_out, strides) in itertools.pairwise(scaled):
         depthwise = conv_norm(c_in, 3, strides, norm=norm, padding="SAME", groups=c_in)
         layers += [*depthwise, ReLU(), *conv_norm(c_out, 1, norm=norm), ReLU()]
-        c_in = c_out
     return Chain((*layers, GlobalAvgPool(), Dense(num_classes, scale=1.0)))
 
 

@@ -4,8 +4,7 @@ Along an axis of n positions, output i of m is computed from the bin
 
     ⌊i · n / m⌋ … ⌈(i + 1) · n / m⌉ − 1
 
-as in PyTorch. The bins cover the axis. They are equal where m divides n, overlap by one position
-where it does not, and repeat positions where m > n.
+as in PyTorch. Bins are equal where m divides n. Otherwise some overlap, or repeat where m > n.
 """
 
 from collections.abc import Callable

@@ -58,22 +58,17 @@ def check_groups(groups: int, channels: dict[str, int]) -> None:
 
 
 def add_bias(
-    y: Float[Array, "batch *out c"], bias: Float[Array, " c"] | None
+    y: Float[Array, "batch *out c"], bias: Array | None, positions: tuple[int, ...] = ()
 ) -> Float[Array, "batch *out c"]:
-    """Return `y` + `bias`, or `y` if `bias` is None. Raise `InputError` for a wrong shape."""
+    """Return `y` + `bias`, which is None, or of shape `(c,)` or `(*positions, c)`."""
     if bias is None:
         return y
-    _check_bias(bias, y.shape[-1:])
-    return y + jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
+    check_bias(bias, (*positions, y.shape[-1]))
+    return y + jnp.expand_dims(bias, tuple(range(y.ndim - bias.ndim)))
 
 
-def broadcast_bias(bias: Array, shape: tuple[int, ...]) -> Float[Array, "*positions c"]:
-    """Return a bias of shape `(c,)` or `shape` as one of `shape`, which is `(*positions, c)`."""
-    _check_bias(bias, shape[-1:], shape)
-    return jnp.broadcast_to(bias, shape)
-
-
-def _check_bias(bias: Array, *shapes: tuple[int, ...]) -> None:
-    if bias.shape not in shapes:
-        allowed = " or ".join(map(str, shapes))
+def check_bias(bias: Array, shape: tuple[int, ...]) -> None:
+    """Raise `InputError` unless `bias` has `shape`, or the last axis of it."""
+    if bias.shape not in (shape[-1:], shape):
+        allowed = " or ".join(map(str, dict.fromkeys((shape[-1:], shape))))
         raise InputError(f"bias must have shape {allowed}, got {bias.shape}")

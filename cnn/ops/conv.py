@@ -38,18 +38,14 @@ def conv(
     """Return the cross-correlation of `x` with `kernel`, in the wider of their types.
 
     Args:
-      x: The input, `(batch, *spatial, c_in)`.
-      kernel: The weights, `(*window, c_in / groups, c_out)`.
-      bias: One value per output channel, or None.
+      x: `(batch, *spatial, c_in)`.
+      kernel: `(*window, c_in / groups, c_out)`.
+      bias: `(c_out,)`, or None.
       strides: The distance between neighbouring windows, an int or one int per spatial axis.
       padding: Where windows may be; see `cnn.ops.Padding`.
       padding_mode: The values beyond the border; see `cnn.ops.PaddingMode`.
       dilation: The distance between neighbouring taps, an int or one int per spatial axis.
-      groups: The number of groups of channels. The outputs of a group depend on the inputs of the
-        same group only.
-
-    Raises:
-      InputError: Shapes or types do not fit, or the window exceeds the padded input.
+      groups: The number of groups of channels. Outputs depend on inputs of their group only.
     """
     x, kernel = promote_floats(x=x, kernel=kernel)
     check_kernel(x.shape, kernel.shape, groups)

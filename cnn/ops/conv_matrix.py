@@ -29,15 +29,10 @@ def conv_matrix(
     input_shape: Sequence[int],
     **options: Unpack[ConvOptions],
 ) -> Float[Array, "*in_and_out c_out"]:
-    """Return the kernel with which `dense_spatial` equals `conv`.
+    """Return the kernel with which `dense_spatial` equals `conv`, or `conv_local`.
 
     `dense_spatial(x, conv_matrix(kernel, x.shape[1:]))` equals `conv(x, kernel)`. The matrix on
     flattened inputs is `conv_matrix(kernel, shape).reshape(math.prod(shape), -1)`.
-
-    Args:
-      kernel: A kernel of `conv`, or one of `conv_local`, which starts with the output positions.
-      input_shape: `(*in_spatial, c_in)`.
-      **options: See `conv`.
     """
     (kernel,) = promote_floats(kernel=kernel)
     rank = len(input_shape) - 1
@@ -55,15 +50,8 @@ def tap_masks(
 ) -> list[Bool[np.ndarray, "n out window"]]:
     """Return S of each axis: whether a tap of the window at an output sees an input position."""
     masks = []
-    for positions, n, k, s, r, out in zip(
-        sources(spec.size, spec.pairs, padding_mode),
-        spec.size,
-        spec.window,
-        spec.strides,
-        spec.dilation,
-        spec.out,
-        strict=True,
-    ):
+    padded = sources(spec.size, spec.pairs, padding_mode)
+    for positions, n, k, s, _, r, out in zip(padded, *spec, spec.out, strict=True):
         seen = positions[np.arange(out)[:, None] * s + np.arange(k) * r]
         masks.append(seen == np.arange(n)[:, None, None])
     return masks
@@ -96,9 +84,7 @@ def dense_mask(masks: list[np.ndarray], dtype: jnp.dtype) -> Float[Array, "*in_a
     return jnp.expand_dims(product, (len(masks), -1))
 
 
-def _ungroup(
-    kernel: Float[Array, "*window c_in_per_group c_out"], groups: int
-) -> Float[Array, "*window c_in c_out"]:
+def _ungroup(kernel: Array, groups: int) -> Float[Array, "*window c_in c_out"]:
     """Return a grouped kernel as an ordinary one, with zeros between the groups."""
     *window, i, o = kernel.shape
     blocks = kernel.reshape(*window, i, groups, o // groups)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops.checks import broadcast_bias, check_input, promote_floats
+from cnn.ops.checks import add_bias, check_input, promote_floats
 from cnn.ops.implementations import compute
 
 
@@ -30,10 +30,7 @@ def dense_spatial(
 ) -> Float[Array, "batch *out c_out"]:
     """Return y_p = bias_p + Σ_i x_i · kernel[i, p]: every output position sees every input.
 
-    Args:
-      x: The input, `(batch, *in_spatial, c_in)`.
-      kernel: The weights, `(*in_spatial, c_in, *out_spatial, c_out)`.
-      bias: `(c_out,)`, `(*out_spatial, c_out)` or None.
+    The kernel is `(*in_spatial, c_in, *out_spatial, c_out)`, the bias one per channel or output.
     """
     x, kernel = promote_floats(x=x, kernel=kernel)
     check_input(x.shape)
@@ -45,4 +42,4 @@ def dense_spatial(
         )
     c_in, out = math.prod(image), kernel.shape[len(image) :]
     y = dense(x.reshape(-1, c_in), kernel.reshape(c_in, -1)).reshape(-1, *out)
-    return y if bias is None else y + broadcast_bias(bias, y.shape[1:])[None]
+    return add_bias(y, bias, out[:-1])

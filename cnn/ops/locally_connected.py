@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
-from cnn.ops.checks import broadcast_bias, promote_floats
+from cnn.ops.checks import add_bias, check_bias, promote_floats
 from cnn.ops.conv import conv
 from cnn.ops.implementations import compute
 from cnn.ops.options import ConvOptions, conv_spec
@@ -36,12 +36,8 @@ def conv_tiled(
 ) -> Float[Array, "batch *out c_out"]:
     """Return the tiled convolution: output position p uses `kernel[p mod period]`.
 
-    Args:
-      x: The input, `(batch, *spatial, c_in)`.
-      kernel: The weights, `(*period, *window, c_in / groups, c_out)`. The period may be at most
-        the output size, and need not divide it.
-      bias: `(c_out,)`, `(*period, c_out)` or None.
-      **options: See `conv`.
+    The kernel is `(*period, *window, c_in / groups, c_out)`, the bias `(c_out,)` or `(*period,
+    c_out)`. A period is at most the output size, and need not divide it. Options are as in `conv`.
     """
     x, kernel = promote_floats(x=x, kernel=kernel)
     rank = x.ndim - 2
@@ -57,7 +53,9 @@ def conv_tiled(
     convolve = _by_matmul if math.prod(spec.window) <= MAX_TAPS else _by_phases
     y = convolve(padded, kernel, spec, period, groups)
     if bias is not None:
-        bias = broadcast_bias(bias, (*period, kernel.shape[-1]))
+        shape = (*period, kernel.shape[-1])
+        check_bias(bias, shape)
+        bias = jnp.broadcast_to(bias, shape)
         y = y + jnp.expand_dims(bias, tuple(range(rank, 2 * rank + 1)))
     return jnp.moveaxis(_unfold(y, spec.out), rank, 0)
 
@@ -125,13 +123,8 @@ def conv_local(
 ) -> Float[Array, "batch *out c_out"]:
     """Return the locally connected layer: `conv` with a separate kernel at every output position.
 
-    It is the tiled convolution with a period of the whole output.
-
-    Args:
-      x: The input, `(batch, *spatial, c_in)`.
-      kernel: The weights, `(*out_spatial, *window, c_in / groups, c_out)`.
-      bias: `(c_out,)`, `(*out_spatial, c_out)` or None.
-      **options: See `conv`.
+    The kernel is `(*out_spatial, *window, c_in / groups, c_out)`, the bias `(c_out,)` or
+    `(*out_spatial, c_out)`: the tiled convolution with a period of the whole output.
     """
     x, kernel = promote_floats(x=x, kernel=kernel)
     rank = x.ndim - 2
@@ -144,4 +137,4 @@ def conv_local(
     padded, spec = pad(x, spec.pairs, padding_mode), spec.on_padded
     definition = partial(conv_tiled, strides=spec.strides, dilation=spec.dilation, groups=groups)
     y = compute("conv_local", definition, padded, kernel, spec=spec)
-    return y if bias is None else y + broadcast_bias(bias, y.shape[1:])[None]
+    return add_bias(y, bias, spec.out)

@@ -20,9 +20,8 @@ def batch_norm(
 ) -> tuple[Float[Array, "batch *spatial c"], Channels, Channels]:
     """Return y = γ (x − μ) / √(σ² + ε) + β, and μ and σ² of every channel.
 
-    With a mapped `axis`, μ and σ² are those of the batch of all its devices.
-
-    Reference: Ioffe and Szegedy (2015), algorithm 1.
+    With a mapped `axis`, μ and σ² are those of the batch of all its devices (Ioffe and Szegedy
+    2015, algorithm 1).
     """
     wide = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
     over = tuple(range(x.ndim - 1))
@@ -50,9 +49,7 @@ def normalize(
     x, scale, bias = promote_floats(x=x, scale=scale, bias=bias)
     for name, value in (("scale", scale), ("bias", bias)):
         if value.shape != x.shape[-1:]:
-            raise InputError(
-                f"{name} must have shape {x.shape[-1:]} for x of shape {x.shape}, got {value.shape}"
-            )
+            raise InputError(f"{name} must have shape {x.shape[-1:]}, got {value.shape}")
     a = scale * lax.rsqrt(variance + epsilon)
     b = bias - a * mean
     over = tuple(range(x.ndim - 1))

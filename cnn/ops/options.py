@@ -35,11 +35,7 @@ def conv_spec(
 ) -> tuple[WindowSpec, PaddingMode, int]:
     """Check the shapes of a convolution; return its windows, padding mode and groups.
 
-    Args:
-      x_shape: `(batch, *spatial, c_in)`.
-      kernel_shape: `(*positions, *window, c_in / groups, c_out)`.
-      positions: The number of leading kernel axes that are output positions.
-      **options: See `cnn.ops.conv`.
+    `positions` is the number of leading kernel axes that are output positions.
     """
     check_kernel(x_shape, kernel_shape, groups, positions)
     window = kernel_shape[positions:-2]

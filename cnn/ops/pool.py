@@ -130,20 +130,13 @@ def blur_pool(
     *,
     padding_mode: PaddingMode = "reflect",
 ) -> Float[Array, "batch *out c"]:
-    """Blur with the binomial filter of `window` taps per axis, then subsample.
+    """Blur with the binomial filter of `window` taps per axis, then subsample (Zhang 2019).
 
     The output has ⌈n / stride⌉ positions, centred on every stride-th input from the first on. With
     an even window, centres are shifted by half a position.
-
-    Reference: Zhang (2019), "Making convolutional networks shift-invariant again".
     """
     check_input(x.shape)
     rank = x.ndim - 2
-    kernel = jnp.tile(binomial_blur(window, rank), x.shape[-1])
-    return depthwise_conv(
-        x,
-        kernel.astype(x.dtype),
-        strides=strides,
-        padding=(((window - 1) // 2, window // 2),) * rank,
-        padding_mode=padding_mode,
-    )
+    kernel = jnp.tile(binomial_blur(window, rank), x.shape[-1]).astype(x.dtype)
+    padding = (((window - 1) // 2, window // 2),) * rank
+    return depthwise_conv(x, kernel, strides=strides, padding=padding, padding_mode=padding_mode)

@@ -31,13 +31,9 @@ def conv_transpose(
 ) -> Float[Array, "batch *spatial c_in"]:
     """Apply the adjoint of `conv` with the same arguments: ⟨conv(x), y⟩ = ⟨x, conv_transpose(y)⟩.
 
-    Args:
-      y: The input, `(batch, *out, c_out)`: an output of the `conv`.
-      kernel: The kernel of the `conv`, `(*window, c_in / groups, c_out)`.
-      bias: One value per channel of the result, or None.
-      strides: See `conv`, as for `padding`, `padding_mode`, `dilation` and `groups`.
-      output_shape: The spatial size of the result. Several input sizes of a strided `conv` give the
-        same output size; the default is the smallest, `cnn.ops.input_size`.
+    The bias is added to the result, one value per channel. `output_shape` is the spatial size of
+    the result: several input sizes of a strided `conv` give the same output size, and the default
+    is the smallest, `cnn.ops.input_size`.
     """
     y, kernel = promote_floats(y=y, kernel=kernel)
     rank, window = y.ndim - 2, kernel.shape[:-2]
@@ -78,9 +74,7 @@ def conv_transpose(
     return add_bias(summed, bias)
 
 
-def _transpose_kernel(
-    kernel: Float[Array, "*window c_in_per_group c_out"], groups: int
-) -> Float[Array, "*window c_out_per_group c_in"]:
+def _transpose_kernel(kernel: Array, groups: int) -> Float[Array, "*window c_out_per_group c_in"]:
     """Flip the window, and exchange inputs and outputs within each group."""
     *window, i, o = kernel.shape
     blocks = kernel.reshape(*window, i, groups, o // groups)

@@ -93,10 +93,8 @@ def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
 def per_axis(value: Size, rank: int, name: str, least: float = 1) -> tuple[int, ...]:
     """Return `value` as one int for each of `rank` spatial axes."""
     try:
-        if isinstance(value, Sequence):
-            values = tuple(operator.index(v) for v in value)
-        else:
-            values = (operator.index(value),) * rank
+        each = value if isinstance(value, Sequence) else (value,) * rank
+        values = tuple(map(operator.index, each))
     except TypeError:
         values = ()
     if len(values) != rank:

@@ -2,7 +2,7 @@
 
 Most take a function `f` from inputs `(batch, *spatial, channels)` to outputs: a whole network,
 `functools.partial(model.apply, variables)`, or the output of one of its layers, from
-`layer_functions`. They do not jit `f`.
+`layer_functions`. They do not jit `f`. Invalid arguments raise `cnn.errors.InputError`.
 """
 
 from cnn.probes.equivariance import (

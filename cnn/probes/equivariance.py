@@ -69,8 +69,7 @@ def equivariance_error(
     """Return ‖f(T x) − T′ f(x)‖ / ‖f(x)‖, with norms over all inputs and positions.
 
     `transform` is T and `output_transform` T′, by default the same. The norms exclude the
-    outermost `margin` output positions. Raises `InputError` if f(T x) and T′ f(x) differ in shape,
-    or the margin leaves no position.
+    outermost `margin` output positions.
     """
     y = f(x)
     transformed, expected = f(transform(x)), (output_transform or transform)(y)
@@ -101,16 +100,10 @@ def shift_error(
 ) -> Float[Array, ""]:
     """Return the equivariance error for a circular shift by `by` input positions.
 
-    It is exactly zero only if f sums in the same order at all positions. Compiled convolutions do
-    not always: expect 1e-7, and 0.0 where no sum is rounded.
-
-    Args:
-        f: The function.
-        x: Inputs.
-        by: Positions to shift by, as in `cnn.probes.shift`.
-        strides: Total strides of f; the output is shifted by `by / strides`.
-        margin: Excluded positions, as in `equivariance_error`. To exclude the effect of zero
-            padding, give |by| / strides plus the number of outputs that see the border.
+    The output is shifted by `by / strides`, with the total strides of f. To exclude the effect of
+    zero padding, give as `margin` |by| / strides plus the number of outputs that see the border.
+    The error is exactly zero only if f sums in the same order at all positions. Compiled
+    convolutions do not always: expect 1e-7, and 0.0 where no sum is rounded.
     """
     steps = ops.per_axis(strides, x.ndim - 2, "strides")
     after = [b / s for b, s in zip(amounts(by, len(steps)), steps, strict=True)]
@@ -134,8 +127,7 @@ def shift_consistency(
 
     The mean over inputs and all pairs of different shifts by −`max_shift` to `max_shift` along
     each axis; `padding_mode` says what comes in at the border. `f` returns logits
-    `(batch, classes)`, and is called (2 · `max_shift` + 1)^rank times. Raises `InputError` if
-    `max_shift` is below 1, or too large for the padding mode.
+    `(batch, classes)`, and is called (2 · `max_shift` + 1)^rank times.
     """
     size = x.shape[1:-1]
     (reach,) = ops.per_axis(max_shift, 1, "max_shift")

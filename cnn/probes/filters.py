@@ -36,11 +36,11 @@ class Filters(NamedTuple):
     """Output positions; for a tiled layer, modulo its period."""
 
 
-def filters(kernel: Float[Array, "..."], layer: ConvBase) -> Filters:
+def filters(kernel: Array, layer: ConvBase) -> Filters:
     """Return the `kernel` of `layer` as filters, one per position that has its own.
 
     The mask excludes weights of a `DenseSpatial` beyond its radius. With `padding_mode` "circular"
-    its offsets wrap around. Raises `InputError` if the kernel does not belong to the layer.
+    its offsets wrap around.
     """
     unshared = isinstance(layer, ConvTiled | ConvLocal | DenseSpatial)
     rank, odd = divmod(kernel.ndim - 2, 1 + unshared)
@@ -60,14 +60,11 @@ def filters(kernel: Float[Array, "..."], layer: ConvBase) -> Filters:
 
 
 def _dense(kernel: Array, layer: DenseSpatial, rank: int) -> Filters:
-    spec = ops.window_spec(
-        kernel.shape[:rank], layer.window, layer.strides, layer.padding, layer.dilation
-    )
+    size = kernel.shape[:rank]
+    spec = ops.window_spec(size, layer.window, layer.strides, layer.padding, layer.dilation)
     if kernel.shape[rank + 1 : -1] != spec.out:
-        raise InputError(
-            f"kernel has shape {kernel.shape} but on a map of {spec.size} the layer's output has "
-            f"positions {spec.out}"
-        )
+        shape = kernel.shape
+        raise InputError(f"kernel has shape {shape} but on size {size} the output is {spec.out}")
     circular = layer.padding_mode == "circular"
     limits = ops.radius_masks(spec, layer.radius, layer.padding_mode)
     inputs, outputs, mask, offsets = [], [], np.ones((1,) * 2 * rank, bool), []

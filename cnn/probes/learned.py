@@ -9,9 +9,7 @@ from cnn.layers import ConvBase
 from cnn.probes.filters import filters
 
 
-def learned_locality(
-    kernel: Float[Array, "..."], layer: ConvBase, radius: float
-) -> Float[Array, ""]:
+def learned_locality(kernel: Array, layer: ConvBase, radius: float) -> Float[Array, ""]:
     """Return Σ_{|δ| ≤ radius} w[p, δ]² / Σ w[p, δ]²: the share of weight within `radius`.
 
     δ is the offset of an input from the centre of the window at p, |δ| its largest component: a
@@ -24,7 +22,7 @@ def learned_locality(
     return mass[near].sum() / mass.sum()
 
 
-def learned_sharing(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, " distances"]:
+def learned_sharing(kernel: Array, layer: ConvBase) -> Float[Array, " distances"]:
     """Return the correlation of filters by their distance: 0, 1, 2, … output positions.
 
     Entry d is the mean of ⟨w_p, w_q⟩ / (|w_p| |w_q|) over the pairs of positions whose largest

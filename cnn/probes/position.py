@@ -22,15 +22,9 @@ def position_leak(
 
         W = (E[zzᵀ] + λ · E[|h|²]/c · I)⁻¹ E[ztᵀ]        R² = 1 − E|t − Wᵀz|² / E|t|²
 
-    Args:
-        features: Features of images that do not reveal position themselves, constant or noise
-            (Islam et al. 2020; Kayhan & van Gemert 2020).
-        held_out: Features of other such images, with maps of the same size.
-        ridge: λ, relative to the power of the features h before their mean is subtracted, so that
-            rounding errors of constant features are not fitted.
-
-    Raises:
-        InputError: If the maps differ in size, or have only one position.
+    `ridge` is λ, relative to the power of the features h before their mean is subtracted, so that
+    rounding errors of constant features are not fitted. The images must not reveal position
+    themselves: constant or noise (Islam et al. 2020; Kayhan & van Gemert 2020).
     """
     if features.shape[1:] != held_out.shape[1:] or features[0, ..., 0].size < 2:
         raise InputError(

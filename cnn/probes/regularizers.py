@@ -11,21 +11,20 @@ from cnn.layers import ConvBase
 from cnn.probes.filters import filters
 
 
-def locality_penalty(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, ""]:
+def locality_penalty(kernel: Array, layer: ConvBase) -> Float[Array, ""]:
     """Return Σ_p Σ_δ |δ|² · w[p, δ]², δ the offset of an input from the centre of the window.
 
-    `kernel` is that of `layer`. Distances are Euclidean, in input positions.
+    Distances are Euclidean, in input positions.
     """
     w = filters(kernel, layer)
     by_offset = jnp.square(w.weights).sum((0, 2, 3))
     return by_offset @ jnp.asarray((w.offsets**2).sum(-1), kernel.dtype)
 
 
-def sharing_penalty(kernel: Float[Array, "..."], layer: ConvBase) -> Float[Array, ""]:
+def sharing_penalty(kernel: Array, layer: ConvBase) -> Float[Array, ""]:
     """Return Σ_p Σ_δ |w[p, δ] − w̄[δ]|², w̄ the mean over positions: zero for a convolution.
 
-    `kernel` is that of `layer`. For a `DenseSpatial`, w̄[δ] is the mean over the positions at
-    which the offset δ is inside the input.
+    For a `DenseSpatial`, w̄[δ] is the mean over the positions at which δ is inside the input.
     """
     w = filters(kernel, layer)
     count = jnp.asarray(w.mask.sum(0).clip(1), kernel.dtype)

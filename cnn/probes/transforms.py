@@ -19,7 +19,6 @@ def shift(
 
     Integer shifts are exact. A fraction uses trigonometric interpolation: each frequency k of n
     samples is multiplied by exp(−2πi · k · by / n), and the highest of an even n kept real.
-    Raises `InputError` if there is not one number per axis.
     """
     for axis, amount in enumerate(amounts(by, x.ndim - 2), 1):
         if amount.is_integer():
@@ -34,12 +33,10 @@ def shift(
 
 
 def amounts(by: float | Sequence[float], rank: int) -> tuple[float, ...]:
-    """Return `by` as one float per spatial axis. Raises `InputError`."""
+    """Return `by` as one float per spatial axis."""
     values = tuple(by) if isinstance(by, Sequence) else (by,) * rank
     if len(values) != rank:
-        raise InputError(
-            f"by must be a number, or one per axis for {rank} spatial axes, got {by!r}"
-        )
+        raise InputError(f"by must be a number, or one for each of {rank} axes, got {by!r}")
     return tuple(map(float, values))
 
 
@@ -47,7 +44,7 @@ def rotate(x: Float[Array, "batch h w c"], degrees: float) -> Float[Array, "batc
     """Rotate `x` about its centre, counter-clockwise with rows downwards.
 
     Multiples of 90 degrees are exact. Other angles use bilinear interpolation, with zeros beyond
-    the border. Raises `InputError` unless there are two spatial axes.
+    the border.
     """
     if x.ndim != 4:
         raise InputError(f"x must have shape (batch, height, width, c), got {x.shape}")
@@ -59,11 +56,7 @@ def rotate(x: Float[Array, "batch h w c"], degrees: float) -> Float[Array, "batc
 
 
 def scale(x: Float[Array, "batch *spatial c"], factor: float) -> Float[Array, "batch *spatial c"]:
-    """Scale `x` by `factor` about its centre, on a map of the same size.
-
-    Bilinear interpolation, with zeros beyond the border. Raises `InputError` unless `factor` is
-    positive.
-    """
+    """Scale `x` by `factor` about its centre: bilinear interpolation, zeros beyond the border."""
     if not factor > 0:
         raise InputError(f"factor must be positive, got {factor}")
     return _sample(x, [u / factor for u in _from_centre(x.shape[1:-1])])

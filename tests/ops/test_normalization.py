@@ -91,5 +91,5 @@ def test_statistics_of_bfloat16_are_float32() -> None:
 
 def test_a_scale_of_another_shape() -> None:
     x, scale, bias = drawn()
-    with pytest.raises(InputError, match=r"scale must have shape \(3,\) for x .*, got \(2,\)"):
+    with pytest.raises(InputError, match=r"scale must have shape \(3,\), got \(2,\)"):
         ops.batch_norm(x, scale[:2], bias)

@@ -89,7 +89,7 @@ def test_the_sharing_penalty_of_a_convolution_is_zero(size: tuple, fields: dict)
         (Conv(4, 3), (5, 2, 4), r"kernel has shape \(5, 2, 4\) but the layer's window is \(3,\)"),
         (Conv(4, 3), (2, 4), r"kernel of shape \(2, 4\) has the wrong number of axes for Conv"),
         (ConvLocal(4, 3), (7, 3, 2, 4, 1), r"wrong number of axes for ConvLocal"),
-        (DenseSpatial(4, 3), (5, 2, 5, 4), r"on a map of \(5,\) the .* positions \(3,\)"),
+        (DenseSpatial(4, 3), (5, 2, 5, 4), r"on size \(5,\) the output is \(3,\)"),
     ],
 )
 def test_bad_kernels(layer, shape: tuple, message: str) -> None:

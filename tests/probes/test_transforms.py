@@ -28,7 +28,7 @@ def test_integer_shifts_are_exact_and_per_axis() -> None:
     np.testing.assert_array_equal(shift(x, (1, -2)), np.roll(x, (1, -2), (1, 2)))
     np.testing.assert_array_equal(shift(x, 2.0), np.roll(x, (2, 2), (1, 2)))
     with pytest.raises(
-        InputError, match=r"by must be a number, or one per axis for 2 .* got \(1,\)"
+        InputError, match=r"by must be a number, or one for each of 2 axes, got \(1,\)"
     ):
         shift(x, (1,))
 

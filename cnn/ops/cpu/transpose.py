@@ -13,10 +13,8 @@ def dilate_output(
     """Insert `value` between and around outputs, so that inputs see them through windows.
 
     With g⁺[s·p] = g[p] and `value` elsewhere, input i sees through tap a the element
-    g⁺[i + lo − r·(k − 1 − a)]: the output in whose window i is tap k − 1 − a.
-
-    Returns:
-      The dilated array, and the windows of the inputs on it, which have stride 1 and no padding.
+    g⁺[i + lo − r·(k − 1 − a)]: the output in whose window i is tap k − 1 − a. Also return the
+    windows of the inputs on g⁺, which have stride 1 and no padding.
     """
     spans, rank = dilated(spec.window, spec.dilation), len(spec.window)
     ends = [
