@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,13 @@ def test_the_page_of_a_study_from_its_summary() -> None:
         "**How it was measured.** `.venv/bin/python -m experiments.ladder`, 1,234 s on 2 cores, "
         "jax 0.10.2, commit unknown."
     )
+
+
+def test_the_ladder_in_the_readme_is_what_the_study_left() -> None:
+    summary = json.loads(text("docs/studies/ladder/summary.json"))
+    for rung, parameters, ordered, _, permuted, _ in summary["tables"][0]["rows"]:
+        row = next(line for line in text("README.md").splitlines() if f"| `{rung}`" in line)
+        assert f"| {parameters} | {ordered} |" in row and f"| {permuted} |" in row
 
 
 ROWS = re.findall(
