@@ -16,7 +16,7 @@ The data is MNIST-1D (Greydanus & Kobak 2024, arXiv 2011.14439): signals of 40 s
 training and 1,000 for testing. They are used in order, and with one fixed permutation of the
 positions, which makes locality useless: what a network loses then is what locality was worth.
 
-All rungs have one learning rate, which was chosen on the validation split by the accuracy of `conv`.
+All rungs have the same learning rate, chosen on the validation split by the accuracy of `conv`.
 """
 
 from __future__ import annotations

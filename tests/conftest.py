@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests, and the programs that they start, share what they compile with each other and the next run.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache/compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**28)  # bytes; with a limit JAX locks the cache
 # The fast implementations take longer to compile than the definitions. They are tested against
 # these, each alone (tests/ops/cpu) and in training (tests/train/test_defaults.py); `make test-slow`
 # runs all tests with them.
@@ -49,14 +49,6 @@ gc.set_threshold(100_000, 50, 100)  # a trace is many small objects that live lo
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=16)
 hypothesis.settings.register_profile("slow", derandomize=True, deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Remove the compiled programs of earlier runs once they take more than 256 MB."""
-    folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
-    is_worker = hasattr(config, "workerinput")
-    if not is_worker and sum(file.stat().st_size for file in folder.glob("*")) > 2**28:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
