@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import jax.numpy as jnp
 import pytest
@@ -63,10 +62,8 @@ def test_costs_by_hand(layer: nn.Module, shape: tuple[int, ...], params: int, ma
         ("resnet18", 11_689_512, 1_814_073_344),  # published: 1.8 G
     ],
 )
-def test_costs_of_networks_and_the_time_it_takes(name: str, params: int, macs: int) -> None:
-    began = time.process_time()
+def test_costs_of_networks(name: str, params: int, macs: int) -> None:
     made = describe(models.by_name(name)(), (224, 224, 3))
-    assert time.process_time() - began < (1 if name == "vgg16" else 2)
     assert (made.params, made.macs) == (params, macs)
 
 
