@@ -23,10 +23,7 @@ def test_input_size_is_the_smallest(network: tuple[Chain, tuple[int, ...]]) -> N
         hypothesis.reject()
     found = input_size_for(model, out)
     assert all(n <= given for n, given in zip(found, size, strict=True))
-    assert (
-        list(describe(model, (*found, channels), aligned=False).layers[-1].shape[:-1])
-        == out
-    )
+    assert list(describe(model, (*found, channels), aligned=False).layers[-1].shape[:-1]) == out
     for axis in range(len(found)):
         less = [n - (i == axis) for i, n in enumerate(found)]
         try:
