@@ -52,7 +52,7 @@ class Config(Recipe):
         for lr in self.learning_rates:
             replace(self, lr=lr, learning_rates=()).check()
         if self.learning_rates and self.out is not None:
-            raise InputError("learning_rates cannot share a run folder: leave out unset")
+            raise InputError(f"out must be None with several learning_rates, got {str(self.out)!r}")
         if (self.relax_at is None) != (self.relax_to is None):
             raise InputError("relax_at and relax_to need each other: give both, or neither")
 
