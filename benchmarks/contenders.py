@@ -88,6 +88,8 @@ def main(flags: Flags) -> None:
     if flags.one_core:
         clock, os.environ["NPROC"] = time.process_time, "1"
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if flags.contender in ("ours", "reference"):
+        runtime.configure_jax()
     network = networks.by_name(flags.network)
     try:
         flags.select()

@@ -18,7 +18,6 @@ from benchmarks.workers import Backend
 from cnn.train.devices import CPU_COMPILER_OPTIONS
 from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import chunk_length
-from experiments.harness.runtime import trim_memory_after_compilation
 
 with epy.lazy_imports():
     import torch
@@ -125,8 +124,6 @@ def _jax_steps(
 ) -> Run:
     # Unlike a plain loop, `cnn.train` scans steps on an accelerator, and waits for them on a CPU.
     chunk = 1 if plain else chunk_length(backend.platform)
-    if not plain:
-        trim_memory_after_compilation()
     step, state = jax_step(network, x, y, plain, backend, chunk)
     x, y = jax.device_put((x, y))
     throttle = Throttle()

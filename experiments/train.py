@@ -97,7 +97,7 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     if flags.profile and flags.out is None:
         raise InputError("profile writes into a run folder: give out")
     traces = flags.out / "profile" if flags.out and flags.profile and is_main else None
-    runtime.trim_memory_after_compilation()
+    runtime.configure_jax()
     try:
         with (
             training.stop_on_signals() as stop,

@@ -24,28 +24,35 @@ def prepare() -> None:
 def keep_freed_memory() -> None:
     """Let the GNU C library's malloc keep the memory of one training step for the next.
 
-    The system would clear every returned page. Nothing changes with another C library, or if the
-    environment has settings of malloc (GLIBC_TUNABLES, MALLOC_...).
+    The system would clear every returned page. `configure_jax` is the other half.
     """
-    has_settings = any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ)
-    if platform.libc_ver()[0] == "glibc" and not has_settings:
+    if may_set_malloc():
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads; those of other threads end at 64 MB
-        mallopt(-4, 0)  # M_MMAP_MAX: large blocks, too, come from the heap
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap does not shrink by itself
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks, too, come from a heap
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: a heap does not shrink by itself
+
+
+def may_set_malloc() -> bool:
+    """Return whether the C library is GNU's and the environment has no settings of its malloc."""
+    has_settings = any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ)
+    return platform.libc_ver()[0] == "glibc" and not has_settings
 
 
 @functools.cache  # every training calls it; one listener is enough
-def trim_memory_after_compilation() -> None:
-    """Return the memory that the compiler freed, half a gigabyte for VGG16, to the system.
+def configure_jax() -> None:
+    """Let JAX compute where memory is kept. Call it before JAX computes anything.
 
-    Kept, it would be fragments that are too small for the buffers of a step. Nothing changes where
-    the C library has no `malloc_trim`.
+    A CPU then computes in the calling thread. The heap of the main thread holds blocks of any size,
+    those of other threads at most 64 MB. After a compilation, memory that the compiler freed, half
+    a gigabyte for VGG16, returns to the system: its fragments are too small for a step's buffers.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if not may_set_malloc():
+        return
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    trim = ctypes.CDLL(None).malloc_trim
 
     def on_event(event: str, duration_secs: float, **_: str | int) -> None:
-        if trim and event.endswith("backend_compile_duration") and duration_secs > 1:
+        if event.endswith("backend_compile_duration") and duration_secs > 1:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(on_event)

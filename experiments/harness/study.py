@@ -254,7 +254,7 @@ def outcomes(
         with lock, path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
 
-    runtime.trim_memory_after_compilation()
+    runtime.configure_jax()
     with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
         runner.train(missing, on_step, keep)
     return {
