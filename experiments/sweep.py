@@ -25,7 +25,7 @@ from etils import epy
 
 from cnn.errors import InputError, unknown_name
 from experiments import train
-from experiments.harness import cli, study
+from experiments.harness import cli, runtime, study
 from experiments.harness.study import Name, Results, Table
 from experiments.launch.distributed import Processes
 
@@ -66,6 +66,7 @@ def main(flags: Flags) -> None:
             raise InputError(f"{name} is for single runs: leave it out")
     if flags.out is None:
         raise InputError("out must be a folder, got None")
+    runtime.configure_jax()
     names, points = axes(flags.over)
     chosen = shard(flags.shard, {point: at_point(flags, names, point) for point in points})
     settings = study.Settings(seeds=flags.seeds, validate=flags.validate, out=flags.out)

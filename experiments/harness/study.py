@@ -192,6 +192,7 @@ class Study(Generic[S]):
 
         With `settings.only`, train those points and print their accuracies, nothing else.
         """
+        runtime.configure_jax()  # making the points may compute
         smoke, settings = settings.smoke, reduced(settings)
         configs = self.points(settings)
         if smoke:
@@ -254,7 +255,6 @@ def outcomes(
         with lock, path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
 
-    runtime.configure_jax()
     with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
         runner.train(missing, on_step, keep)
     return {
