@@ -2,6 +2,7 @@
 
 from flax import linen as nn
 
+from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, convert, require, rewrite
 from cnn.ablations.windows import num_axes, span
 from cnn.errors import InputError
@@ -10,6 +11,7 @@ from cnn.ops import resolve_padding
 from cnn.ops.checks import check_groups
 
 
+@ablation
 def separate(model: nn.Module, multiplier: int = 1, where: Where = None) -> nn.Module:
     """Factor convolutions into a depthwise and a pointwise one (`SeparableConv`).
 
@@ -29,6 +31,7 @@ def separate(model: nn.Module, multiplier: int = 1, where: Where = None) -> nn.M
     return rewrite(model, ConvBase, rule, where)
 
 
+@ablation
 def group(model: nn.Module, groups: int, where: Where = None) -> nn.Module:
     """Let every output channel see only its group of the input channels.
 
@@ -44,6 +47,7 @@ def group(model: nn.Module, groups: int, where: Where = None) -> nn.Module:
     return rewrite(model, ConvBase, rule, where)
 
 
+@ablation
 def factorize(
     model: nn.Module, activation: nn.Module | None = None, where: Where = None
 ) -> nn.Module:
@@ -77,11 +81,12 @@ def factorize(
             if i < count - 1:
                 conv = conv.clone(strides=1, scale=layer.scale if between else 1.0)
             stack += [*(between if i else ()), conv]
-        return Chain(tuple(stack))
+        return Chain(tuple(stack), parent=None)
 
     return rewrite(model, ConvBase, rule, where)
 
 
+@ablation
 def bottleneck(
     model: nn.Module, channels: int, activation: nn.Module | None = None, where: Where = None
 ) -> nn.Module:
@@ -99,8 +104,8 @@ def bottleneck(
             raise InputError(f"groups must be 1, got {layer.groups}: `group` by 1 first")
         ones = 1 if isinstance(layer.window, int) else (1,) * len(layer.window)
         scale = 1.0 if activation is None else layer.scale
-        front = Conv(channels, ones, use_bias=activation is not None, scale=scale)
-        return Chain((front, *([] if activation is None else [activation]), layer))
+        front = Conv(channels, ones, use_bias=activation is not None, scale=scale, parent=None)
+        return Chain((front, *([] if activation is None else [activation]), layer), parent=None)
 
     return rewrite(model, ConvBase, rule, where)
 

@@ -2,10 +2,12 @@
 
 from flax import linen as nn
 
+from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, convert, require, rewrite
 from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
 
 
+@ablation
 def densify(model: nn.Module, where: Where = None) -> nn.Module:
     """Let every output position see every input position: convolutions become `DenseSpatial`.
 
@@ -14,6 +16,7 @@ def densify(model: nn.Module, where: Where = None) -> nn.Module:
     return localize(model, None, where)
 
 
+@ablation
 def localize(model: nn.Module, radius: int | None, where: Where = None) -> nn.Module:
     """Let every output position see the inputs within `radius`, by weights of its own.
 

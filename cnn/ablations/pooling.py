@@ -2,8 +2,10 @@
 
 from typing import Literal, get_args
 
+import numpy as np
 from flax import linen as nn
 
+from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, rewrite
 from cnn.ablations.windows import resize_window
 from cnn.errors import InputError, unknown_name
@@ -14,6 +16,7 @@ Pooling = Literal["max", "avg", "blur", "stride", "none"]
 POOLS = (MaxPool, AvgPool, BlurPool)
 
 
+@ablation
 def repool(model: nn.Module, kind: Pooling, where: Where = None) -> nn.Module:
     """Replace the pooling layers by another kind, with outputs of the same size.
 
@@ -28,11 +31,13 @@ def repool(model: nn.Module, kind: Pooling, where: Where = None) -> nn.Module:
 
     def rule(layer: MaxPool | AvgPool | BlurPool) -> nn.Module:
         if kind == "none":
-            return Chain(())
+            return Chain((), parent=None)
         if isinstance(layer, BlurPool):
             if kind == "blur":
                 return layer
-            layer = MaxPool(layer.window, layer.strides, "SAME")  # the same output size
+            layer = MaxPool(
+                layer.window, layer.strides, "SAME", parent=None
+            )  # the same output size
         strides = _strides(layer)
         match kind:
             case "max":
@@ -40,13 +45,15 @@ def repool(model: nn.Module, kind: Pooling, where: Where = None) -> nn.Module:
             case "avg":
                 return layer if isinstance(layer, AvgPool) else _convert(layer, AvgPool)
             case "blur":
-                return Chain((layer.clone(strides=1), BlurPool(3, strides)))
+                blur = BlurPool(3, strides, parent=None)
+                return Chain((layer.clone(strides=1), blur), parent=None)
         one = 1 if isinstance(layer.window, int) else (1,) * len(layer.window)
         return resize_window(layer.clone(strides=strides), one, 1)
 
     return rewrite(model, POOLS, rule, where)
 
 
+@ablation
 def pool_window(model: nn.Module, window: int, where: Where = None) -> nn.Module:
     """Pool over windows of `window` positions per axis; strides and output sizes stay.
 
@@ -68,6 +75,6 @@ def _strides(layer: MaxPool | AvgPool) -> Size:
 
 
 def _convert(layer: MaxPool | AvgPool, kind: type[MaxPool] | type[AvgPool]) -> nn.Module:
-    if getattr(layer, "dilation", 1) != 1:
+    if np.max(getattr(layer, "dilation", 1)) > 1:
         raise InputError(f"only MaxPool has a dilation, got {layer.dilation}: set it to 1")
-    return kind(layer.window, layer.strides, layer.padding)
+    return kind(layer.window, layer.strides, layer.padding, parent=None)

@@ -69,7 +69,6 @@ def _inside(name: str, layers: dict[str, nn.Module], candidates: list[str]) -> l
 def convert(layer: ConvBase, kind: type[ConvBase], **fields: Any) -> ConvBase:
     """Return a `kind` with the fields of `ConvBase` that `layer` has, and with `fields`."""
     kept = {f.name: getattr(layer, f.name) for f in dataclasses.fields(ConvBase)}
-    del kept["parent"]
     return kind(**kept | fields)
 
 

@@ -2,21 +2,25 @@
 
 from flax import linen as nn
 
+from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, convert, require, rewrite
 from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled
 from cnn.ops import Size
 
 
+@ablation
 def unshare(model: nn.Module, where: Where = None) -> nn.Module:
     """Give every output position a kernel of its own: convolutions become locally connected."""
     return _convert_all(model, ConvLocal, where)
 
 
+@ablation
 def tile(model: nn.Module, period: Size, where: Where = None) -> nn.Module:
     """Share kernels only between positions a multiple of `period` apart (Le et al. 2010)."""
     return _convert_all(model, ConvTiled, where, period=period)
 
 
+@ablation
 def share(model: nn.Module, where: Where = None) -> nn.Module:
     """Use one kernel for all positions: tiled and locally connected layers become convolutions."""
     return _convert_all(model, Conv, where)

@@ -5,6 +5,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, require, rewrite
 from cnn.errors import InputError
 from cnn.layers import AvgPool, Conv, ConvBase, ConvLocal, ConvTiled, MaxPool, SeparableConv
@@ -14,6 +15,7 @@ from cnn.ops.window import dilated
 WINDOWED = (Conv, ConvTiled, ConvLocal, SeparableConv)
 
 
+@ablation
 def rewindow(model: nn.Module, window: Size, where: Where = None) -> nn.Module:
     """Give every convolution another window. Its centre and the output size stay.
 
@@ -28,6 +30,7 @@ def rewindow(model: nn.Module, window: Size, where: Where = None) -> nn.Module:
     return rewrite(model, ConvBase, rule, where)
 
 
+@ablation
 def dilate(model: nn.Module, rate: Size, where: Where = None) -> nn.Module:
     """Set the dilation of every convolution. Centre and output size stay, as in `rewindow`."""
 
@@ -38,6 +41,7 @@ def dilate(model: nn.Module, rate: Size, where: Where = None) -> nn.Module:
     return rewrite(model, ConvBase, rule, where)
 
 
+@ablation
 def repad(
     model: nn.Module,
     *,

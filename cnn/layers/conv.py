@@ -1,8 +1,9 @@
 """Convolution and its less biased relatives: they differ in locality and weight sharing only."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -36,6 +37,12 @@ class ConvBase(nn.Module):
     use_bias: bool = True
     scale: float = 2.0
 
+    @nn.nowrap
+    def fan_in(self, shape: Sequence[int]) -> int:
+        """Return how many numbers of an input `(*spatial, c_in)` an output depends on."""
+        window = ops.per_axis(self.window, len(shape) - 1, "window")
+        return math.prod(window) * shape[-1] // self.groups
+
     def _window(self, x: Array) -> tuple[int, ...]:
         if x.ndim < 3:
             raise InputError(
@@ -44,9 +51,9 @@ class ConvBase(nn.Module):
             )
         return ops.per_axis(self.window, x.ndim - 2, "window")
 
-    def _spec(self, x: Array) -> ops.WindowSpec:
-        window = self._window(x)
-        return ops.window_spec(x.shape[1:-1], window, self.strides, self.padding, self.dilation)
+    @nn.nowrap
+    def _spec(self, size: Sequence[int]) -> ops.WindowSpec:
+        return ops.window_spec(size, self.window, self.strides, self.padding, self.dilation)
 
     def _options(self) -> ops.WindowOptions:
         return {
@@ -66,9 +73,8 @@ class ConvBase(nn.Module):
         """Apply `op` with a kernel and bias for each of `positions`, or one for all if empty."""
         window, c_in = self._window(x), x.shape[-1]
         check_groups(self.groups, {"input channels": c_in, "features": self.features})
-        c_in //= self.groups
-        kernel_shape = (*positions, *window, c_in, self.features)
-        kernel = self._kernel(kernel_shape, fan_in=math.prod(window) * c_in)
+        kernel_shape = (*positions, *window, c_in // self.groups, self.features)
+        kernel = self._kernel(kernel_shape, self.fan_in(x.shape[1:]))
         bias = self._bias((*positions, self.features))
         return op(x, kernel, bias, groups=self.groups, **self._options())
 
@@ -102,7 +108,7 @@ class ConvLocal(ConvBase):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
-        return self._convolve(ops.conv_local, x, self._spec(x).out)
+        return self._convolve(ops.conv_local, x, self._spec(x.shape[1:-1]).out)
 
 
 class DenseSpatial(ConvBase):
@@ -122,19 +128,27 @@ class DenseSpatial(ConvBase):
 
     radius: int | None = None
 
+    @nn.nowrap
+    def fan_in(self, shape: Sequence[int]) -> int:
+        """Return how many numbers of an input `(*spatial, c_in)` an output depends on, at most."""
+        seen = [int(mask.sum(0).max()) for mask in self._masks(shape[:-1])]
+        return max(math.prod(seen), 1) * shape[-1]
+
+    @nn.nowrap
+    def _masks(self, size: Sequence[int]) -> list[np.ndarray]:
+        return ops.radius_masks(self._spec(size), self.radius, self.padding_mode)
+
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
         if self.groups != 1:
             raise InputError(f"groups of DenseSpatial must be 1, got {self.groups}")
         if (mode := self.padding_mode) not in ("zeros", "circular"):
             raise InputError(f"padding_mode must be 'zeros' or 'circular', got {mode!r}")
-        spec = self._spec(x)
-        masks = ops.radius_masks(spec, self.radius, self.padding_mode)
-        fan_in = max(math.prod(int(mask.sum(0).max()) for mask in masks), 1) * x.shape[-1]
-        out = (*spec.out, self.features)
-        kernel = self._kernel((*x.shape[1:], *out), fan_in)
+        self._window(x)
+        out = (*self._spec(x.shape[1:-1]).out, self.features)
+        kernel = self._kernel((*x.shape[1:], *out), self.fan_in(x.shape[1:]))
         if self.radius is not None:
-            kernel = kernel * ops.dense_mask(masks, kernel.dtype)
+            kernel = kernel * ops.dense_mask(self._masks(x.shape[1:-1]), kernel.dtype)
         return ops.dense_spatial(x, kernel, self._bias(out))
 
 

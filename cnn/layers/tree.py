@@ -6,9 +6,12 @@ The name of a layer is its path among the parameters. The weights of
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from flax import linen as nn
+
+Model = TypeVar("Model", nn.Module, dict[str, nn.Module])
+"""A module, or modules by name."""
 
 
 def children(model: nn.Module) -> dict[str, nn.Module]:
@@ -24,17 +27,18 @@ def children(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def leaf_layers(model: nn.Module) -> dict[str, nn.Module]:
+def leaf_layers(model: Model) -> dict[str, nn.Module]:
     """Return by name the layers that contain no other layers, in the order of the fields."""
     found: dict[str, nn.Module] = {}
     map_layers(model, lambda name, layer: found.setdefault(name, layer))
     return found
 
 
-def map_layers(
-    model: nn.Module, f: Callable[[str, nn.Module], nn.Module], path: str = ""
-) -> nn.Module:
+def map_layers(model: Model, f: Callable[[str, nn.Module], nn.Module], path: str = "") -> Model:
     """Return `model` with each leaf layer replaced by `f(name, layer)`."""
+    if isinstance(model, dict):
+        new = {name: map_layers(part, f, join_path(path, name)) for name, part in model.items()}
+        return type(model)(new)
     inside = children(model)
     if not inside:
         return f(path, model)

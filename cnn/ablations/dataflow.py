@@ -1,0 +1,216 @@
+"""What the values of a program depend on: which convolution has its kernel from which parameters.
+
+A value depends on data, on parameters alone, or on neither. Where an equation with data takes in a
+value of parameters alone, it uses these parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+
+from cnn.ablations import equations
+from cnn.geometry.jaxpr import aval, called, closed, evaluate, moved_axes
+from cnn.layers import AvgPool, MaxPool
+
+Shape = tuple[int, ...]
+Key = tuple[int, ...]
+"""The place of an equation: its number in the program, in the call that this is, and so on."""
+Use = Key | tuple[str, int | None]
+"""The equation that uses a parameter; or "output" and the parameter that the output is new for."""
+
+
+class Value(NamedTuple):
+    """What is known of a value."""
+
+    leaves: frozenset[int] = frozenset()
+    """The parameters that it depends on, where it does not depend on data."""
+    data: bool = False
+    source: int | Key | None = None
+    """The parameter, or the convolution or sum over windows, that it is, moved."""
+    axes: tuple[int | None, ...] = ()
+    """Where each axis of the source is now."""
+    through: str = ""
+    """The first computation between the parameters and it."""
+    constant: Callable[[], Any] | None = None
+    """Computes it, where it depends on nothing."""
+
+
+DATA = Value(data=True)
+
+
+class Kernel(NamedTuple):
+    """A convolution whose kernel is not constant."""
+
+    key: Key
+    convolution: equations.Convolution
+    value: Value
+    inside: str
+    """The primitive of the loop, or the like, around it."""
+
+
+class Pool(NamedTuple):
+    """A maximum, or a mean by `divisor`, of windows."""
+
+    key: Key
+    layer: MaxPool | AvgPool
+    shape: Shape
+    divisor: np.ndarray | None
+    inside: str
+
+
+class Addition(NamedTuple):
+    """An addition of parameters to the output of a convolution: of its bias, or `unclear`."""
+
+    key: Key
+    bias: int | None
+    unclear: str = ""
+
+
+class Dataflow:
+    """The convolutions and pools of a program, and the uses of its parameters."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+        self.kernels: dict[Key, Kernel] = {}
+        self.pools: list[Pool] = []
+        self.additions: dict[Key, Addition] = {}
+        self.uses: list[dict[Use, str]] = [{} for _ in sizes]
+        self._sums: dict[Key, JaxprEqn] = {}
+
+    def walk(
+        self, program: ClosedJaxpr, operands: Sequence[Value], path: Key = (), inside: str = ""
+    ) -> list[Value]:
+        """Return what is known of the results."""
+        jaxpr: Jaxpr = program.jaxpr
+        known: dict[Var, Value] = dict(zip(jaxpr.invars, operands, strict=True))
+        known |= {v: _constant(c) for v, c in zip(jaxpr.constvars, program.consts, strict=True)}
+
+        def look_up(variable: Var | Literal) -> Value:
+            return _constant(variable.val) if isinstance(variable, Literal) else known[variable]
+
+        for number, eqn in enumerate(jaxpr.eqns):
+            values = [look_up(v) for v in eqn.invars]
+            results = self._equation(eqn, values, (*path, number), inside)
+            known.update(zip(eqn.outvars, results, strict=True))
+        return [look_up(v) for v in jaxpr.outvars]
+
+    def _equation(
+        self, eqn: JaxprEqn, values: list[Value], key: Key, inside: str
+    ) -> Sequence[Value]:
+        name = eqn.primitive.name
+        if (program := called(eqn)) is not None:
+            if not name.startswith("custom"):
+                return self.walk(program, values, key, inside)
+            results = self.walk(program, values, key, inside or name)
+            return [v._replace(source=None, through=v.through or name) for v in results]
+        result = _result(eqn, values)
+        if result.data:
+            bodies = list(jaxprs_in_params(eqn.params))
+            if bodies:
+                self._loop(bodies, values, key, inside or name)
+            else:
+                for leaf in frozenset[int]().union(*(v.leaves for v in values)):
+                    self.uses[leaf][key] = name
+                result = self._window(eqn, values, key, inside) or result
+        return [result] * len(eqn.outvars)
+
+    def _loop(self, bodies: list[Any], values: list[Value], key: Key, name: str) -> None:
+        """Walk through the bodies of a loop, or of branches: their operands are the last ones.
+
+        What a loop carries may come to depend on data.
+        """
+        values = [value if value.leaves else DATA for value in values]
+        for number, body in enumerate(map(closed, bodies)):
+            count = len(body.jaxpr.invars)
+            if count <= len(values):
+                self.walk(body, values[len(values) - count :], (*key, number), name)
+
+    def _window(self, eqn: JaxprEqn, values: list[Value], key: Key, inside: str) -> Value | None:
+        """Record a convolution, its bias, or a pool; return what is known of its result."""
+        source = DATA._replace(source=key, axes=tuple(range(aval(eqn.outvars[0]).ndim)))
+        match eqn.primitive.name:
+            case "conv_general_dilated":
+                kernel = values[1]
+                if kernel.leaves or kernel.data:
+                    self.kernels[key] = Kernel(key, equations.convolution(eqn), kernel, inside)
+                    return source
+            case "add" | "add_any":
+                shape = aval(eqn.outvars[0]).shape
+                for i, variable in enumerate(eqn.invars):
+                    if aval(variable).shape == shape:
+                        self._addition(values[i], values[1 - i], key)
+            case "reduce_window_max":
+                if (pool := equations.max_pool(eqn)) is not None:
+                    self.pools.append(Pool(key, *pool, None, inside))
+            case "reduce_window_sum":
+                self._sums[key] = eqn
+                return source
+            case "div" | "mul":
+                swap = eqn.primitive.name == "mul" and not values[0].data
+                total, factor = values[::-1] if swap else values
+                if total.source in self._sums and factor.constant is not None:
+                    divisor = np.asarray(factor.constant(), np.float64)
+                    divisor = divisor if eqn.primitive.name == "div" else 1 / divisor
+                    if (mean := equations.avg_pool(self._sums[total.source], divisor)) is not None:
+                        self.pools.append(Pool(total.source, *mean, divisor, inside))
+        return None
+
+    def _addition(self, y: Value, bias: Value, key: Key) -> None:
+        """Record the addition of `bias`, a value of parameters, to `y`, a moved output."""
+        kernel = self.kernels.get(y.source) if isinstance(y.source, tuple) else None
+        if kernel is None or not bias.leaves:
+            return
+        layer, channels = kernel.convolution.layer, y.axes[kernel.convolution.channels]
+        if not isinstance(bias.source, int):
+            unclear = f"its bias passes through {bias.through} before it is added"
+            self.additions[kernel.key] = Addition(key, None, unclear)
+        elif self.sizes[bias.source] == layer.features and channels in bias.axes:
+            self.additions[kernel.key] = Addition(key, bias.source)
+
+
+def _constant(value: Any) -> Value:
+    return DATA if isinstance(value, jax.core.Tracer) else Value(constant=lambda: value)
+
+
+def _result(eqn: JaxprEqn, values: list[Value]) -> Value:
+    """Return what is known of the results of an equation from its operands alone."""
+    constants = [value.constant for value in values]
+    if None not in constants:
+
+        def constant() -> Any:
+            with jax.ensure_compile_time_eval():
+                return evaluate(eqn, *(c() for c in constants if c is not None))[0]
+
+        return Value(constant=constant)
+    data = any(value.data for value in values)
+    axes = moved_axes(eqn)
+    if axes is not None and values[0].source is not None:
+        return values[0]._replace(
+            axes=tuple(None if a is None else axes[a] for a in values[0].axes)
+        )
+    if data:
+        return DATA
+    through = next((v.through for v in values if v.through), eqn.primitive.name)
+    return Value(frozenset[int]().union(*(v.leaves for v in values)), through=through)
+
+
+def read(program: ClosedJaxpr, parameters: int, updates: Mapping[int, int]) -> Dataflow:
+    """Return the dataflow of a program whose first operands are so many `parameters`.
+
+    `updates` gives the parameter, such as a running statistic, that an output is new for.
+    """
+    avals = [aval(v) for v in program.jaxpr.invars]
+    flow = Dataflow([aval.size for aval in avals[:parameters]])
+    operands = [
+        Value(frozenset([i]), source=i, axes=tuple(range(aval.ndim))) if i < parameters else DATA
+        for i, aval in enumerate(avals)
+    ]
+    for number, value in enumerate(flow.walk(program, operands)):
+        for leaf in value.leaves:
+            flow.uses[leaf]["output", updates.get(number)] = "the output"
+    return flow

@@ -1,0 +1,143 @@
+"""Ablations of networks without a layer of `cnn.layers`: a plain Flax ResNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cnn import ablations
+from cnn.ablations import lift, project
+from cnn.ablations.ablated import Ablated
+from cnn.layers import Chain, Conv, ConvLocal, ReLU
+from cnn.train import fit
+from tests.ablations.foreign import ResNet, assert_close, images
+from tests.small import config
+
+RESNET = ResNet(dropout=0.5)
+X = images()
+ABLATIONS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "unshare": ablations.unshare,
+    "tile": partial(ablations.tile, period=2),
+    "share": ablations.share,
+    "tile then unshare": lambda model: ablations.unshare(ablations.tile(model, 2)),
+}
+
+
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    """Return variables of the network that are far from their initial values."""
+    made = jax.jit(RESNET.init)(jax.random.key(0), X)
+    leaves, structure = jax.tree.flatten(made)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noise = [jnp.abs(jax.random.normal(k, v.shape)) for k, v in zip(keys, leaves, strict=True)]
+    return jax.tree.map(lambda v, n: v + 0.2 * n, made, structure.unflatten(noise))
+
+
+@partial(jax.jit, static_argnums=0)
+def step(model: nn.Module, variables: Any) -> tuple[Any, Any]:
+    """Return the logits and new statistics of training, and the gradients of a loss."""
+
+    def loss(params: Any) -> tuple[Any, Any]:
+        y, updated = model.apply(
+            {**variables, "params": params},
+            X,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(5)},
+        )
+        return jnp.square(y - 1).mean(), (y, updated)
+
+    gradients, outputs = jax.grad(loss, has_aux=True)(variables["params"])
+    return outputs, gradients
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_a_lift_computes_the_same(name: str, variables: Any) -> None:
+    """Outputs, statistics, and gradients, which add up over the positions that share a kernel."""
+    model = ABLATIONS[name](RESNET)
+    lifted = lift(variables, RESNET, model, X.shape[1:])
+    expected = jax.eval_shape(model.init, jax.random.key(0), X)
+    assert jax.tree.map(jnp.shape, lifted) == jax.tree.map(jnp.shape, expected)
+    (outputs, gradients), (same, tied) = step(model, lifted), step(RESNET, variables)
+    assert_close(outputs, same)
+    summed = jax.tree.map(lambda g, t: g.sum(tuple(range(g.ndim - t.ndim))), gradients, tied)
+    assert_close(summed, tied)
+    assert_close(project(lifted, model, RESNET, X.shape[1:]), variables)
+    inference = jax.jit(model.apply)(lifted, X)
+    assert_close(inference, RESNET.apply(variables, X))
+
+
+def test_every_position_has_a_kernel_of_its_own(variables: Any) -> None:
+    model = ablations.unshare(RESNET, where="stem")
+    lifted = lift(variables, RESNET, model, X.shape[1:])
+    kernel = lifted["params"]["stem"]["kernel"]
+    assert kernel.shape == (8, 8, 3, 3, 2, 4)
+    assert lifted["params"]["Block_0"]["Conv_0"]["kernel"].shape == (3, 3, 4, 4)
+    lifted["params"]["stem"]["kernel"] = kernel.at[2, 5].set(0.0)
+    local = ConvLocal(4, (3, 3), padding=1)
+    stem = Chain((nn.Conv(4, (3, 3)), ReLU()))
+    part = {"params": {"layers_0": lifted["params"]["stem"]}}
+    expected = nn.relu(local.apply({"params": lifted["params"]["stem"]}, X))
+    np.testing.assert_allclose(ablations.unshare(stem).apply(part, X), expected, atol=1e-6)
+
+
+def test_a_mixed_chain_is_changed_everywhere() -> None:
+    chain = Chain((Conv(2, (3, 3)), ReLU(), nn.Conv(3, (3, 3), use_bias=False)))
+    made = jax.eval_shape(ablations.unshare(chain).init, jax.random.key(0), X)["params"]
+    assert made["layers_0"]["kernel"].shape == (6, 6, 3, 3, 2, 2)
+    assert made["layers_2"]["kernel"].shape == (6, 6, 3, 3, 2, 3)
+
+
+def test_an_ablated_network_is_a_layer_like_any_other(variables: Any) -> None:
+    """In a chain, under vmap; training mode passes through."""
+    model = ablations.tile(RESNET, 2)
+    chain = Chain((model, ReLU()))
+    made = jax.jit(chain.init)(jax.random.key(0), X)
+    train = partial(chain.apply, train=True, mutable=["batch_stats"])
+    y, updated = jax.jit(train)(made, X, rngs={"dropout": jax.random.key(0)})
+    assert y.shape == (3, 3)
+    old, new = made["batch_stats"]["layers_0"], updated["batch_stats"]["layers_0"]
+    assert jax.tree.structure(old) == jax.tree.structure(new)
+    assert float(jnp.abs(old["Block_0"]["BatchNorm_0"]["mean"]).max()) == 0
+    assert float(jnp.abs(new["Block_0"]["BatchNorm_0"]["mean"]).min()) > 0
+    both = jax.tree.map(lambda v: jnp.stack([v, 2 * v]), made["params"]["layers_0"])
+    stats = made["batch_stats"]["layers_0"]
+
+    @jax.jit
+    def logits(params: Any) -> jax.Array:
+        return model.apply({"params": params, "batch_stats": stats}, X)
+
+    assert_close(jax.vmap(logits)(both)[0], logits(made["params"]["layers_0"]))
+
+
+def test_an_ablated_network_is_a_value() -> None:
+    model = ablations.tile(RESNET, 2, where=["stem", "Block_0"])
+    same = ablations.tile(ResNet(dropout=0.5), period=2, where=("stem", "Block_0"))
+    assert model == same
+    assert hash(model) == hash(same)
+    assert model != ablations.tile(RESNET, 3, where=["stem", "Block_0"])
+    assert isinstance(model, Ablated)
+    assert repr(model.changes) == "(tile(period=2, where=('stem', 'Block_0')),)"
+    more = ablations.unshare(model, where="stem")
+    assert more == Ablated(RESNET, (*model.changes, *ablations.unshare(RESNET, "stem").changes))
+
+
+class Signal(nn.Module):
+    """A convolution of a signal, and a linear head."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        x = nn.relu(nn.BatchNorm(not train)(nn.Conv(4, (3,), padding="VALID")(x)))
+        return nn.Dense(2)(x.max(1))
+
+
+def test_fit_trains_it() -> None:
+    result = fit(config(model=ablations.unshare(Signal()), steps=60, lr=0.03))
+    assert result.test_accuracy[0] > 0.7
