@@ -7,8 +7,10 @@ changed, such as a `SeparableConv` by `unshare`, raises `LayerError`, which give
 `lift` moves trained weights to a model with less bias that computes the same; `project` goes back.
 """
 
+from cnn.ablations.ablated import Ablated
 from cnn.ablations.budget import Match, match
 from cnn.ablations.factorize import bottleneck, factorize, group, separate
+from cnn.ablations.functions import AblatedFunction, ablate
 from cnn.ablations.lifts import lift, project
 from cnn.ablations.locality import densify, localize
 from cnn.ablations.permute import permute_input
@@ -18,9 +20,12 @@ from cnn.ablations.sharing import share, tile, unshare
 from cnn.ablations.windows import dilate, repad, rewindow
 
 __all__ = [
+    "Ablated",
+    "AblatedFunction",
     "Match",
     "Pooling",
     "Where",
+    "ablate",
     "bottleneck",
     "densify",
     "dilate",
