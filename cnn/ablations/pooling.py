@@ -7,10 +7,9 @@ from flax import linen as nn
 
 from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, rewrite
-from cnn.ablations.windows import resize_window
+from cnn.ablations.windows import resize_window, same_grid, strides_of
 from cnn.errors import InputError, unknown_name
 from cnn.layers import AvgPool, BlurPool, Chain, MaxPool
-from cnn.ops import Size
 
 Pooling = Literal["max", "avg", "blur", "stride", "none"]
 POOLS = (MaxPool, AvgPool, BlurPool)
@@ -35,18 +34,18 @@ def repool(model: nn.Module, kind: Pooling, where: Where = None) -> nn.Module:
         if isinstance(layer, BlurPool):
             if kind == "blur":
                 return layer
-            layer = MaxPool(
-                layer.window, layer.strides, "SAME", parent=None
-            )  # the same output size
-        strides = _strides(layer)
+            # The centres of the blur are every stride-th position, from the first on.
+            layer = MaxPool(layer.window, layer.strides, ("SAME", 1, layer.strides), parent=None)
+        strides = strides_of(layer)
         match kind:
             case "max":
                 return layer if isinstance(layer, MaxPool) else _convert(layer, MaxPool)
             case "avg":
                 return layer if isinstance(layer, AvgPool) else _convert(layer, AvgPool)
             case "blur":
-                blur = BlurPool(3, strides, parent=None)
-                return Chain((layer.clone(strides=1), blur), parent=None)
+                # A window at stride 1 for each position, of which the blur takes every stride-th.
+                dense = layer.clone(strides=1, padding=same_grid(layer))
+                return Chain((dense, BlurPool(3, strides, parent=None)), parent=None)
         one = 1 if isinstance(layer.window, int) else (1,) * len(layer.window)
         return resize_window(layer.clone(strides=strides), one, 1)
 
@@ -65,13 +64,9 @@ def pool_window(model: nn.Module, window: int, where: Where = None) -> nn.Module
             return layer.clone(window=window)
         windows = window if isinstance(layer.window, int) else (window,) * len(layer.window)
         dilation = getattr(layer, "dilation", 1)
-        return resize_window(layer.clone(strides=_strides(layer)), windows, dilation)
+        return resize_window(layer.clone(strides=strides_of(layer)), windows, dilation)
 
     return rewrite(model, POOLS, rule, where)
-
-
-def _strides(layer: MaxPool | AvgPool) -> Size:
-    return layer.window if layer.strides is None else layer.strides
 
 
 def _convert(layer: MaxPool | AvgPool, kind: type[MaxPool] | type[AvgPool]) -> nn.Module:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from flax import linen as nn
 
 from cnn.ablations.ablated import ablation
@@ -10,7 +11,7 @@ from cnn.ablations.rewrite import Where, require, rewrite
 from cnn.errors import InputError
 from cnn.layers import AvgPool, Conv, ConvBase, ConvLocal, ConvTiled, MaxPool, SeparableConv
 from cnn.ops import Padding, PaddingMode, Size, per_axis, resolve_padding
-from cnn.ops.window import dilated
+from cnn.ops.window import dilated, recentre
 
 WINDOWED = (Conv, ConvTiled, ConvLocal, SeparableConv)
 
@@ -68,25 +69,41 @@ def repad(
 
 
 def resize_window(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: Size) -> nn.Module:
-    """Return `layer` with another window or dilation, padded so that the output size stays.
+    """Return `layer` with another window or dilation; the output size and the centres stay.
 
-    Half of the difference in span goes before and the rest after, so the centre moves by half a
-    position at most.
+    If the difference of the spans is odd, the centres move by half a position.
     """
     old_dilation = getattr(layer, "dilation", 1)
     fields: dict[str, Any] = {"window": window}
     if hasattr(layer, "dilation"):
         fields["dilation"] = dilation
-    if layer.padding in ("SAME", "SAME_LOWER"):
-        return layer.clone(**fields)
-    rank = num_axes(layer.window, window, dilation, layer.strides, layer.padding)
-    old_pairs = resolve_padding(layer.padding, (0,) * rank, layer.window, 1, old_dilation)
-    old_spans, spans = span(layer.window, old_dilation, rank), span(window, dilation, rank)
-    pairs = []
-    for (lo, hi), old, new in zip(old_pairs, old_spans, spans, strict=True):
-        before = (new - old) // 2 if new >= old else -((old - new) // 2)
-        pairs.append((lo + before, hi + (new - old) - before))
-    return layer.clone(**fields, padding=tuple(pairs))
+    padding, strides = layer.padding, strides_of(layer)
+    if isinstance(grid := same_grid(layer), tuple) and isinstance(grid[0], str):
+        odd = np.any((_extent(window, dilation) - _extent(layer.window, old_dilation)) % 2)
+        return layer.clone(**fields, padding=grid if np.max(strides) > 1 or odd else padding)
+    rank = num_axes(layer.window, window, dilation, strides, padding)
+    spans = span(layer.window, old_dilation, rank), span(window, dilation, rank)
+    pairs = resolve_padding(padding, (0,) * rank, layer.window, 1, old_dilation)
+    return layer.clone(**fields, padding=recentre(pairs, *spans))
+
+
+def same_grid(layer: ConvBase | MaxPool | AvgPool) -> Padding:
+    """Return the padding; "SAME" as one that keeps the centres of this layer's windows."""
+    if not (isinstance(layer.padding, str) and layer.padding in ("SAME", "SAME_LOWER")):
+        return layer.padding
+    like = _extent(layer.window, getattr(layer, "dilation", 1)).tolist()
+    size = like if isinstance(like, int) else tuple(like)
+    return layer.padding, size, strides_of(layer)
+
+
+def strides_of(layer: ConvBase | MaxPool | AvgPool) -> Size:
+    """Return the strides, which are by default the window of a pooling layer."""
+    return layer.window if layer.strides is None else layer.strides
+
+
+def _extent(window: Size, dilation: Size) -> np.ndarray:
+    """Return the size of the dilated window: one number, or one per axis."""
+    return np.subtract(window, 1) * np.asarray(dilation) + 1
 
 
 def num_axes(*values: object) -> int:

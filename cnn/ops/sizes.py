@@ -1,5 +1,6 @@
 """Output size from input size, and input size from output size."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -39,11 +40,15 @@ def input_size(
     steps = [(p - 1) * s for p, s in zip(out, per_axis(strides, rank, "strides"), strict=True)]
     if padding in ("SAME", "SAME_LOWER"):
         return tuple(step + 1 for step in steps)
-    pairs = resolve_padding(padding, out, window, strides, dilation)
-    spans = dilated(per_axis(window, rank, "window"), per_axis(dilation, rank, "dilation"))
-    size = tuple(
-        max(step + d - lo - hi, 1) for step, d, (lo, hi) in zip(steps, spans, pairs, strict=True)
-    )
+    if isinstance(padding, Sequence) and padding[0] in ("SAME", "SAME_LOWER"):
+        size = tuple(step + 1 for step in steps)
+    else:
+        pairs = resolve_padding(padding, out, window, strides, dilation)
+        spans = dilated(per_axis(window, rank, "window"), per_axis(dilation, rank, "dilation"))
+        size = tuple(
+            max(step + d - lo - hi, 1)
+            for step, d, (lo, hi) in zip(steps, spans, pairs, strict=True)
+        )
     if output_size(size, window, strides, padding, dilation) != out:
         raise InputError(
             f"padding must be such that some input has output size {out}, got {padding!r}: pad less"

@@ -23,7 +23,12 @@ Size = int | Sequence[int]
 Pairs = tuple[tuple[int, int], ...]
 """The padding (before, after) of each spatial axis. Negative numbers remove positions."""
 
-Padding = Literal["VALID", "SAME", "SAME_LOWER", "FULL"] | int | Sequence[int | tuple[int, int]]
+Padding = (
+    Literal["VALID", "SAME", "SAME_LOWER", "FULL"]
+    | int
+    | Sequence[int | tuple[int, int]]
+    | tuple[Literal["SAME", "SAME_LOWER"], Size, Size]
+)
 """Where windows may be.
 
 - `"VALID"`: inside the input only.
@@ -33,6 +38,7 @@ Padding = Literal["VALID", "SAME", "SAME_LOWER", "FULL"] | int | Sequence[int | 
 - `"FULL"`: wherever they overlap the input, with d − 1 on both sides.
 - An int for all sides of all axes, or a sequence with one int, or one pair (before, after), per
   axis. A pair for a single axis is `((1, 2),)`. A negative number in a pair removes positions.
+- `("SAME", d, s)`: centred where windows of d positions at stride s are with "SAME", on every size.
 """
 
 
@@ -126,6 +132,9 @@ def resolve_padding(
             ]
             before = [p // 2 if padding == "SAME" else p - p // 2 for p in totals]
             return tuple((b, p - b) for b, p in zip(before, totals, strict=True))
+        case [("SAME" | "SAME_LOWER") as rule, like, at]:
+            like = per_axis(like, rank, "padding[1]")
+            return recentre(resolve_padding(rule, size, like, at), like, spans)
         case str():
             raise unknown_name("padding", padding, ["VALID", "SAME", "SAME_LOWER", "FULL"])
     if not isinstance(padding, Sequence):
@@ -138,6 +147,19 @@ def resolve_padding(
         )
     los, his = (per_axis(side, rank, "padding", -math.inf) for side in zip(*sides, strict=True))
     return tuple(zip(los, his, strict=True))
+
+
+def recentre(pairs: Pairs, old: Sequence[int], new: Sequence[int]) -> Pairs:
+    """Return the padding with which windows of another span have the same number and centres.
+
+    Half of the difference goes before and the rest after, so the centre moves by half a position at
+    most.
+    """
+    recentred = []
+    for (lo, hi), d, other in zip(pairs, old, new, strict=True):
+        before = (other - d) // 2 if other >= d else -((d - other) // 2)
+        recentred.append((lo + before, hi + other - d - before))
+    return tuple(recentred)
 
 
 def channels_last(ndim: int) -> tuple[str, str, str]:

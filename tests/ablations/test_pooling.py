@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cnn import ablations
 from cnn.errors import InputError, LayerError
@@ -44,3 +47,34 @@ def test_pooling_from_each_to_each_keeps_the_size() -> None:
 def test_overlapping_windows_by_hand() -> None:
     wide = ablations.pool_window(MaxPool((1,), strides=2), 3)
     np.testing.assert_array_equal(wide.apply({}, SIGNAL).ravel(), [4, 8, 6, 2])
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 8, 9])
+@pytest.mark.parametrize(
+    ("layer", "first"),
+    [
+        (BlurPool(3, 2), lambda n: 0),
+        (BlurPool(5, 3), lambda n: 0),
+        (MaxPool((3,), 2, "SAME"), lambda n: 1 - n % 2),  # one pad before for odd sizes
+        (AvgPool((3,), 2, "SAME"), lambda n: 1 - n % 2),
+        (MaxPool((3,), 2, ((0, 1),)), lambda n: 1),
+    ],
+)
+def test_the_sampling_grid_stays(layer: nn.Module, first: Callable[[int], int], size: int) -> None:
+    """The centres are at `first`, and at every stride-th position from there on."""
+    x = jnp.arange(float(size))[None, :, None]
+    count = layer.apply({}, x).shape[1]
+    expected = first(size) + layer.strides * np.arange(count)
+    stride = ablations.repool(layer, "stride")
+    np.testing.assert_array_equal(stride.apply({}, x).ravel(), expected)
+    # On a slope the mean of a whole window is its centre, and so is the blur of maxima minus 1.
+    inner = (expected > 2) & (expected < size - 2)
+    wide = layer.window if isinstance(layer.window, int) else layer.window[0]
+    mean = ablations.repool(layer, "avg").apply({}, x).ravel()
+    np.testing.assert_allclose(mean[inner], expected[inner])
+    largest = ablations.repool(layer, "max").apply({}, x).ravel()
+    np.testing.assert_allclose(largest[inner], expected[inner] + wide // 2)
+    if isinstance(layer, MaxPool):
+        blurred = ablations.repool(layer, "blur").apply({}, x).ravel()
+        inner = (expected > 1) & (expected < size - 2)
+        np.testing.assert_allclose(blurred[inner], expected[inner] + 1)

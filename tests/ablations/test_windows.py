@@ -29,14 +29,19 @@ def embedded(window: int, taps: list[float]) -> jnp.ndarray:
     ("padding", "strides", "mode"),
     [
         *itertools.product(["VALID", "FULL", 1, ((3, 2),)], [1, 2], ["zeros", "circular"]),
-        ("SAME", 1, "zeros"),  # with a stride it pads by its own rule
+        *itertools.product(["SAME", "SAME_LOWER"], [1, 2, 3], ["zeros"]),
         *[(((2, 0),), 2, mode) for mode in ("zeros", "circular")],
     ],
 )
 def test_another_window_has_the_same_centre(padding: ops.Padding, strides: int, mode: str) -> None:
     """A kernel that is zero outside its middle computes the same in every window."""
     layer = Conv(1, (5,), strides, padding, mode, use_bias=False)  # type: ignore[arg-type]
-    x = jax.random.normal(jax.random.key(0), (2, 12, 1))
+    for size in (12,) if padding not in ("SAME", "SAME_LOWER") else (7, 8, 9, 12):
+        check_windows(layer, jax.random.normal(jax.random.key(0), (2, size, 1)))
+
+
+def check_windows(layer: Conv, x: jnp.ndarray) -> None:
+    """Compare windows of one to nine taps, and dilated ones, on `x`."""
 
     def run(model: nn.Module, kernel: jnp.ndarray) -> jnp.ndarray:
         made = jax.eval_shape(model.init, jax.random.key(0), x)

@@ -47,6 +47,17 @@ def test_the_odd_cell_of_same_padding_is_after_and_of_same_lower_before() -> Non
     assert ops.resolve_padding("SAME_LOWER", (5, 6), (4, 3), (1, 2)) == ((2, 1), (1, 0))
 
 
+def test_padding_like_that_of_another_window() -> None:
+    """Size 8, stride 2: "SAME" pads 3 taps by (0, 1), so the centres are 1, 3, 5, 7."""
+    assert ops.resolve_padding(("SAME", 3, 2), (8,), (3,), 2) == ((0, 1),)
+    assert ops.resolve_padding(("SAME", 3, 2), (8,), (1,), 2) == ((-1, 0),)
+    assert ops.resolve_padding(("SAME", 3, 2), (8,), (3,), 2, 2) == ((1, 2),)
+    assert ops.resolve_padding(("SAME", 3, 2), (8,), (3,), 1) == ((0, 1),)
+    assert ops.resolve_padding(("SAME_LOWER", (3,), (2,)), (8,), (5,), 2) == ((2, 1),)
+    assert ops.output_size(8, 5, 2, ("SAME", 3, 2)) == 4
+    assert ops.input_size(4, 5, 2, ("SAME", 3, 2)) == 7
+
+
 @given(case=cases())
 def test_sizes_and_padding_are_those_of_the_counted_windows(case: Case) -> None:
     """`input_size` is the smallest size with this output: all smaller ones are tried."""
