@@ -55,12 +55,12 @@ class Transfer(NamedTuple):
 
     def positions(self, w: Array) -> Array:
         """Return a weight whose first axes are the positions of kernels with those of the other."""
-        before, after = (_positions(layer, self.spec) for layer in (self.biased, self.free))
+        before, after = (layer.positions(self.size[:-1]) for layer in (self.biased, self.free))
         return (_repeat if self.up else _average)(w, before, after)
 
     def bias(self, w: Array) -> Array:
         """Return a bias whose first axes are its positions with those of the other layer."""
-        before, after = (_bias_positions(layer, self.spec) for layer in (self.biased, self.free))
+        before, after = (_bias_positions(layer, self.size) for layer in (self.biased, self.free))
         return (_repeat if self.up else _average)(w, before, after)
 
 
@@ -82,9 +82,12 @@ def find_transfer(source: nn.Module, target: nn.Module, size: Shape, up: bool) -
         if old != new:
             raise InputError(f"{field} must be the same, got {old} and {new}")
     spec = window_spec(size[:-1], biased.window, biased.strides, biased.padding, biased.dilation)
-    period = _positions(biased, spec) or (1,) * len(spec.out)
-    if isinstance(free, ConvTiled) and np.any(np.mod(_positions(free, spec), period)):
-        raise InputError(f"period must be a multiple of {period}, got {free.period}")
+    before, after = biased.positions(size[:-1]), free.positions(size[:-1])
+    for P, Q, n in zip(before, after, spec.out, strict=False):
+        if Q % P and n > Q:
+            raise InputError(f"period must be a multiple of {before}, got {after}")
+    if free.use_bias and _bias_positions(biased, size) and not _bias_positions(free, size):
+        raise InputError("bias must be 'untied', as in the layer with more bias, got 'tied'")
     if isinstance(free, DenseSpatial):
         for mask, limit in zip(_masks(biased, spec), _masks(free, spec), strict=True):
             if (mask & ~limit).any():
@@ -99,18 +102,9 @@ def _masks(layer: ConvBase, spec: WindowSpec) -> list[np.ndarray]:
     return [np.any(mask, -1) for mask in tap_masks(spec, layer.padding_mode)]
 
 
-def _positions(layer: ConvBase, spec: WindowSpec) -> Shape:
-    """Return the number of kernels of the layer, per axis; empty if one is for all positions."""
-    if isinstance(layer, Conv):
-        return ()
-    if isinstance(layer, ConvTiled):
-        return ops.per_axis(layer.period, len(spec.out), "period")
-    return spec.out
-
-
-def _bias_positions(layer: ConvBase, spec: WindowSpec) -> Shape:
-    """Return the number of biases per channel, as `_positions` does for kernels."""
-    return () if getattr(layer, "tied_bias", False) else _positions(layer, spec)
+def _bias_positions(layer: ConvBase, size: Shape) -> Shape:
+    """Return the number of biases of a channel, per axis; empty if there is one."""
+    return () if getattr(layer, "tied_bias", False) else layer.positions(size[:-1])
 
 
 def _repeat(w: Array, before: Shape, after: Shape) -> Array:
@@ -142,7 +136,7 @@ def _solve_windows(w: Array, layer: ConvBase, spec: WindowSpec) -> Array:
     The normal equations of an axis and phase q are G w = Σ_p Σ_i S[i, p, a] W[i, p] with
     G[a, b] = Σ_p Σ_i S[i, p, a] · S[i, p, b], sums over the p of phase q.
     """
-    rank, positions = len(spec.out), _positions(layer, spec)
+    rank, positions = len(spec.out), layer.positions(spec.size)
     period = positions or (1,) * rank
     i, p, a, q = "ijk"[:rank], "pqr"[:rank], "abc"[:rank], "xyz"[:rank]
     solvers = []

@@ -10,11 +10,12 @@ from cnn.errors import InputError, LayerError, unknown_name
 from cnn.layers import ConvBase
 from cnn.layers.tree import leaf_layers, map_layers
 
-Where = Callable[[str, nn.Module], bool] | Iterable[str] | None
-"""Which layers to change: a predicate `(name, layer) -> bool`, names, or `None` for all.
+Where = Callable[[str, nn.Module], bool] | int | Iterable[str | int] | None
+"""Which layers to change: a predicate `(name, layer) -> bool`, names, numbers, or `None` for all.
 
 A name is a path among the parameters, "layers_3/branches_1/layers_0", or the beginning of one,
-"layers_3", for all layers inside.
+"layers_3", for all layers inside. A number counts the layers that the ablation can change, from 0
+on; −1 is the last one.
 """
 
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
@@ -36,8 +37,8 @@ def rewrite(
     elif callable(where):
         selected = {name for name in candidates if where(name, layers[name])}
     else:
-        names = [where] if isinstance(where, str) else where
-        selected = {path for name in names for path in _inside(name, layers, candidates)}
+        names = [where] if isinstance(where, str | int) else where
+        selected = {path for name in names for path in _named(name, layers, candidates)}
     if not selected:
         raise InputError(f"where selects no layer to change: choose from {', '.join(candidates)}")
 
@@ -52,8 +53,15 @@ def rewrite(
     return map_layers(model, apply)
 
 
-def _inside(name: str, layers: dict[str, nn.Module], candidates: list[str]) -> list[str]:
-    """Return the candidates called `name`, or inside the layer called so."""
+def _named(name: str | int, layers: dict[str, nn.Module], candidates: list[str]) -> list[str]:
+    """Return the candidate of a number, or those called `name`, or inside the layer called so."""
+    if isinstance(name, int):
+        if not -len(candidates) <= name < len(candidates):
+            raise InputError(
+                f"where must be a number below {len(candidates)}, got {name}: the layers to "
+                f"change are {', '.join(candidates)}"
+            )
+        return [candidates[name]]
     inside = [path for path in layers if path == name or path.startswith(name + "/")]
     if not inside:
         raise unknown_name("layer", name, layers)

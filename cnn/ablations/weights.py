@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from cnn.ablations.sites import Site
 from cnn.errors import InputError
-from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled
+from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
 from cnn.layers.tree import join_path, leaf_layers
 
 Shape = tuple[int, ...]
@@ -90,7 +90,7 @@ def find_weights(site: Site, layer: nn.Module) -> Weights:
     Raises `InputError` where the layer does not fit.
     """
     if site.refused:
-        raise InputError(f"this ablation does not apply: {site.refused}")
+        raise InputError(f"{site.refused}, and cannot be changed: leave it out by `where`")
     x = jax.ShapeDtypeStruct((1, *site.shape), jnp.float32)
     old, made_before = jax.eval_shape(site.layer.init_with_output, jax.random.key(0), x)
     y, made = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
@@ -102,14 +102,16 @@ def find_weights(site: Site, layer: nn.Module) -> Weights:
     params = flatten_dict(made.get("params", {}), sep="/")
     convs = [name for name, part in leaf_layers(layer).items() if isinstance(part, ConvBase)]
     bias = join_path(convs[-1], "bias") if convs else ""
-    positions, stacked = (), True
-    if isinstance(layer, Conv | ConvTiled | ConvLocal):
-        rank = len(site.shape) - 1
-        shape = params["kernel"].shape
-        positions = () if isinstance(layer, Conv) else shape[:rank]
-        stacked = shape[len(positions) :] == made_before["params"]["kernel"].shape
-    elif convs:
-        stacked = False
+    positions: Shape = ()
+    if isinstance(layer, ConvBase):
+        positions = layer.positions(site.shape[:-1])
+        if site.unclear_bias and positions and not getattr(layer, "tied_bias", False):
+            remedy = "" if isinstance(layer, DenseSpatial) else ": pass bias='tied'"
+            raise InputError(f"{site.unclear_bias}, and cannot get positions{remedy}")
+    if stacked := isinstance(layer, Conv | ConvTiled | ConvLocal):
+        own = made_before["params"]["kernel"].shape
+        stacked = params["kernel"].shape == (*positions, *own)
+    stacked = stacked or not convs  # a pooling has no kernel
     if not stacked and not (site.axes and len(site.weights) == 1):
         raise InputError(
             f"its kernel passes through {site.through} before the convolution, and cannot have "

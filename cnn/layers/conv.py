@@ -43,6 +43,11 @@ class ConvBase(nn.Module):
         window = ops.per_axis(self.window, len(shape) - 1, "window")
         return math.prod(window) * shape[-1] // self.groups
 
+    @nn.nowrap
+    def positions(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the number of kernels per axis; empty if one is for all positions."""
+        return ()
+
     def _window(self, x: Array) -> tuple[int, ...]:
         if x.ndim < 3:
             raise InputError(
@@ -69,13 +74,14 @@ class ConvBase(nn.Module):
     def _bias(self, shape: tuple[int, ...]) -> Array | None:
         return self.param("bias", nn.initializers.zeros_init(), shape) if self.use_bias else None
 
-    def _convolve(self, op: Callable[..., Array], x: Array, positions: tuple[int, ...]) -> Array:
-        """Apply `op` with a kernel and bias for each of `positions`, or one for all if empty."""
+    def _convolve(self, op: Callable[..., Array], x: Array, tied_bias: bool = False) -> Array:
+        """Apply `op` with a kernel for each of the positions, and a bias unless `tied_bias`."""
         window, c_in = self._window(x), x.shape[-1]
+        positions = self.positions(x.shape[1:-1])
         check_groups(self.groups, {"input channels": c_in, "features": self.features})
         kernel_shape = (*positions, *window, c_in // self.groups, self.features)
         kernel = self._kernel(kernel_shape, self.fan_in(x.shape[1:]))
-        bias = self._bias((*positions, self.features))
+        bias = self._bias((self.features,) if tied_bias else (*positions, self.features))
         return op(x, kernel, bias, groups=self.groups, **self._options())
 
 
@@ -84,31 +90,52 @@ class Conv(ConvBase):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
-        return self._convolve(ops.conv, x, ())
+        return self._convolve(ops.conv, x)
 
 
 class ConvTiled(ConvBase):
     """Tiled convolution (Le et al. 2010): output position p uses kernel p mod `period`.
 
-    Kernel `(*period, *window, c_in / groups, features)`, bias `(*period, features)`.
+    Kernel `(*period, *window, c_in / groups, features)`, bias `(*period, features)`. Where the
+    output is smaller than the period, each of its positions has a kernel.
+
+    Attributes:
+      tied_bias: Whether one bias `(features,)` is for all positions.
     """
 
     period: Size = 2
+    tied_bias: bool = False
+
+    @nn.nowrap
+    def positions(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the period, or the output size where that is smaller."""
+        period = ops.per_axis(self.period, len(size), "period")
+        return tuple(map(min, period, self._spec(size).out))
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
-        return self._convolve(ops.conv_tiled, x, ops.per_axis(self.period, x.ndim - 2, "period"))
+        return self._convolve(ops.conv_tiled, x, self.tied_bias)
 
 
 class ConvLocal(ConvBase):
     """Locally connected layer: a separate kernel and bias at every output position.
 
     Kernel `(*out_spatial, *window, c_in / groups, features)`, bias `(*out_spatial, features)`.
+
+    Attributes:
+      tied_bias: Whether one bias `(features,)` is for all positions.
     """
+
+    tied_bias: bool = False
+
+    @nn.nowrap
+    def positions(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the output size."""
+        return self._spec(size).out
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c_in"]) -> Float[Array, "batch *out c_out"]:
-        return self._convolve(ops.conv_local, x, self._spec(x.shape[1:-1]).out)
+        return self._convolve(ops.conv_local, x, self.tied_bias)
 
 
 class DenseSpatial(ConvBase):
@@ -133,6 +160,11 @@ class DenseSpatial(ConvBase):
         """Return how many numbers of an input `(*spatial, c_in)` an output depends on, at most."""
         seen = [int(mask.sum(0).max()) for mask in self._masks(shape[:-1])]
         return max(math.prod(seen), 1) * shape[-1]
+
+    @nn.nowrap
+    def positions(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the output size."""
+        return self._spec(size).out
 
     @nn.nowrap
     def _masks(self, size: Sequence[int]) -> list[np.ndarray]:

@@ -60,7 +60,6 @@ ZOO = {
 SIZES = {"alexnet": 67, "xception": 71}
 # Combinations that raise an error, and its message.
 IMPOSSIBLE = {
-    ("tile", "googlenet"): "layer layers_19/branches_0/layers_0: period must be .*, got 2",
     ("group", "googlenet"): "layer layers_10/branches_2/layers_0: groups must divide .* features=1",
     ("group", "vgg11"): "layer layers_4: groups must divide .* groups=2, features=3",
     ("bottleneck", "separable_net"): "layer layers_3: groups must be 1, got 4",

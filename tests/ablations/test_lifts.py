@@ -222,6 +222,14 @@ def test_weights_that_see_only_padding_are_lost_through_a_dense_layer() -> None:
     )
 
 
+def test_a_tied_bias_and_a_clipped_period() -> None:
+    """From tied to untied biases, and on a map of 4 from a period of 3 to one of 5."""
+    conv = Conv(2, (3,))
+    rungs = [ablations.tile(conv, 3, bias="tied"), ablations.tile(conv, 5, bias="tied")]
+    rungs += [ablations.unshare(conv, bias="tied"), ablations.unshare(conv)]
+    check_ladder(conv, (6, 1), rungs)
+
+
 def test_other_variables_are_kept_as_they_are() -> None:
     model = models.small_vgg(channels=(2,), hidden=2, norm="batch")
     made = variables(model, jnp.zeros((1, 6, 6, 1)))
@@ -247,7 +255,12 @@ CONV = Chain((Conv(2, (3,), padding=1), ReLU(), Conv(2, (3,)), Dense(3)))
         (
             ablations.tile(CONV, 2),
             ablations.tile(CONV, 3),
-            r"period must be a multiple of \(2,\), got 3",
+            r"period must be a multiple of \(2,\), got \(3,\)",
+        ),
+        (
+            ablations.unshare(CONV),
+            ablations.unshare(CONV, bias="tied"),
+            "layers_0: .* bias must be 'untied', as in the layer with more bias, got 'tied'",
         ),
         (ablations.tile(CONV, 2), ablations.localize(CONV, 0), "radius must cover .* got 0"),
         (ablations.densify(CONV), ablations.localize(CONV, 5), "radius must cover .* got 5"),

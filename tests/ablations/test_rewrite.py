@@ -23,7 +23,9 @@ def test_where() -> None:
     assert ablations.unshare(model, where=["layers_1/layers_0"]) == local
     assert ablations.unshare(model, where="layers_1") == local
     assert ablations.unshare(model, where=lambda name, layer: layer.features == 2) == local
+    assert ablations.unshare(model, where=1) == ablations.unshare(model, where=[-1]) == local
     for where, message in [
+        (2, "where must be a number below 2, got 2: .* layers_0, layers_1/layers_0"),
         (["layers_7"], "unknown layer 'layers_7'"),
         ("layers_3", "layer layers_3: .* not change Dense: .* layers_0, layers_1/layers_0"),
         (lambda name, layer: False, "where selects no layer .* layers_0, layers_1/layers_0"),
