@@ -22,6 +22,8 @@ from cnn.layers.tree import children
 
 Variables = Mapping[str, Any]
 P = ParamSpec("P")
+ALL = nn.DenyList("params")
+"""The collections that a call may change."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +61,15 @@ class Ablated(nn.Module):
         super().__post_init__()
 
     def __call__(self, *args: Any, train: bool | None = None, **kwargs: Any) -> Any:
-        parameters = inspect.signature(type(self.module).__call__).parameters
-        if train is not None and "train" in parameters:
+        if train is not None and takes_train(self.module):
             kwargs["train"] = train
         scope: Any = self.scope
         rngs = {name: rng.as_jax_rng() for name, rng in scope.rngs.items()}
         call = Call(self.module.clone(parent=None, name=None), args, kwargs, rngs)
         if self.is_initializing():
-            plan = call.plan(self.changes, call.init_shapes(), [])
-            variables = initial(plan, call.init, rngs["params"])
+            variables = initial(call.training_plan(self.changes), call.init, rngs["params"])
             self._put(variables)
-            y, _ = plan.apply(variables, *call.data)
+            y, _ = call.plan(self.changes, call.init_shapes(), ALL).apply(variables, *call.data)
             return y
         shapes = {k: v for k, v in call.init_shapes().items() if k in self.variables}
         plan = call.plan(self.changes, {**self.variables, **shapes}, scope.mutable or [])
@@ -108,6 +108,16 @@ class Call:
         shapes: Variables = jax.eval_shape(self.init, jax.random.key(0))
         return shapes
 
+    def training_plan(self, changes: Sequence[Change]) -> Plan:
+        """Return the plan for training, in which all statistics are updated."""
+        arrays, rngs = self.data
+        args, kwargs = self._arguments(arrays)
+        if takes_train(self.module):
+            kwargs = {**kwargs, "train": True}
+        rngs = {"params": jax.random.key(0), **rngs}
+        training = Call(self.module, args, kwargs, rngs)
+        return training.plan(changes, self.init_shapes(), ALL)
+
     def plan(self, changes: Sequence[Change], variables: Variables, mutable: Any) -> Plan:
         """Return the plan of the changed module, whose result is the output and the updates."""
         paths = leaf_names(variables)
@@ -129,6 +139,11 @@ class Call:
         leaves = [next(rest) if leaf is None else leaf for leaf in self._leaves]
         arguments: tuple[Sequence[Any], dict[str, Any]] = self._structure.unflatten(leaves)
         return arguments
+
+
+def takes_train(module: nn.Module) -> bool:
+    """Whether a module's call has an argument `train`."""
+    return "train" in inspect.signature(type(module).__call__).parameters
 
 
 def change_all(changes: Sequence[Change]) -> Callable[[Layers], Layers]:

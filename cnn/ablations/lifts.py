@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array
 
 from cnn.ablations.ablated import Ablated, Call, is_explicit
 from cnn.ablations.kernels import Transfer, find_transfer
@@ -58,12 +59,11 @@ def _transfer(
             f"{type(module).__name__} and {type(other).__name__} with other fields"
         )
     call = Call(module.clone(name=None), (jnp.zeros((1, *input_shape)),), {}, {})
-    shapes = call.init_shapes()
     before, after = (
-        call.plan(model.changes if isinstance(model, Ablated) else (), shapes, [])
+        call.training_plan(model.changes if isinstance(model, Ablated) else ())
         for model in (source, target)
     )
-    leaves = before.structure.flatten_up_to({**shapes, **variables})
+    leaves = before.structure.flatten_up_to({**call.init_shapes(), **variables})
     result = before.structure.unflatten(transfer_sites(leaves, before, after, up))
     return {collection: result[collection] for collection in variables}
 
@@ -110,7 +110,8 @@ def transfer_sites(leaves: Sequence[Any], before: Plan, after: Plan, up: bool) -
                 params["bias"] = move.bias(params["bias"])
             moved = new._replace(stacked=False).pack(params, before.leaves)
         else:
-            moved = {leaf: move.positions(leaves[leaf]) for leaf in site.weights}
+            given = [leaf for leaf in site.weights if isinstance(leaves[leaf], Array)]
+            moved = {leaf: move.positions(leaves[leaf]) for leaf in given}
             if site.bias is not None:
                 moved[site.bias] = move.bias(leaves[site.bias])
         for leaf, value in moved.items():

@@ -7,7 +7,7 @@ import numpy as np
 from flax import linen as nn
 from jax.extend.core import ClosedJaxpr
 
-from cnn.ablations.dataflow import Dataflow, Kernel, Key, Pool, read
+from cnn.ablations.dataflow import Dataflow, Kernel, Key, Pool, Use, read
 
 Shape = tuple[int, ...]
 
@@ -83,10 +83,12 @@ def _convolution(group: list[Kernel], flow: Dataflow, names: Sequence[str], numb
     """Return the convolutions that have the same kernel as one site."""
     conv, value = group[0].convolution, group[0].value
     keys = tuple(kernel.key for kernel in group)
-    own = {*keys, *(("output", leaf) for leaf in value.leaves)}
-    others = {i: [use for use in flow.uses[i] if use not in own] for i in value.leaves}
+    others = {i: [use for use in flow.uses[i] if not _is_own(use, keys)] for i in value.leaves}
     by_size = sorted(value.leaves, key=lambda i: -flow.sizes[i])
-    weights = tuple(i for i in by_size if not others[i])
+    weights = [i for i in by_size if not others[i]]
+    # Statistics of the kernel, which are new in every step, belong to it.
+    updated = {use[1] for i in weights for use in flow.uses[i] if use[0] == "output"}
+    weights += sorted(i for i in updated - set(weights) if isinstance(i, int))
     name = names[by_size[0]].rpartition("/")[0] if by_size else f"convolution_{number}"
     refused = _inside(group[0].inside) or conv.refused
     if value.data:
@@ -96,12 +98,17 @@ def _convolution(group: list[Kernel], flow: Dataflow, names: Sequence[str], numb
         refused = f"{names[largest]} is also used by {flow.uses[largest][others[largest][0]]}"
     elif any(kernel.convolution != conv for kernel in group):
         refused = f"{names[by_size[0]]} is the kernel of several convolutions that differ"
-    site = Site(name, conv.layer, conv.shape, keys, weights, refused=refused)
+    site = Site(name, conv.layer, conv.shape, keys, tuple(weights), refused=refused)
     if isinstance(value.source, int):
         axes = [value.axes.index(a) if a in value.axes else -1 for a in conv.kernel_axes]
         if sorted(axes) == list(range(len(value.axes))):
             site = site._replace(axes=tuple(axes))
     return _with_bias(site._replace(through=value.through or "a reshape"), flow)
+
+
+def _is_own(use: Use, keys: tuple[Key, ...]) -> bool:
+    """Whether a parameter is used by one of the convolutions, or to update a statistic."""
+    return use in keys or (use[0] == "output" and use[1] is not None)
 
 
 def _with_bias(site: Site, flow: Dataflow) -> Site:
