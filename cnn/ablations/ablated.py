@@ -17,7 +17,9 @@ from cnn import layers
 from cnn.ablations.initial import initial
 from cnn.ablations.plan import Layers, Plan, make_plan
 from cnn.ablations.rewrite import Where
+from cnn.errors import unknown_name
 from cnn.geometry.jaxpr import leaf_names
+from cnn.layers.serialization import serializable
 from cnn.layers.tree import children
 
 Variables = Mapping[str, Any]
@@ -26,25 +28,35 @@ ALL = nn.DenyList("params")
 """The collections that a call may change."""
 
 
+_ABLATIONS: dict[str, Callable[..., Any]] = {}
+
+
+@serializable
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """An ablation with its arguments, as a value."""
+    """An ablation by its name, with its arguments, as a value."""
 
-    ablation: Callable[..., Any]
+    ablation: str
     arguments: tuple[tuple[str, Any], ...] = ()
     where: Where = None
 
+    def __post_init__(self) -> None:
+        if self.ablation not in _ABLATIONS:
+            raise unknown_name("ablation", self.ablation, _ABLATIONS)
+
     def __call__(self, layers: Layers) -> Layers:
         """Return the layers, by name, with those changed that `where` selects."""
-        changed: Layers = self.ablation(layers, **dict(self.arguments), where=self.where)
+        function = _ABLATIONS[self.ablation]
+        changed: Layers = function(layers, **dict(self.arguments), where=self.where)
         return changed
 
     def __repr__(self) -> str:
         where = () if self.where is None else (("where", self.where),)
         arguments = ", ".join(f"{name}={value!r}" for name, value in (*self.arguments, *where))
-        return f"{self.ablation.__name__}({arguments})"
+        return f"{self.ablation}({arguments})"
 
 
+@serializable
 class Ablated(nn.Module):
     """A module with ablations of the convolutions and poolings that it computes.
 
@@ -157,6 +169,8 @@ def ablation(function: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
     A model that consists of `cnn.layers` alone is changed by `function` itself.
     """
 
+    _ABLATIONS[function.__name__] = function
+
     @functools.wraps(function)
     def apply(*args: P.args, **kwargs: P.kwargs) -> nn.Module:
         arguments = inspect.signature(function).bind(*args, **kwargs).arguments
@@ -164,7 +178,7 @@ def ablation(function: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
         if isinstance(model, dict) or is_explicit(model):
             return function(*args, **kwargs)
         values = tuple((name, hashable(value)) for name, value in arguments.items())
-        change = Change(apply, values, where if callable(where) else hashable(where))
+        change = Change(function.__name__, values, where if callable(where) else hashable(where))
         if isinstance(model, Ablated):
             return model.clone(changes=(*model.changes, change))
         return Ablated(model, (change,))

@@ -1,8 +1,8 @@
 """Models as JSON."""
 
 import dataclasses
-from types import FunctionType
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from flax import linen as nn
 
@@ -10,16 +10,26 @@ from cnn import layers
 from cnn.errors import InputError, unknown_name
 
 Json = Any
+Kind = TypeVar("Kind", bound=type)
+
+_KINDS: dict[str, type] = {
+    name: kind for name in layers.__all__ if isinstance(kind := getattr(layers, name), type)
+}
 
 
-def to_spec(model: nn.Module) -> dict[str, Json]:
+def serializable(kind: Kind) -> Kind:
+    """Let `from_spec` rebuild a dataclass that is not in `cnn.layers`."""
+    _KINDS[kind.__name__] = kind
+    return kind
+
+
+def to_spec(model: Any) -> dict[str, Json]:
     """Return the class of `model` and its fields that differ from their defaults, as JSON.
 
     >>> to_spec(layers.Conv(8, window=(3, 3)))
     {'layer': 'Conv', 'features': 8, 'window': [3, 3]}
 
-    The class of a module that is not in `cnn.layers` is "package.module:Class". `from_spec` cannot
-    rebuild such a module.
+    The class of another module is "package.module:Class", and `from_spec` cannot rebuild it.
     """
     kind = type(model)
     spec: dict[str, Json] = {"layer": _name(kind)}
@@ -32,30 +42,38 @@ def to_spec(model: nn.Module) -> dict[str, Json]:
 
 def _name(thing: Any) -> str:
     name: str = thing.__name__
-    if getattr(layers, name, None) is thing:
+    if _KINDS.get(name) is thing:
         return name
     return f"{thing.__module__}:{thing.__qualname__}"
 
 
 def _value(value: Any) -> Json:
-    if isinstance(value, nn.Module):
-        return to_spec(value)
-    if isinstance(value, tuple | list):
-        return [_value(v) for v in value]
-    return _name(value) if isinstance(value, type | FunctionType) else value
+    match value:
+        case str() | int() | float() | None:
+            return value
+        case tuple() | list():
+            return [_value(v) for v in value]
+        case dict():
+            return {str(k): _value(v) for k, v in value.items()}
+        case partial():
+            arguments = {str(i): v for i, v in enumerate(value.args)} | value.keywords
+            return {"partial": _name(value.func), **_value(arguments)}
+    if hasattr(value, "__qualname__"):  # a class or function
+        return _name(value)
+    return to_spec(value) if dataclasses.is_dataclass(value) else str(value)
 
 
 def from_spec(spec: dict[str, Json]) -> nn.Module:
     """Return the model of a `to_spec`. It looks up names, and executes no code of the spec."""
-    known = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
     name = spec.get("layer", "")
-    if name not in known:
-        raise unknown_name("layer", name, known)
-    kind: type[nn.Module] = getattr(layers, name)
+    if name not in _KINDS:
+        raise unknown_name("layer", name, _KINDS)
+    kind: Any = _KINDS[name]
     fields = {k: _field(v) for k, v in spec.items() if k != "layer"}
     for field in fields.keys() - {f.name for f in dataclasses.fields(kind)}:
         raise InputError(f"layer {name} has no field {field!r}: remove it")
-    return kind(**fields)
+    model: nn.Module = kind(**fields)
+    return model
 
 
 def _field(value: Json) -> Any:

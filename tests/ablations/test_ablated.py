@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,8 +15,10 @@ from flax import linen as nn
 
 from cnn import ablations
 from cnn.ablations import lift, project
-from cnn.ablations.ablated import Ablated
+from cnn.ablations.ablated import Ablated, Change
+from cnn.errors import InputError
 from cnn.layers import Chain, Conv, ConvLocal, ReLU
+from cnn.layers.serialization import from_spec, to_spec
 from cnn.train import fit
 from tests.ablations.foreign import ResNet, assert_close, images
 from tests.small import config
@@ -141,3 +144,24 @@ class Signal(nn.Module):
 def test_fit_trains_it() -> None:
     result = fit(config(model=ablations.unshare(Signal()), steps=60, lr=0.03))
     assert result.test_accuracy[0] > 0.7
+
+
+def test_a_line_of_json_is_its_record() -> None:
+    """It rebuilds a network of `cnn.layers`; another one is named, and nothing is executed."""
+    changes = ablations.bottleneck(ablations.tile(RESNET, [2, 2], where=[0, "stem"]), 3, ReLU())
+    assert isinstance(changes, Ablated)
+    model = Ablated(Chain((Conv(2, (3, 3)),)), changes.changes)
+    line = json.dumps(to_spec(model))
+    assert from_spec(json.loads(line)) == model
+    assert to_spec(model)["changes"][0] == {
+        "layer": "Change",
+        "ablation": "tile",
+        "arguments": [["period", [2, 2]]],
+        "where": [0, "stem"],
+    }
+    foreign = to_spec(changes)
+    assert foreign["module"]["layer"] == "tests.ablations.foreign:ResNet"
+    with pytest.raises(InputError, match=r"unknown layer 'tests\.ablations\.foreign:ResNet'"):
+        from_spec(json.loads(json.dumps(foreign)))
+    with pytest.raises(InputError, match="unknown ablation 'tiles': did you mean 'tile'"):
+        Change("tiles")

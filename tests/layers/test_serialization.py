@@ -1,7 +1,11 @@
 """Models as JSON."""
 
 import json
+from functools import partial
+from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 
@@ -35,6 +39,28 @@ def test_a_foreign_module_is_named_but_not_rebuilt() -> None:
     json.dumps(spec)
     with pytest.raises(InputError, match=r"unknown layer 'flax\.linen\.linear:Dense'"):
         from_spec(spec)
+
+
+def test_fields_of_a_foreign_module() -> None:
+    """Functions, types and partial functions, as Flax's modules have them."""
+
+    class Net(nn.Module):
+        conv: Any
+        act: Any = nn.relu
+        widths: Any = None
+
+    norm = partial(nn.BatchNorm, True, momentum=0.9, dtype=jnp.bfloat16)
+    net = Net(norm, nn.gelu, {"a": (1, np.dtype("float32"))})
+    spec = to_spec(net)
+    assert spec["conv"] == {
+        "partial": "flax.linen.normalization:BatchNorm",
+        "0": True,
+        "momentum": 0.9,
+        "dtype": "jax.numpy:bfloat16",
+    }
+    assert spec["act"].endswith(":gelu")
+    assert spec["widths"] == {"a": [1, "float32"]}
+    json.dumps(spec)
 
 
 def test_unknown_layer_and_field() -> None:
