@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from cnn.errors import InputError, unknown_name
 from cnn.geometry import describe
-from cnn.layers import ConvBase, Dense, GroupNorm
-from cnn.layers.tree import leaf_layers, map_layers
+from cnn.layers import Concat, ConvBase, Dense, Flatten, GroupNorm, Maxout, Residual
+from cnn.layers.tree import children, join_path, leaf_layers, map_layers
 
 Cost = Literal["parameters", "macs", "units"]
 
@@ -61,23 +61,42 @@ def scale_width(model: nn.Module, width: float) -> nn.Module:
     these. `GroupNorm` gets the largest number of groups, up to its own, that divides its features.
     """
     weighted = {k: v for k, v in leaf_layers(model).items() if isinstance(v, ConvBase | Dense)}
+    if not weighted:
+        raise InputError("model must have a Conv or Dense of cnn.layers, whose width is a field")
     last = list(weighted)[-1]
     groups = {v.groups for v in weighted.values() if isinstance(v, ConvBase) and not _depthwise(v)}
     unit = math.lcm(*groups)
-    features = 0
+    scaled: dict[str, nn.Module] = {}
 
-    def scale(name: str, layer: nn.Module) -> nn.Module:
-        nonlocal features
-        if isinstance(layer, GroupNorm) and features:
-            divisors = (n for n in range(1, layer.groups + 1) if features % n == 0)
-            return layer.clone(groups=max(divisors))
-        if name not in weighted or name == last:
-            return layer
-        features = unit * max(1, round(width * layer.features / unit))
-        scaled = layer.clone(features=features)
-        return scaled.clone(groups=features) if _depthwise(layer) else scaled
+    def scale(name: str, layer: nn.Module, channels: int) -> int:
+        """Scale a layer that gets so many channels; return how many it gives. 0 is unknown."""
+        parts = [(join_path(name, part), child) for part, child in children(layer).items()]
+        if isinstance(layer, Concat | Residual):
+            outputs = [scale(path, part, channels) for path, part in parts]
+            return outputs[0] if isinstance(layer, Residual) else sum(outputs) * all(outputs)
+        for path, part in parts:
+            channels = scale(path, part, channels)
+        match layer:
+            case GroupNorm() if channels:
+                divisors = (n for n in range(1, layer.groups + 1) if channels % n == 0)
+                scaled[name] = layer.clone(groups=max(divisors))
+            case ConvBase() | Dense() if name == last:
+                return layer.features
+            case ConvBase() if _depthwise(layer) and channels:
+                scaled[name] = layer.clone(features=channels, groups=channels)
+            case ConvBase() | Dense():
+                channels = unit * max(1, round(width * layer.features / unit))
+                scaled[name] = layer.clone(features=channels)
+                if _depthwise(layer):
+                    scaled[name] = layer.clone(features=channels, groups=channels)
+            case Maxout():
+                return channels // layer.group
+            case Flatten():
+                return 0
+        return channels
 
-    return map_layers(model, scale)
+    scale("", model, 0)
+    return map_layers(model, lambda name, layer: scaled.get(name, layer))
 
 
 def _depthwise(layer: nn.Module) -> bool:

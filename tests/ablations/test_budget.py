@@ -11,7 +11,7 @@ from cnn import models
 from cnn.ablations import densify, match, unshare
 from cnn.ablations.budget import scale_width
 from cnn.errors import InputError
-from cnn.layers import Chain, Conv, Dense, Flatten, GroupNorm
+from cnn.layers import Chain, Concat, Conv, Dense, Flatten, GroupNorm, MaxPool, Residual
 
 
 def parameters(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -65,9 +65,33 @@ def test_depthwise_stays_depthwise_and_groups_divide() -> None:
     assert odd.layers[1].groups == 2
 
 
+def test_behind_branches_and_normalization() -> None:
+    """The channels of branches add up: 1 + 3 at 0.7 are 1 + 2, which 3 groups divide, not 4."""
+    model = Chain(
+        (
+            Conv(4, (1,)),
+            Concat((Conv(1, (1,)), Residual(Conv(3, (1,)), shortcut=Conv(3, (1,))))),
+            GroupNorm(4),
+            Conv(4, (1,), groups=4),
+            MaxPool((2,)),
+            GroupNorm(2),
+            Dense(3),
+        )
+    )
+    narrow = scale_width(model, 0.7)
+    assert jax.eval_shape(narrow.init, jax.random.key(0), jnp.zeros((1, 8, 2)))
+    assert narrow.layers[2] == GroupNorm(3)
+    assert narrow.layers[3] == Conv(3, (1,), groups=3)
+    assert narrow.layers[5] == GroupNorm(1)
+    found = match(model, Chain((Conv(2, (1,)), Dense(3))), (8, 2))
+    assert parameters(found.model, (8, 2)) == found.cost
+
+
 def test_bad_input() -> None:
     tiny = Chain((Flatten(), Dense(1, use_bias=False)))
     with pytest.raises(InputError, match=r"no width of the model is near 4 param.* has 15"):
         match(Chain((Flatten(), Dense(1), Dense(10), Dense(4))), tiny, (4, 1))
+    with pytest.raises(InputError, match=r"model must have a Conv or Dense of cnn\.layers"):
+        match(nn.Dense(3), tiny, (4, 1))
     with pytest.raises(InputError, match="unknown cost 'flops'"):
         match(models.cnn1d(), models.mlp(), (40, 1), by="flops")  # type: ignore[arg-type]
