@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from cnn import layers
 from cnn.ablations.initial import initial
-from cnn.ablations.plan import Layers, Plan, make_plan
+from cnn.ablations.plan import Layers, Plan, make_plan, tracing
 from cnn.ablations.rewrite import Where
 from cnn.errors import unknown_name
 from cnn.geometry.jaxpr import leaf_names
@@ -117,7 +117,8 @@ class Call:
 
     def init_shapes(self) -> Variables:
         """Return the shapes of the module's variables."""
-        shapes: Variables = jax.eval_shape(self.init, jax.random.key(0))
+        with tracing():
+            shapes: Variables = jax.eval_shape(self.init, jax.random.key(0))
         return shapes
 
     def training_plan(self, changes: Sequence[Change]) -> Plan:

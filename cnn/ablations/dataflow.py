@@ -6,6 +6,7 @@ value of parameters alone, it uses these parameters.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,6 +52,8 @@ class Kernel(NamedTuple):
     value: Value
     inside: str
     """The primitive of the loop, or the like, around it."""
+    border: str
+    """The primitive that has padded its input, if one has."""
 
 
 class Pool(NamedTuple):
@@ -80,7 +83,10 @@ class Dataflow:
         self.pools: list[Pool] = []
         self.additions: dict[Key, Addition] = {}
         self.uses: list[dict[Use, str]] = [{} for _ in sizes]
+        self.consumers: Counter[Key] = Counter()
+        """How many computations take in the output of a convolution or sum over windows, moved."""
         self._sums: dict[Key, JaxprEqn] = {}
+        self._borders: dict[Key, JaxprEqn] = {}
 
     def walk(
         self, program: ClosedJaxpr, operands: Sequence[Value], path: Key = (), inside: str = ""
@@ -116,8 +122,14 @@ class Dataflow:
             else:
                 for leaf in frozenset[int]().union(*(v.leaves for v in values)):
                     self.uses[leaf][key] = name
+                if moved_axes(eqn) is None:
+                    self.consume(values)
                 result = self._window(eqn, values, key, inside) or result
         return [result] * len(eqn.outvars)
+
+    def consume(self, values: Sequence[Value]) -> None:
+        """Count a computation that takes in `values`."""
+        self.consumers.update({v.source for v in values if isinstance(v.source, tuple)})
 
     def _loop(self, bodies: list[Any], values: list[Value], key: Key, name: str) -> None:
         """Walk through the bodies of a loop, or of branches: their operands are the last ones.
@@ -137,8 +149,13 @@ class Dataflow:
             case "conv_general_dilated":
                 kernel = values[1]
                 if kernel.leaves or kernel.data:
-                    self.kernels[key] = Kernel(key, equations.convolution(eqn), kernel, inside)
+                    conv = equations.convolution(eqn)
+                    border = self._border(values[0], eqn)
+                    self.kernels[key] = Kernel(key, conv, kernel, inside, border)
                     return source
+            case "concatenate" | "pad":
+                self._borders[key] = eqn
+                return source
             case "add" | "add_any":
                 shape = aval(eqn.outvars[0]).shape
                 for i, variable in enumerate(eqn.invars):
@@ -160,6 +177,18 @@ class Dataflow:
                         self.pools.append(Pool(total.source, *mean, divisor, inside))
         return None
 
+    def _border(self, x: Value, conv: JaxprEqn) -> str:
+        """Return the primitive that made `x` longer along an axis of the windows, if one did."""
+        eqn = self._borders.get(x.source) if isinstance(x.source, tuple) else None
+        if eqn is None:
+            return ""
+        if eqn.primitive.name == "concatenate":
+            axes = {eqn.params["dimension"]}
+        else:
+            axes = {axis for axis, pad in enumerate(eqn.params["padding_config"]) if any(pad)}
+        spatial = conv.params["dimension_numbers"].lhs_spec[2:]
+        return eqn.primitive.name if {x.axes[axis] for axis in axes} & {*spatial} else ""
+
     def _addition(self, y: Value, bias: Value, key: Key) -> None:
         """Record the addition of `bias`, a value of parameters, to `y`, a moved output."""
         kernel = self.kernels.get(y.source) if isinstance(y.source, tuple) else None
@@ -169,7 +198,7 @@ class Dataflow:
         if not isinstance(bias.source, int):
             unclear = f"its bias passes through {bias.through} before it is added"
             self.additions[kernel.key] = Addition(key, None, unclear)
-        elif self.sizes[bias.source] == layer.features and channels in bias.axes:
+        elif self.sizes[bias.source] == layer.features and channels in {*bias.axes} - {None}:
             self.additions[kernel.key] = Addition(key, bias.source)
 
 
@@ -210,7 +239,9 @@ def read(program: ClosedJaxpr, parameters: int, updates: Mapping[int, int]) -> D
         Value(frozenset([i]), source=i, axes=tuple(range(aval.ndim))) if i < parameters else DATA
         for i, aval in enumerate(avals)
     ]
-    for number, value in enumerate(flow.walk(program, operands)):
+    results = flow.walk(program, operands)
+    flow.consume(results)
+    for number, value in enumerate(results):
         for leaf in value.leaves:
             flow.uses[leaf]["output", updates.get(number)] = "the output"
     return flow

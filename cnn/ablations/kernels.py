@@ -77,9 +77,9 @@ def find_transfer(source: nn.Module, target: nn.Module, size: Shape, up: bool) -
     may_differ = {"parent", "name", "scale"}
     if isinstance(free, DenseSpatial):
         may_differ |= {"padding_mode", "groups"}
-    for field in {f.name for f in dataclasses.fields(ConvBase)} - may_differ:
+    for field in (f.name for f in dataclasses.fields(ConvBase)):
         old, new = getattr(biased, field), getattr(free, field)
-        if old != new:
+        if old != new and field not in may_differ:
             raise InputError(f"{field} must be the same, got {old} and {new}")
     spec = window_spec(size[:-1], biased.window, biased.strides, biased.padding, biased.dilation)
     before, after = biased.positions(size[:-1]), free.positions(size[:-1])

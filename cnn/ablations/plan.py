@@ -1,6 +1,7 @@
 """A function of parameters and data, with some of its convolutions and poolings exchanged."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def make_plan(
       change: From the layers of all sites, by name, to the changed ones.
       updates: From the result's shapes to the parameter that each result is new for.
     """
-    with use("reference"):
+    with tracing(), use("reference"):
         program, result = jax.make_jaxpr(function, return_shape=True)(params, *data)
     leaves, structure = jax.tree.flatten(params)
     sites = {site.name: site for site in find_sites(program, names, updates(result))}
@@ -94,6 +95,16 @@ def make_plan(
                 raise LayerError(name, str(error)) from None
     result = jax.tree.structure(result)
     return Plan(program, structure, result, leaves, sites, changed)
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Raise `InputError` for a network that cannot be traced."""
+    try:
+        yield
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the network's shapes or control flow depend on data: {reason}") from None
 
 
 def _operands(

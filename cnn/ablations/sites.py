@@ -34,6 +34,8 @@ class Site(NamedTuple):
     """The equations that add the bias."""
     unclear_bias: str = ""
     """Why parameters that are added to the output are not its bias."""
+    border: str = ""
+    """The primitive that has padded its input, if one has."""
     divisor: np.ndarray | None = None
     """Of a mean: what the sum of each window is divided by."""
     refused: str = ""
@@ -64,19 +66,16 @@ def find_sites(
     ]
     for kind in {type(pool.layer) for pool in flow.pools}:
         pools = [pool for pool in flow.pools if type(pool.layer) is kind]
-        sites += [_pool(pool, f"{kind.__name__}_{i}") for i, pool in enumerate(pools)]
+        sites += [_pool(pool, flow, f"{kind.__name__}_{i}") for i, pool in enumerate(pools)]
     return sorted(sites, key=lambda site: site.keys)
 
 
-def _pool(pool: Pool, name: str) -> Site:
-    return Site(
-        name,
-        pool.layer,
-        pool.shape,
-        (pool.key,),
-        divisor=pool.divisor,
-        refused=_inside(pool.inside),
-    )
+def _pool(pool: Pool, flow: Dataflow, name: str) -> Site:
+    refused = _inside(pool.inside)
+    if pool.divisor is not None and flow.consumers[pool.key] > 1:
+        refused = "the sum of its windows is also used undivided"
+    keys = (pool.key,)
+    return Site(name, pool.layer, pool.shape, keys, divisor=pool.divisor, refused=refused)
 
 
 def _convolution(group: list[Kernel], flow: Dataflow, names: Sequence[str], number: int) -> Site:
@@ -99,6 +98,7 @@ def _convolution(group: list[Kernel], flow: Dataflow, names: Sequence[str], numb
     elif any(kernel.convolution != conv for kernel in group):
         refused = f"{names[by_size[0]]} is the kernel of several convolutions that differ"
     site = Site(name, conv.layer, conv.shape, keys, tuple(weights), refused=refused)
+    site = site._replace(border=next((k.border for k in group if k.border), ""))
     if isinstance(value.source, int):
         axes = [value.axes.index(a) if a in value.axes else -1 for a in conv.kernel_axes]
         if sorted(axes) == list(range(len(value.axes))):
@@ -119,6 +119,8 @@ def _with_bias(site: Site, flow: Dataflow) -> Site:
     keys, bias = tuple(addition.key for addition in additions), additions[0].bias
     if bias is None:
         return site._replace(unclear_bias=additions[0].unclear)
+    if any(flow.consumers[key] > 1 for key in site.keys):
+        return site._replace(unclear_bias="its output is also used without the bias")
     if len(keys) < len(site.keys) or {addition.bias for addition in additions} != {bias}:
         return site._replace(unclear_bias="its bias is not the same at all places where it runs")
     if other := [name for use, name in flow.uses[bias].items() if use not in keys]:

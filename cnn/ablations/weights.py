@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
@@ -20,6 +21,7 @@ from cnn.ablations.sites import Site
 from cnn.errors import InputError
 from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
 from cnn.layers.tree import join_path, leaf_layers
+from cnn.ops import resolve_padding
 
 Shape = tuple[int, ...]
 Params = dict[str, Any]
@@ -99,6 +101,11 @@ def find_weights(site: Site, layer: nn.Module) -> Weights:
             f"the output must keep its shape {old.shape[1:]}, got {y.shape[1:]}: the rest of the "
             "network was made for it"
         )
+    if site.border and _sees_border(site, layer):
+        raise InputError(
+            f"its input is padded by {site.border} before the convolution, and this ablation would "
+            "change what is beyond the border"
+        )
     params = flatten_dict(made.get("params", {}), sep="/")
     convs = [name for name, part in leaf_layers(layer).items() if isinstance(part, ConvBase)]
     bias = join_path(convs[-1], "bias") if convs else ""
@@ -118,3 +125,16 @@ def find_weights(site: Site, layer: nn.Module) -> Weights:
             "another shape"
         )
     return Weights(site, layer, params, positions, stacked, bias)
+
+
+def _sees_border(site: Site, layer: nn.Module) -> bool:
+    """Whether `layer` depends on what is beyond the border in another way than that of the site."""
+    convs = [part for part in leaf_layers(layer).values() if isinstance(part, ConvBase)]
+    if any(isinstance(c, DenseSpatial) or c.padding_mode != "zeros" for c in convs):
+        return True
+    old, new = (
+        np.array(resolve_padding(c.padding, site.shape[:-1], c.window, c.strides, c.dilation))
+        for c in (site.layer, convs[0])
+        if isinstance(c, ConvBase)
+    )
+    return site.border != "pad" and bool(np.any(new > old))

@@ -77,6 +77,20 @@ def test_a_lift_computes_the_same(name: str, variables: Any) -> None:
     assert_close(inference, RESNET.apply(variables, X))
 
 
+@pytest.mark.parametrize("radius", [None, 2])
+def test_dense_layers(radius: int | None, variables: Any) -> None:
+    """From shared, tied and unshared kernels to dense ones, and back."""
+    model = ablations.localize(RESNET, radius, where=["stem", "Block_0"])
+    shape, y = X.shape[1:], jax.jit(RESNET.apply)(variables, X)
+    sources = [RESNET, ablations.unshare(RESNET, where=["stem", "Block_0"])]
+    for source in sources:
+        before = lift(variables, RESNET, source, shape)
+        lifted = lift(before, source, model, shape)
+        assert lifted["params"]["stem"]["kernel"].shape == (8, 8, 2, 8, 8, 4)
+        assert_close(jax.jit(model.apply)(lifted, X), y)
+        assert_close(project(lifted, model, RESNET, shape), variables)
+
+
 def test_every_position_has_a_kernel_of_its_own(variables: Any) -> None:
     model = ablations.unshare(RESNET, where="stem")
     lifted = lift(variables, RESNET, model, X.shape[1:])
@@ -142,8 +156,21 @@ class Signal(nn.Module):
 
 
 def test_fit_trains_it() -> None:
-    result = fit(config(model=ablations.unshare(Signal()), steps=60, lr=0.03))
-    assert result.test_accuracy[0] > 0.7
+    """Unshared from the start, and relaxed to dense in the middle."""
+    model = ablations.unshare(Signal())
+    relaxed = {"relax_at": 30, "relax_to": ablations.densify(Signal())}
+    for changed in ({"model": model}, {"model": Signal(), **relaxed}):
+        assert fit(config(**changed, steps=60, lr=0.03)).test_accuracy[0] > 0.7
+
+
+def test_models_that_cannot_be_lifted(variables: Any) -> None:
+    for source, target, message in [
+        (RESNET, ablations.unshare(ResNet((4, 8))), "ablations of the same module, got .* ResNet"),
+        (RESNET, ablations.repool(RESNET, "avg"), "MaxPool_0: cannot be lifted: layer: 'MaxPool'"),
+        (ablations.unshare(RESNET), RESNET, "Conv has more bias than ConvLocal"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            lift(variables, source, target, X.shape[1:])
 
 
 def test_a_line_of_json_is_its_record() -> None:

@@ -154,6 +154,9 @@ def test_other_changes(network: Network) -> None:
 def test_bad_input(network: Network) -> None:
     with pytest.raises(InputError, match="change must apply ablations of layers, such as unshare"):
         ablate(network.function, network.init, lambda model: model)
+    branching = ablate(lambda params, x: x if x.sum() > 0 else -x, network.init, unshare)
+    with pytest.raises(InputError, match=r"shapes or control flow depend on data: .* boolean"):
+        branching.lift(network.init(jax.random.key(0)), network.x)
     _, lift, _ = ablate(network.function, network.init, partial(unshare, where="conv9"))
     with pytest.raises(InputError, match="unknown layer 'conv9'"):
         lift(network.init(jax.random.key(0)), network.x)

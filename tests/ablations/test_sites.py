@@ -16,7 +16,7 @@ from jax import lax
 from cnn import ablations
 from cnn.ablations import lift
 from cnn.errors import InputError
-from cnn.layers import Chain
+from cnn.layers import Chain, Conv
 from tests.ablations.foreign import assert_close, images
 
 X = images(6, 2)
@@ -202,7 +202,117 @@ def test_a_kernel_that_is_computed_keeps_its_shape() -> None:
     assert made["params"]["kernel"].shape == (4, 2, 1, 5)
 
 
+def test_a_border_outside_of_the_convolution_stays() -> None:
+    """Circular padding before the convolution: a window of 5 would see zeros beyond it."""
+    circular = nn.Conv(4, (3, 3), padding="CIRCULAR")
+    made = circular.init(jax.random.key(0), X)
+    unshared = ablations.unshare(circular)
+    lifted = lift(made, circular, unshared, X.shape[1:])
+    assert_close(unshared.apply(lifted, X), circular.apply(made, X))
+    small = ablations.rewindow(circular, (1, 1))
+    one = {**made["params"], "kernel": made["params"]["kernel"][1:2, 1:2]}
+    expected = nn.Conv(4, (1, 1)).apply({"params": one}, X)
+    assert_close(small.apply({"params": one}, X), expected)
+
+    class Padded(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return nn.Conv(4, (3, 3), padding="VALID")(jnp.pad(x, ((0, 0), (1, 1), (2, 2), (0, 0))))
+
+    wide = ablations.rewindow(Padded(), (5, 5))
+    made = wide.init(jax.random.key(0), X)
+    expected = nn.Conv(4, (5, 5), padding=((2, 2), (3, 3))).apply(
+        {"params": made["params"]["Conv_0"]}, X
+    )
+    assert_close(wide.apply(made, X), expected)
+    for model, border, changes in [
+        (circular, "concatenate", [partial(ablations.rewindow, window=(5, 5)), ablations.densify]),
+        (Padded(), "pad", [partial(ablations.repad, mode="circular"), ablations.densify]),
+    ]:
+        for change in changes:
+            with pytest.raises(InputError, match=f"its input is padded by {border} before"):
+                jax.eval_shape(change(model).init, jax.random.key(0), X)
+
+
+def test_an_output_that_is_also_used_without_its_bias() -> None:
+    class Both(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            y = nn.Conv(4, (3, 3), use_bias=False, name="conv")(x)
+            bias = self.param("bias", nn.initializers.ones_init(), (4,))
+            return y * (y + jnp.broadcast_to(bias, y.shape))
+
+    message = "its output is also used without the bias, .* pass bias='tied'"
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(ablations.unshare(Both()).init, jax.random.key(0), X)
+    tied = ablations.unshare(Both(), bias="tied")
+    variables = Both().init(jax.random.key(0), X)
+    lifted = lift(variables, Both(), tied, X.shape[1:])
+    assert_close(tied.apply(lifted, X), Both().apply(variables, X))
+
+
+def test_pooling_is_recognized_only_where_it_is_certain() -> None:
+    """A mean by its count, also with padding; a sum by another number, or used itself, is none."""
+
+    def means(divide: Callable[[jax.Array], jax.Array]) -> tuple[int, ...]:
+        class Net(nn.Module):
+            @nn.compact
+            def __call__(self, x: jax.Array) -> jax.Array:
+                padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+                return divide(
+                    lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), padding)
+                )
+
+        shape = jax.eval_shape(
+            ablations.repool(Net(), "max").init_with_output, jax.random.key(0), X
+        )
+        return shape[0].shape
+
+    counts = np.array([2.0, 3, 3, 3, 3, 2])
+    inside = (counts[:, None] * counts)[None, :, :, None].astype(np.float32)
+    for divide in (lambda y: y / 9, lambda y: y * (1 / 9), lambda y: y / inside):
+        assert means(divide) == X.shape
+    none = "the model has no layer that this ablation changes"
+    for divide in (lambda y: y, lambda y: y / 8, lambda y: 9 / y):
+        with pytest.raises(InputError, match=none):
+            means(divide)
+    with pytest.raises(InputError, match="the sum of its windows is also used undivided"):
+        means(lambda y: y / 9 + y)
+
+
+def test_where_by_predicate_and_number() -> None:
+    """A predicate gets the path and the layer of `cnn.layers` that the convolution is."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            x = nn.Conv(2, (3, 3), strides=2, name="a")(x)
+            return nn.Conv(2, (1, 3), name="b")(nn.max_pool(x, (2, 2)))
+
+    seen: dict[str, nn.Module] = {}
+    by_stride = ablations.unshare(
+        Net(), where=lambda n, v: bool(seen.setdefault(n, v).strides[0] > 1)
+    )
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(by_stride.init, jax.random.key(0), X))
+    assert seen == {
+        "a": Conv(2, (3, 3), (2, 2), ((0, 1), (0, 1)), "zeros", (1, 1)),
+        "b": Conv(2, (1, 3), (1, 1), ((0, 0), (1, 1)), "zeros", (1, 1)),
+    }
+    for where in (0, [-2], "a"):
+        same = ablations.unshare(Net(), where=where)
+        assert jax.tree.map(jnp.shape, jax.eval_shape(same.init, jax.random.key(0), X)) == shapes
+    assert shapes["params"]["a"]["kernel"] == (3, 3, 3, 3, 2, 2)
+    assert shapes["params"]["b"]["kernel"] == (1, 3, 2, 2)
+
+
 def test_bad_input() -> None:
+    class Branching(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return nn.Conv(2, (3, 3))(x) if x.sum() > 0 else x
+
+    with pytest.raises(InputError, match=r"shapes or control flow depend on data: .* boolean"):
+        jax.eval_shape(ablations.unshare(Branching()).init, jax.random.key(0), X)
     with pytest.raises(InputError, match="the model has no layer that this ablation changes"):
         ablations.unshare(nn.Dense(3)).init(jax.random.key(0), X)
     with pytest.raises(InputError, match="unknown layer 'Conv_7': choose one of layers_0"):
