@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
-import jax
-import numpy as np
+import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Key
 
 from cnn import layers
+from cnn.ablations.call import ALL, Call, Variables, takes_train
+from cnn.ablations.change import ABLATIONS, Change, change_all
 from cnn.ablations.initial import initial
-from cnn.ablations.plan import Layers, Plan, make_plan, tracing
-from cnn.ablations.rewrite import Where
-from cnn.errors import unknown_name
-from cnn.geometry.jaxpr import leaf_names
 from cnn.layers.serialization import serializable
-from cnn.layers.tree import children
+from cnn.layers.tree import children, leaf_layers
 
-Variables = Mapping[str, Any]
 P = ParamSpec("P")
-ALL = nn.DenyList("params")
-"""The collections that a call may change."""
-
-
-_ABLATIONS: dict[str, Callable[..., Any]] = {}
-
-
-@serializable
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """An ablation by its name, with its arguments, as a value."""
-
-    ablation: str
-    arguments: tuple[tuple[str, Any], ...] = ()
-    where: Where = None
-
-    def __post_init__(self) -> None:
-        if self.ablation not in _ABLATIONS:
-            raise unknown_name("ablation", self.ablation, _ABLATIONS)
-
-    def __call__(self, layers: Layers) -> Layers:
-        """Return the layers, by name, with those changed that `where` selects."""
-        function = _ABLATIONS[self.ablation]
-        changed: Layers = function(layers, **dict(self.arguments), where=self.where)
-        return changed
-
-    def __repr__(self) -> str:
-        where = () if self.where is None else (("where", self.where),)
-        arguments = ", ".join(f"{name}={value!r}" for name, value in (*self.arguments, *where))
-        return f"{self.ablation}({arguments})"
 
 
 @serializable
@@ -78,13 +42,14 @@ class Ablated(nn.Module):
         scope: Any = self.scope
         rngs = {name: rng.as_jax_rng() for name, rng in scope.rngs.items()}
         call = Call(self.module.clone(parent=None, name=None), args, kwargs, rngs)
+        change, shapes = change_all(self.changes), call.init_shapes()
         if self.is_initializing():
-            variables = initial(call.training_plan(self.changes), call.init, rngs["params"])
+            variables = initial(call.training_plan(change), call.init, rngs["params"])
             self._put(variables)
-            y, _ = call.plan(self.changes, call.init_shapes(), ALL).apply(variables, *call.data)
+            y, _ = call.plan(change, shapes, ALL).apply(variables, *call.data)
             return y
-        shapes = {k: v for k, v in call.init_shapes().items() if k in self.variables}
-        plan = call.plan(self.changes, {**self.variables, **shapes}, scope.mutable or [])
+        shapes = {k: v for k, v in shapes.items() if k in self.variables}
+        plan = call.plan(change, {**self.variables, **shapes}, scope.mutable or [])
         y, updated = plan.apply(dict(self.variables), *call.data)
         self._put(updated)
         return y
@@ -95,73 +60,16 @@ class Ablated(nn.Module):
                 self.put_variable(collection, name, value)
 
 
-class Call:
-    """A module and the arguments of one call: arrays are data, everything else is constant."""
+def list_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, nn.Module]:
+    """Return the layers that ablations find in a model, by the names that `where` takes.
 
-    def __init__(
-        self, module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], rngs: dict[str, Array]
-    ) -> None:
-        leaves, structure = jax.tree.flatten((args, kwargs))
-        self._structure: Any = structure
-        self._leaves = [None if isinstance(leaf, Array | np.ndarray) else leaf for leaf in leaves]
-        arrays: list[Any] = [leaf for leaf in leaves if isinstance(leaf, Array | np.ndarray)]
-        self.module = module
-        self.data = (arrays, rngs)
-
-    def init(self, key: Key[Array, ""]) -> Variables:
-        """Return variables of the module."""
-        arrays, rngs = self.data
-        args, kwargs = self._arguments(arrays)
-        variables: Variables = self.module.init({**rngs, "params": key}, *args, **kwargs)
-        return variables
-
-    def init_shapes(self) -> Variables:
-        """Return the shapes of the module's variables."""
-        with tracing():
-            shapes: Variables = jax.eval_shape(self.init, jax.random.key(0))
-        return shapes
-
-    def training_plan(self, changes: Sequence[Change]) -> Plan:
-        """Return the plan for training, in which all statistics are updated."""
-        arrays, rngs = self.data
-        args, kwargs = self._arguments(arrays)
-        if takes_train(self.module):
-            kwargs = {**kwargs, "train": True}
-        rngs = {"params": jax.random.key(0), **rngs}
-        training = Call(self.module, args, kwargs, rngs)
-        return training.plan(changes, self.init_shapes(), ALL)
-
-    def plan(self, changes: Sequence[Change], variables: Variables, mutable: Any) -> Plan:
-        """Return the plan of the changed module, whose result is the output and the updates."""
-        paths = leaf_names(variables)
-
-        def apply(variables: Variables, arrays: list[Array], rngs: dict[str, Array]) -> Any:
-            args, kwargs = self._arguments(arrays)
-            return self.module.apply(variables, *args, **kwargs, rngs=rngs, mutable=mutable)
-
-        def updates(result: Any) -> dict[int, int]:
-            """The result is the output, 0, and the new values, 1."""
-            new = [path.removeprefix("1/") for path in leaf_names(result)]
-            return {i: paths.index(path) for i, path in enumerate(new) if path in paths}
-
-        names = [path.partition("/")[2] for path in paths]
-        return make_plan(apply, variables, self.data, names, change_all(changes), updates)
-
-    def _arguments(self, arrays: Sequence[Array]) -> tuple[Sequence[Any], dict[str, Any]]:
-        rest = iter(arrays)
-        leaves = [next(rest) if leaf is None else leaf for leaf in self._leaves]
-        arguments: tuple[Sequence[Any], dict[str, Any]] = self._structure.unflatten(leaves)
-        return arguments
-
-
-def takes_train(module: nn.Module) -> bool:
-    """Whether a module's call has an argument `train`."""
-    return "train" in inspect.signature(type(module).__call__).parameters
-
-
-def change_all(changes: Sequence[Change]) -> Callable[[Layers], Layers]:
-    """Return the composition of changes, the first one first."""
-    return lambda layers: functools.reduce(lambda layers, change: change(layers), changes, layers)
+    In a module that was made elsewhere, these are its convolutions and poolings.
+    """
+    if is_explicit(model):
+        return leaf_layers(model)
+    module, changes = (model.module, model.changes) if isinstance(model, Ablated) else (model, ())
+    call = Call(module.clone(name=None), (jnp.zeros((1, *input_shape)),), {}, {})
+    return change_all(changes)(call.training_plan(lambda layers: layers).layers)
 
 
 def ablation(function: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
@@ -170,7 +78,7 @@ def ablation(function: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
     A model that consists of `cnn.layers` alone is changed by `function` itself.
     """
 
-    _ABLATIONS[function.__name__] = function
+    ABLATIONS[function.__name__] = function
 
     @functools.wraps(function)
     def apply(*args: P.args, **kwargs: P.kwargs) -> nn.Module:

@@ -7,41 +7,20 @@ value of parameters alone, it uses these parameters.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 
 from cnn.ablations import equations
-from cnn.geometry.jaxpr import aval, called, closed, evaluate, moved_axes
+from cnn.ablations.values import DATA, Key, Value, constant, result_of
+from cnn.geometry.jaxpr import aval, called, closed, moved_axes
 from cnn.layers import AvgPool, MaxPool
 
 Shape = tuple[int, ...]
-Key = tuple[int, ...]
-"""The place of an equation: its number in the program, in the call that this is, and so on."""
 Use = Key | tuple[str, int | None]
 """The equation that uses a parameter; or "output" and the parameter that the output is new for."""
-
-
-class Value(NamedTuple):
-    """What is known of a value."""
-
-    leaves: frozenset[int] = frozenset()
-    """The parameters that it depends on, where it does not depend on data."""
-    data: bool = False
-    source: int | Key | None = None
-    """The parameter, or the convolution or sum over windows, that it is, moved."""
-    axes: tuple[int | None, ...] = ()
-    """Where each axis of the source is now."""
-    through: str = ""
-    """The first computation between the parameters and it."""
-    constant: Callable[[], Any] | None = None
-    """Computes it, where it depends on nothing."""
-
-
-DATA = Value(data=True)
 
 
 class Kernel(NamedTuple):
@@ -94,10 +73,10 @@ class Dataflow:
         """Return what is known of the results."""
         jaxpr: Jaxpr = program.jaxpr
         known: dict[Var, Value] = dict(zip(jaxpr.invars, operands, strict=True))
-        known |= {v: _constant(c) for v, c in zip(jaxpr.constvars, program.consts, strict=True)}
+        known |= {v: constant(c) for v, c in zip(jaxpr.constvars, program.consts, strict=True)}
 
         def look_up(variable: Var | Literal) -> Value:
-            return _constant(variable.val) if isinstance(variable, Literal) else known[variable]
+            return constant(variable.val) if isinstance(variable, Literal) else known[variable]
 
         for number, eqn in enumerate(jaxpr.eqns):
             values = [look_up(v) for v in eqn.invars]
@@ -114,7 +93,7 @@ class Dataflow:
                 return self.walk(program, values, key, inside)
             results = self.walk(program, values, key, inside or name)
             return [v._replace(source=None, through=v.through or name) for v in results]
-        result = _result(eqn, values)
+        result = result_of(eqn, values)
         if result.data:
             bodies = list(jaxprs_in_params(eqn.params))
             if bodies:
@@ -157,10 +136,10 @@ class Dataflow:
                 self._borders[key] = eqn
                 return source
             case "add" | "add_any":
-                shape = aval(eqn.outvars[0]).shape
+                out = aval(eqn.outvars[0])
                 for i, variable in enumerate(eqn.invars):
-                    if aval(variable).shape == shape:
-                        self._addition(values[i], values[1 - i], key)
+                    if aval(variable).shape == out.shape:
+                        self._addition(values[i], values[1 - i], key, out.dtype)
             case "reduce_window_max":
                 if (pool := equations.max_pool(eqn)) is not None:
                     self.pools.append(Pool(key, *pool, None, inside))
@@ -189,43 +168,20 @@ class Dataflow:
         spatial = conv.params["dimension_numbers"].lhs_spec[2:]
         return eqn.primitive.name if {x.axes[axis] for axis in axes} & {*spatial} else ""
 
-    def _addition(self, y: Value, bias: Value, key: Key) -> None:
+    def _addition(self, y: Value, bias: Value, key: Key, dtype: Any) -> None:
         """Record the addition of `bias`, a value of parameters, to `y`, a moved output."""
         kernel = self.kernels.get(y.source) if isinstance(y.source, tuple) else None
         if kernel is None or not bias.leaves:
             return
-        layer, channels = kernel.convolution.layer, y.axes[kernel.convolution.channels]
-        if not isinstance(bias.source, int):
+        conv, leaf = kernel.convolution, bias.source
+        if not isinstance(leaf, int):
             unclear = f"its bias passes through {bias.through} before it is added"
             self.additions[kernel.key] = Addition(key, None, unclear)
-        elif self.sizes[bias.source] == layer.features and channels in {*bias.axes} - {None}:
-            self.additions[kernel.key] = Addition(key, bias.source)
-
-
-def _constant(value: Any) -> Value:
-    return DATA if isinstance(value, jax.core.Tracer) else Value(constant=lambda: value)
-
-
-def _result(eqn: JaxprEqn, values: list[Value]) -> Value:
-    """Return what is known of the results of an equation from its operands alone."""
-    constants = [value.constant for value in values]
-    if None not in constants:
-
-        def constant() -> Any:
-            with jax.ensure_compile_time_eval():
-                return evaluate(eqn, *(c() for c in constants if c is not None))[0]
-
-        return Value(constant=constant)
-    data = any(value.data for value in values)
-    axes = moved_axes(eqn)
-    if axes is not None and values[0].source is not None:
-        return values[0]._replace(
-            axes=tuple(None if a is None else axes[a] for a in values[0].axes)
-        )
-    if data:
-        return DATA
-    through = next((v.through for v in values if v.through), eqn.primitive.name)
-    return Value(frozenset[int]().union(*(v.leaves for v in values)), through=through)
+        elif self.sizes[leaf] == conv.layer.features and y.axes[conv.channels] in {*bias.axes} - {
+            None
+        }:
+            unclear = "" if dtype == conv.dtype else f"its bias is added to its output in {dtype}"
+            self.additions[kernel.key] = Addition(key, None if unclear else leaf, unclear)
 
 
 def read(program: ClosedJaxpr, parameters: int, updates: Mapping[int, int]) -> Dataflow:

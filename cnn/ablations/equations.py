@@ -28,6 +28,8 @@ class Convolution(NamedTuple):
     """The axes of the kernel in the order `(*window, c_in / groups, c_out)`."""
     channels: int
     """The axis of the output's channels."""
+    dtype: Any
+    """The type of the output."""
     refused: str
     """Why the layer is not all that the equation is."""
 
@@ -54,7 +56,8 @@ def convolution(eqn: JaxprEqn) -> Convolution:
         refused = f"it has {len(window)} spatial axes"
     _, channels, *spatial = numbers.lhs_spec
     shape = (*(x[axis] for axis in spatial), x[channels])
-    return Convolution(layer, shape, (*window, c_in, features), numbers.out_spec[1], refused)
+    axes, dtype = (*window, c_in, features), aval(eqn.outvars[0]).dtype
+    return Convolution(layer, shape, axes, numbers.out_spec[1], dtype, refused)
 
 
 def run_convolution(eqn: JaxprEqn, layer: nn.Module, params: Any, x: Array) -> Array:

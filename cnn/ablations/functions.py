@@ -7,7 +7,8 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Key, PyTree
 
-from cnn.ablations.ablated import Ablated, Change, change_all
+from cnn.ablations.ablated import Ablated
+from cnn.ablations.change import Change, change_all
 from cnn.ablations.initial import initial
 from cnn.ablations.lifts import transfer_sites
 from cnn.ablations.plan import Plan, make_plan

@@ -24,6 +24,7 @@ def initial(plan: Plan, make: Make, key: Key[Array, ""]) -> PyTree:
     Args:
       make: Draws the parameters of the original network.
     """
+    make = jax.jit(make)  # so that it is traced once
     leaves: list[PyTree] = jax.tree.leaves(make(key))
     for number, weights in enumerate(plan.changed.values(), 1):
         fresh = jax.random.fold_in(key, number)

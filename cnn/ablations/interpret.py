@@ -9,7 +9,7 @@ from flax import struct
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array
 
-from cnn.ablations.dataflow import Key
+from cnn.ablations.values import Key
 from cnn.geometry.jaxpr import called, evaluate
 
 

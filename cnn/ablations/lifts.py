@@ -10,7 +10,9 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
-from cnn.ablations.ablated import Ablated, Call, is_explicit
+from cnn.ablations.ablated import Ablated, is_explicit
+from cnn.ablations.call import Call
+from cnn.ablations.change import change_all
 from cnn.ablations.kernels import Transfer, find_transfer
 from cnn.ablations.plan import Plan
 from cnn.errors import InputError, LayerError
@@ -60,7 +62,7 @@ def _transfer(
         )
     call = Call(module.clone(name=None), (jnp.zeros((1, *input_shape)),), {}, {})
     before, after = (
-        call.training_plan(model.changes if isinstance(model, Ablated) else ())
+        call.training_plan(change_all(model.changes if isinstance(model, Ablated) else ()))
         for model in (source, target)
     )
     leaves = before.structure.flatten_up_to({**call.init_shapes(), **variables})

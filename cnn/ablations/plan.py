@@ -12,16 +12,18 @@ from flax.traverse_util import unflatten_dict
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jaxtyping import Array, PyTree
 
-from cnn.ablations.dataflow import Key
 from cnn.ablations.equations import convolution, run_convolution, run_pool
 from cnn.ablations.interpret import Operand, Stacked, run, unstack
 from cnn.ablations.sites import Site, find_sites
+from cnn.ablations.values import Key
 from cnn.ablations.weights import Weights, find_weights
 from cnn.errors import InputError, LayerError
 from cnn.geometry.jaxpr import aval, called
 from cnn.ops.implementations import use
 
 Layers = dict[str, nn.Module]
+ChangeLayers = Callable[[Layers], Layers]
+"""From the layers of all sites, by name, to those that run in their places."""
 
 
 class Plan(NamedTuple):
@@ -36,6 +38,11 @@ class Plan(NamedTuple):
     """The original parameters."""
     sites: dict[str, Site]
     changed: dict[str, Weights]
+
+    @property
+    def layers(self) -> Layers:
+        """The original layers, by the names of their sites."""
+        return {name: site.layer for name, site in self.sites.items()}
 
     def weights(self, name: str) -> Weights:
         """Return the weights of a site, changed or not."""
@@ -72,14 +79,13 @@ def make_plan(
     params: PyTree,
     data: Sequence[PyTree],
     names: Sequence[str],
-    change: Callable[[Layers], Layers],
+    change: ChangeLayers,
     updates: Callable[[PyTree], Mapping[int, int]] = lambda result: {},
 ) -> Plan:
     """Trace `function(params, *data)` and change its layers.
 
     Args:
       names: The paths of the parameters.
-      change: From the layers of all sites, by name, to the changed ones.
       updates: From the result's shapes to the parameter that each result is new for.
     """
     with tracing(), use("reference"):

@@ -7,7 +7,8 @@ import numpy as np
 from flax import linen as nn
 from jax.extend.core import ClosedJaxpr
 
-from cnn.ablations.dataflow import Dataflow, Kernel, Key, Pool, Use, read
+from cnn.ablations.dataflow import Dataflow, Kernel, Pool, Use, read
+from cnn.ablations.values import Key
 
 Shape = tuple[int, ...]
 

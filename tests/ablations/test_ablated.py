@@ -15,7 +15,8 @@ from flax import linen as nn
 
 from cnn import ablations
 from cnn.ablations import lift, project
-from cnn.ablations.ablated import Ablated, Change
+from cnn.ablations.ablated import Ablated
+from cnn.ablations.change import Change
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv, ConvLocal, ReLU
 from cnn.layers.serialization import from_spec, to_spec
@@ -171,6 +172,21 @@ def test_models_that_cannot_be_lifted(variables: Any) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             lift(variables, source, target, X.shape[1:])
+
+
+def test_the_layers_of_a_network_are_listed() -> None:
+    names = ["stem", "MaxPool_0", "Block_0/Conv_0", "Block_0/Conv_1"]
+    names += ["Block_1/Conv_0", "Block_1/Conv_1", "Block_1/conv_proj"]
+    found = ablations.list_layers(RESNET, (8, 8, 2))
+    assert list(found) == names
+    assert found["stem"] == Conv(4, (3, 3), (1, 1), ((1, 1), (1, 1)), "zeros", (1, 1))
+    tiled = ablations.list_layers(ablations.tile(RESNET, 2, where="stem"), (8, 8, 2))
+    assert tiled["stem"] == ablations.tile(found["stem"], 2)
+    assert tiled["Block_0/Conv_0"] == found["Block_0/Conv_0"]
+    assert list(ablations.list_layers(Chain((Conv(2, (3,)), ReLU())), (8, 1))) == [
+        "layers_0",
+        "layers_1",
+    ]
 
 
 def test_a_line_of_json_is_its_record() -> None:

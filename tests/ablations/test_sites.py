@@ -251,6 +251,30 @@ def test_an_output_that_is_also_used_without_its_bias() -> None:
     assert_close(tied.apply(lifted, X), Both().apply(variables, X))
 
 
+def test_a_bias_that_is_added_in_another_type() -> None:
+    """The sum of the convolution, in bfloat16, would be rounded before the bias is added."""
+
+    class Mixed(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            y = nn.Conv(4, (3, 3), use_bias=False, dtype=jnp.bfloat16, name="conv")(x)
+            bias = self.param("bias", nn.initializers.ones_init(), (4,))
+            return y.astype(jnp.float32) + jnp.broadcast_to(bias, y.shape)
+
+    message = "layer conv: its bias is added to its output in float32, .* pass bias='tied'"
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(ablations.unshare(Mixed()).init, jax.random.key(0), X)
+
+
+def test_precision_is_kept() -> None:
+    model = nn.Conv(4, (3, 3), precision="highest")
+    unshared = ablations.unshare(model)
+    made = jax.eval_shape(unshared.init, jax.random.key(0), X)
+    program = str(jax.make_jaxpr(unshared.apply)(made, X))
+    assert "dot_general" in program
+    assert "Precision.HIGHEST" in program
+
+
 def test_pooling_is_recognized_only_where_it_is_certain() -> None:
     """A mean by its count, also with padding; a sum by another number, or used itself, is none."""
 

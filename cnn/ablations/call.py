@@ -1,0 +1,81 @@
+"""A call of a Linen module as a function of its variables and data."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Key
+
+from cnn.ablations.plan import ChangeLayers, Plan, make_plan, tracing
+from cnn.geometry.jaxpr import leaf_names
+
+Variables = Mapping[str, Any]
+ALL = nn.DenyList("params")
+"""The collections that a call may change."""
+
+
+class Call:
+    """A module and the arguments of one call: arrays are data, everything else is constant."""
+
+    def __init__(
+        self, module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], rngs: dict[str, Array]
+    ) -> None:
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        self._structure: Any = structure
+        self._leaves = [None if isinstance(leaf, Array | np.ndarray) else leaf for leaf in leaves]
+        arrays: list[Any] = [leaf for leaf in leaves if isinstance(leaf, Array | np.ndarray)]
+        self.module = module
+        self.data = (arrays, rngs)
+
+    def init(self, key: Key[Array, ""]) -> Variables:
+        """Return variables of the module."""
+        arrays, rngs = self.data
+        args, kwargs = self._arguments(arrays)
+        variables: Variables = self.module.init({**rngs, "params": key}, *args, **kwargs)
+        return variables
+
+    def init_shapes(self) -> Variables:
+        """Return the shapes of the module's variables."""
+        with tracing():
+            shapes: Variables = jax.eval_shape(self.init, jax.random.key(0))
+        return shapes
+
+    def training_plan(self, change: ChangeLayers) -> Plan:
+        """Return the plan for training, in which all statistics are updated."""
+        arrays, rngs = self.data
+        args, kwargs = self._arguments(arrays)
+        if takes_train(self.module):
+            kwargs = {**kwargs, "train": True}
+        rngs = {"params": jax.random.key(0), **rngs}
+        training = Call(self.module, args, kwargs, rngs)
+        return training.plan(change, self.init_shapes(), ALL)
+
+    def plan(self, change: ChangeLayers, variables: Variables, mutable: Any) -> Plan:
+        """Return the plan of the changed module, whose result is the output and the updates."""
+        paths = leaf_names(variables)
+
+        def apply(variables: Variables, arrays: list[Array], rngs: dict[str, Array]) -> Any:
+            args, kwargs = self._arguments(arrays)
+            return self.module.apply(variables, *args, **kwargs, rngs=rngs, mutable=mutable)
+
+        def updates(result: Any) -> dict[int, int]:
+            """The result is the output, 0, and the new values, 1."""
+            new = [path.removeprefix("1/") for path in leaf_names(result)]
+            return {i: paths.index(path) for i, path in enumerate(new) if path in paths}
+
+        names = [path.partition("/")[2] for path in paths]
+        return make_plan(apply, variables, self.data, names, change, updates)
+
+    def _arguments(self, arrays: Sequence[Array]) -> tuple[Sequence[Any], dict[str, Any]]:
+        rest = iter(arrays)
+        leaves = [next(rest) if leaf is None else leaf for leaf in self._leaves]
+        arguments: tuple[Sequence[Any], dict[str, Any]] = self._structure.unflatten(leaves)
+        return arguments
+
+
+def takes_train(module: nn.Module) -> bool:
+    """Whether a module's call has an argument `train`."""
+    return "train" in inspect.signature(type(module).__call__).parameters
