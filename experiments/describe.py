@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness import cli, plots, tables
 from experiments.harness.plots import Curves, Reference, Series
 
 with epy.lazy_imports():
     import numpy as np
+    from flax import linen as nn
 
     from cnn import geometry, models
     from cnn.train import run_dir
 
 if TYPE_CHECKING:
-    from flax import linen as nn
-
     from cnn.geometry import Field, Geometry
 
 
@@ -45,7 +45,8 @@ class Flags:
     """Networks by name, and the shape of their input."""
 
     model: str
-    """Network: a function of cnn.models, e.g. vgg16."""
+    """Network: a function of cnn.models, e.g. vgg16, or package.module:function for a Linen module
+    of your own."""
     input: tuple[int, ...]
     """Shape of one example, channels last, e.g. 224 224 3."""
     compare: str | None = None
@@ -57,7 +58,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Print the table; write tables and figures to `flags.out` if it is given."""
     names = [flags.model] if flags.compare is None else [flags.model, flags.compare]
-    built = {name: models.by_name(name)() for name in names}
+    built = {name: _build(name) for name in names}
     found = {name: _describe(name, model, flags.input) for name, model in built.items()}
     shown = found[names[0]] if len(names) == 1 else geometry.pair(*(found[n] for n in names))
     table = shown.to_rich(f"{' → '.join(names)} on {'×'.join(map(str, flags.input))}")
@@ -67,8 +68,9 @@ def main(flags: Flags) -> None:
 
     run_dir.make_folder(flags.out)
     for name, described in found.items():
-        run_dir.write_atomic(flags.out / f"{name}.json", described.to_json() + "\n")
-        run_dir.write_atomic(flags.out / f"{name}.md", described.to_markdown() + "\n")
+        file = name.replace(":", ".")
+        run_dir.write_atomic(flags.out / f"{file}.json", described.to_json() + "\n")
+        run_dir.write_atomic(flags.out / f"{file}.md", described.to_markdown() + "\n")
     if flags.compare is not None:
         run_dir.write_atomic(flags.out / "comparison.md", shown.to_markdown() + "\n")
     densities = {name: geometry.uniform_field(m, flags.input) for name, m in built.items()}
@@ -76,6 +78,13 @@ def main(flags: Flags) -> None:
     plots.save(costs(found), flags.out / "costs")
     plots.save(field_map(found, densities), flags.out / "map")
     print(f"written to {flags.out}", file=sys.stderr)
+
+
+def _build(name: str) -> nn.Module:
+    made = models.by_name(name)()
+    if not isinstance(made, nn.Module):
+        raise InputError(f"model {name!r} must return a Linen module, got {type(made).__name__}")
+    return made
 
 
 def _describe(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> Geometry:
@@ -129,7 +138,7 @@ def costs(found: dict[str, Geometry]) -> plots.Figure:
             used = [x for x in described.layers if x.macs and x.params]
             layers = [x for x in used if (x.field is not None) == local]
             label = f"{name}, {'local' if local else 'sees all positions'}"
-            x, y = [float(q.macs) for q in layers], [float(q.params) for q in layers]
+            x, y = [float(q.macs or 0) for q in layers], [float(q.params) for q in layers]
             marker = "o" if local else "s"
             look = Series(label, y, x, line="", color=color, marker=marker, hollow=not local)
             series.append(look)

@@ -143,8 +143,7 @@ def sees_both_boxes(border: str) -> float:
     network would be right in half of them.
     """
     x = jax.numpy.asarray(red_green().test.x)
-    described = geometry.describe(network(border), x.shape[1:])
-    *_, last = (layer.field for layer in described.layers if layer.field)
+    last = geometry.describe(network(border), x.shape[1:]).field
     around, mode = tuple((p, p) for p in last.padding), BORDERS[border][1]
     seen = ops.max_pool(ops.pad(x, around, mode), last.size, strides=last.stride) > 0
     return float((seen[..., 0] & seen[..., 1]).any((1, 2)).mean())

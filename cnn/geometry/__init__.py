@@ -1,7 +1,7 @@
 """Geometry: what is known of a network before any data: shapes, costs, receptive fields."""
 
 from cnn.geometry.comparison import Comparison, compare, pair
-from cnn.geometry.description import HEADS, Geometry, Layer, describe
+from cnn.geometry.description import HEADS, Geometry, Layer, describe, describe_function
 from cnn.geometry.effective_field import spread, uniform_field
 from cnn.geometry.input_size import input_size_for
 from cnn.geometry.receptive_field import Field, MisalignedError
@@ -17,6 +17,7 @@ __all__ = [
     "MisalignedError",
     "compare",
     "describe",
+    "describe_function",
     "input_size_for",
     "pair",
     "spread",

@@ -1,22 +1,31 @@
 """What is known of a network before any data: shapes, costs and receptive fields."""
 
+from __future__ import annotations
+
 import itertools
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 from flax import linen as nn
+from jaxtyping import Array, PyTree
 
-from cnn.errors import InputError
-from cnn.geometry.input_size import smallest_size
-from cnn.geometry.receptive_field import Field, compose, pixel_field, union
+from cnn.errors import InputError, unknown_name
+from cnn.geometry.reading import Reading, checked_shape, read_function, read_model
+from cnn.geometry.receptive_field import (
+    Field,
+    MisalignedError,
+    field_of,
+    pixel_field,
+    sees_all,
+    unit_field,
+)
+from cnn.geometry.rows import Row
+from cnn.geometry.search import smallest_size
+from cnn.geometry.seen import Seen
 from cnn.geometry.tables import Table
-from cnn.geometry.trace import LayerTrace, Shape, trace
-from cnn.geometry.windows import layer_windows, propagate
-from cnn.layers import ConvLocal, ConvTiled, DenseSpatial
-from cnn.ops import per_axis
+from cnn.geometry.trace import Shape, trace
 
 HEADS = (
     *("layer", "kind", "output", "parameters", "MACs"),
@@ -26,24 +35,32 @@ HEADS = (
 
 
 class Layer(NamedTuple):
-    """One layer, or a `Concat` or `Residual` at the point where its branches meet."""
+    """One layer, or a point where branches meet."""
 
     name: str
-    """Its path among the parameters."""
+    """The path of its parameters, or else of its module, or the kind of its first operation."""
     kind: str
     shape: Shape
     """Of the output, without the batch."""
     params: int
-    macs: int
-    """Multiply-accumulates for one example: one per kernel element and output, padding counted."""
+    """Trained parameters. One that several layers share counts where it is used first."""
+    macs: int | None
+    """Multiply-accumulates for one example: one per kernel element and output, padding counted.
+    None if they are not known."""
     memory: int
     """Bytes of the output for one example."""
     field: Field | None
-    """Receptive field; `None` if every unit sees all positions."""
+    """Receptive field; None if every unit sees all positions, or if `unknown`."""
+    sees_all: bool = False
+    """Whether units see all positions besides their field, through a statistic of the whole map."""
+    unknown: str = ""
+    """The operation because of which the field is not known."""
 
     def cells(self) -> tuple[str, ...]:
         """Return the layer's row of a table below `HEADS`."""
-        return (self.name, self.kind, "×".join(map(str, self.shape)), *_numbers(self))
+        costs = [f"{self.params:,}", "not known" if self.macs is None else f"{self.macs:,}"]
+        cells = [*costs, *_field_cells(self), f"{self.memory / 1e3:,.1f}"]
+        return (self.name, self.kind, "×".join(map(str, self.shape)), *cells)
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,8 @@ class Geometry(Table):
 
     input_shape: Shape
     layers: tuple[Layer, ...]
+    seen: dict[str, tuple[Seen, ...]] = field(repr=False, compare=False)
+    """What the units of each layer see, by the layer's name."""
 
     @property
     def params(self) -> int:
@@ -62,8 +81,13 @@ class Geometry(Table):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one example."""
-        return sum(layer.macs for layer in self.layers)
+        """Multiply-accumulates for one example; `InputError` if those of a layer are not known."""
+        total = 0
+        for layer in self.layers:
+            if layer.macs is None:
+                raise InputError(f"the multiply-accumulates of layer {layer.name} are not known")
+            total += layer.macs
+        return total
 
     @property
     def memory(self) -> int:
@@ -72,8 +96,9 @@ class Geometry(Table):
 
     @property
     def local(self) -> tuple[Layer, ...]:
-        """The layers before the head, the first layer that sees all positions."""
-        return tuple(itertools.takewhile(lambda layer: layer.field is not None, self.layers))
+        """The layers before the head, the first layer whose units form no map."""
+        maps = itertools.takewhile(lambda layer: layer.field and layer.field.is_map, self.layers)
+        return tuple(maps)
 
     @property
     def field(self) -> Field:
@@ -86,16 +111,37 @@ class Geometry(Table):
         """The size of `field`, in pixels per axis."""
         return self.field.size
 
+    def field_of(self, layer: str, unit: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Return the first and the last pixel that one unit of a layer sees, per axis.
+
+        Args:
+          layer: its name.
+          unit: a position on the layer's map, one number per spatial axis.
+
+        Returns:
+          Positions outside the input are padding. If the fields are not uniform, only pixels of the
+          input count; a unit that sees none of them has an interval (0, -1).
+        """
+        if layer not in self.seen:
+            raise unknown_name("layer", layer, self.seen)
+        found = next(x for x in self.layers if x.name == layer)
+        if found.unknown:
+            raise InputError(f"the field of layer {layer} is not known, because of {found.unknown}")
+        return unit_field(self.seen[layer], unit, self.input_shape[:-1])
+
     def total(self) -> tuple[str, ...]:
         """Return the last row of the table."""
-        return ("total", "", "", *_numbers(self))
+        known = all(layer.macs is not None for layer in self.layers)
+        last = self.local[-1] if self.local else Layer("", "", (), 0, 0, 0, self.field)
+        costs = (f"{self.params:,}", f"{self.macs:,}" if known else "not known")
+        return ("total", "", "", *costs, *_field_cells(last), f"{self.memory / 1e3:,.1f}")
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the rows of a table below `HEADS`: one per layer, and the total."""
         return [*(layer.cells() for layer in self.layers), self.total()]
 
     def to_json(self) -> str:
-        """Return everything as JSON; a field of all positions is null."""
+        """Return everything as JSON. A field of all positions and what is not known are null."""
         layers = [
             {
                 **layer._asdict(),
@@ -103,73 +149,100 @@ class Geometry(Table):
             }
             for layer in self.layers
         ]
-        totals = {"params": self.params, "macs": self.macs, "memory": self.memory}
-        known = {"input_shape": self.input_shape, "receptive_field": self.receptive_field}
-        return json.dumps({**known, **totals, "layers": layers}, indent=1)
+        known = all(layer.macs is not None for layer in self.layers)
+        totals = {"params": self.params, "macs": self.macs if known else None}
+        of_input = {"input_shape": self.input_shape, "receptive_field": self.receptive_field}
+        return json.dumps({**of_input, **totals, "memory": self.memory, "layers": layers}, indent=1)
 
 
-def _numbers(of: Layer | Geometry) -> list[str]:
-    """Return the cells of costs and field; equal values on all axes are written once."""
-    field = ["all", "", "", ""]
-    if of.field:
-        cells = [[f"{v:g}" for v in axes] for axes in (*of.field, of.field.centre)]
-        field = [v[0] if len(set(v)) == 1 else "×".join(v) for v in cells]
-    return [f"{of.params:,}", f"{of.macs:,}", *field, f"{of.memory / 1e3:,.1f}"]
+def _field_cells(layer: Layer) -> list[str]:
+    """Return size, stride, padding and centre; equal values on all axes are written once."""
+    if layer.field is None:
+        return [f"not known ({layer.unknown})" if layer.unknown else "all", "", "", ""]
+    size, stride, padding, centre = (
+        v[0] if len(set(v := [f"{n:g}" for n in axes])) == 1 else "×".join(v)
+        for axes in (*layer.field[:3], layer.field.centre)
+    )
+    if not layer.field.is_map:
+        return [size if layer.field.uniform else f"≤ {size}", "", "", ""]
+    return [f"{size} + all" if layer.sees_all else size, stride, padding, centre]
 
 
-def describe(model: nn.Module, input_shape: Sequence[int], *, aligned: bool = True) -> Geometry:
-    """Return shapes, costs and receptive fields of `model` by layer; nothing is computed.
+def describe(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    variables: PyTree = None,
+    *,
+    aligned: bool = True,
+) -> Geometry:
+    """Return shapes, costs and receptive fields of a Linen module by layer; nothing is computed.
 
-    A layer that is not of `cnn.layers` is taken as pointwise if it keeps the number of positions,
-    otherwise as one that sees all positions. Its multiply-accumulates are the sizes of its
-    parameters called "kernel" times the output positions. Normalisation over positions
-    (`GroupNorm`) is taken as pointwise, as is usual.
+    Everything is read from the program that JAX traces, with the definitions of `cnn.ops`. A field
+    is what may change a unit, whatever the weights. Units of a map may see all positions besides
+    their field, through a statistic of the whole map, as in group normalization; that is said.
 
-    Branches that meet with fields of different stride or centre raise `MisalignedError`; with
-    `aligned=False` their field is the union, taken for the first unit. If the model does not
-    fit the input, the `LayerError` names the smallest input that does.
+    Args:
+      model: any Linen module of one input. If its `__call__` has an argument `train`, it is False.
+      input_shape: `(*spatial, channels)`.
+      variables: arrays or their shapes; by default those of `model.init`. Those in "params" count
+        as trained.
+      aligned: whether branches have to meet with fields of the same stride and centre. Otherwise
+        their field is the union.
+
+    Raises:
+      MisalignedError: branches meet with fields of different strides or centres.
+      LayerError: the model does not fit the input; names the smallest input that fits, if any.
+      InputError: a shape depends on the data.
     """
-    shape = tuple(input_shape)
-    if not shape or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise InputError(f"input_shape must be (*spatial, channels), each ≥ 1, got {input_shape}")
+    shape = checked_shape(input_shape)
     try:
-        traces = trace(model, shape)
+        reading = read_model(model, shape, variables)
     except InputError as error:
         error.args = (f"{error}{_hint(model, shape)}",)
         raise
-    layers: list[Layer] = []
-
-    def at_layer(name: str, layer: nn.Module, field: Field | None) -> Field | None:
-        before, after = traces[name].input[:-1], traces[name].output[:-1]
-        if field is not None:
-            spec = layer_windows(layer, before)
-            field = compose(field, spec) if spec is not None and spec.out == after else None
-        layers.append(_layer(name, layer, traces[name], field))
-        return field
-
-    def at_merge(name: str, layer: nn.Module, fields: list[Field | None]) -> Field | None:
-        field = union(name, fields, aligned)
-        merged = traces[name]._replace(params={})  # those of the branches are counted
-        layers.append(_layer(name, layer, merged, field))
-        return field
-
-    start: Field | None = pixel_field(len(shape) - 1)
-    propagate(model, start, at_layer, at_merge)
-    return Geometry(shape, tuple(layers))
+    return _geometry(reading, shape, aligned)
 
 
-def _layer(name: str, layer: nn.Module, seen: LayerTrace, field: Field | None) -> Layer:
-    params = sum(map(math.prod, seen.params.values()))
-    kernels = sum(math.prod(s) for path, s in seen.params.items() if path[-1].endswith("kernel"))
-    positions = math.prod(seen.output[:-1])
-    if isinstance(layer, ConvLocal | DenseSpatial):
-        macs = kernels
-    elif isinstance(layer, ConvTiled):
-        period = per_axis(layer.period, len(seen.output) - 1, "period")
-        macs = kernels // math.prod(period) * positions
-    else:
-        macs = kernels * positions
-    return Layer(name, type(layer).__name__, seen.output, params, macs, seen.memory, field)
+def describe_function(
+    f: Callable[[PyTree, Array], Any],
+    params: PyTree,
+    input_shape: Sequence[int],
+    *,
+    aligned: bool = True,
+) -> Geometry:
+    """Return shapes, costs and receptive fields of any function `f(params, x)`, as `describe` does.
+
+    Args:
+      f: a function of parameters and of a batch of inputs `(1, *spatial, channels)`: an NNX
+        network after `nnx.split`, one of Equinox after `eqx.partition`, of Haiku, of Keras on JAX.
+      params: a tree of arrays, or of their shapes. All of them count as trained if `f` uses them.
+      input_shape: `(*spatial, channels)`.
+      aligned: as in `describe`.
+    """
+    shape = checked_shape(input_shape)
+    return _geometry(read_function(f, params, shape), shape, aligned)
+
+
+def _geometry(reading: Reading, shape: Shape, aligned: bool) -> Geometry:
+    rows = reading.rows
+    if aligned and rows.misaligned:
+        name, found = next(iter(rows.misaligned.items()))
+        raise MisalignedError(
+            name,
+            f"its branches are not aligned, their fields have {found}: give them equal padding and "
+            "strides, or pass aligned=False",
+        )
+    listed = [row for row in rows.rows if row.computes or len(row.shape) == len(shape)]
+    layers = tuple(_layer(row, shape[:-1]) for row in listed)
+    return Geometry(shape, layers, {row.name: row.seen for row in listed})
+
+
+def _layer(row: Row, size: Shape) -> Layer:
+    found = None if row.unknown else field_of(row.seen, size)
+    everywhere = not row.unknown and all(map(sees_all, row.seen, size))
+    beyond = everywhere and found is not None and any(map(int.__lt__, found.size, size))
+    costs = (row.params, row.macs, row.memory)
+    return Layer(row.name, row.kind, row.shape, *costs, found, beyond, row.unknown)
 
 
 def _hint(model: nn.Module, shape: Shape) -> str:

@@ -1,7 +1,9 @@
 """How the weight of a unit is distributed over its receptive field (Luo et al. 2016)."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,12 +12,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from cnn import layers, ops
-from cnn.errors import InputError
-from cnn.geometry.description import describe
-from cnn.geometry.windows import pool_windows, truncate
-from cnn.layers.tree import map_layers
-from cnn.ops.patches import shifted_views
+from cnn.errors import InputError, unknown_name
+from cnn.geometry.paths import follow_paths
+from cnn.geometry.reading import Reading, checked_shape, read_model
+from cnn.geometry.receptive_field import field_of
+from cnn.geometry.value import Value
+
+Paths = dict[object, Array]
+"""For each value, by its key, how many paths lead to each of its entries."""
 
 
 def uniform_field(
@@ -23,20 +27,39 @@ def uniform_field(
     input_shape: Sequence[int],
     layer: str | None = None,
     unit: Sequence[int] | None = None,
+    variables: PyTree = None,
 ) -> Float[np.ndarray, "*spatial"]:
     """Return the share of each pixel in a unit's gradient if all weights are equal; sum 1.
 
     It counts the paths from the pixels to the unit (Luo et al. 2016, section 2.1). Pooling becomes
-    a sum, normalization and activations the identity: no path is lost, so the pixels above 0 are
-    exactly those that the unit sees. All are 0 if it sees nothing but padding. `unit` is a position
-    on the map of `layer`; the defaults are the middle of the map, and the last layer before the
-    head.
+    a sum, activations the identity, and products of features the sum of their factors: no path is
+    lost, so the pixels above 0 are exactly those that the unit sees. All are 0 if it sees nothing
+    but padding.
+
+    Args:
+      model: any Linen module of one input.
+      input_shape: `(*spatial, channels)`.
+      layer: its name in `describe`; by default the last one before the head.
+      unit: a position on the layer's map, by default its middle. Units of a layer
+        without a map count as one.
+      variables: as in `describe`.
     """
-    linear = map_layers(_local_part(model, input_shape, layer), _linearize)
-    x = jnp.ones((1, *input_shape))
-    shapes = jax.eval_shape(linear.init, jax.random.key(0), x)
-    variables = jax.tree.map(lambda w: jnp.full(w.shape, _weight(w.shape)), shapes)
-    gradient = jax.jit(lambda variables: _gradient(linear, variables, x, unit))(variables)
+    shape = checked_shape(input_shape)
+    reading = read_model(model, shape, variables)
+    last = _last_step(reading, layer, shape)
+    if last is None:
+        return _at_pixel(shape, unit)
+    steps, output = reading.steps[: last + 1], reading.steps[last].outputs[0]
+    index = _index(output, unit)
+
+    def value(x: Array) -> Array:
+        paths: Paths = {reading.x.key: x}
+        for step in steps:
+            made = follow_paths(step, [paths.get(v.key) for v in step.operands])
+            paths |= {v.key: y for v, y in zip(step.outputs, made, strict=True)}
+        return paths[output.key][index].sum()
+
+    gradient = jax.jit(jax.grad(value))(jnp.ones((1, *shape)))[0]
     density = np.asarray(gradient, np.float64).sum(-1)
     return density / max(density.sum(), np.finfo(float).tiny)
 
@@ -56,60 +79,36 @@ def spread(density: Float[np.ndarray, "*spatial"]) -> tuple[float, ...]:
     return tuple(deviations)
 
 
-def _local_part(model: nn.Module, input_shape: Sequence[int], layer: str | None) -> nn.Module:
-    """Return `model` up to `layer`; by default up to the last layer before the head."""
-    if layer is not None:
-        return truncate(model, layer)
-    local = describe(model, input_shape, aligned=False).local
-    return truncate(model, local[-1].name) if local else layers.Chain(())
+def _last_step(reading: Reading, layer: str | None, shape: Sequence[int]) -> int | None:
+    """Return the last step of a layer, by default of the last one before the head."""
+    rows = reading.rows.rows
+    names = [row.name for row in rows]
+    if layer is not None and layer not in names:
+        raise unknown_name("layer", layer, names)
+    found = None if layer is None else names.index(layer)
+    if layer is None:
+        for i, row in enumerate(rows):
+            field = None if row.unknown else field_of(row.seen, shape[:-1])
+            if field is None or not field.is_map:
+                break
+            found = i
+    if found is None:
+        return None
+    return max(i for i, step in enumerate(reading.steps) if step.row == found)
 
 
-def _gradient(model: nn.Module, variables: PyTree, x: Array, unit: Sequence[int] | None) -> Array:
-    """Return the gradient of the unit, summed over its channels, with respect to x[0]."""
-
-    def value(x: Array) -> Array:
-        y: Any = model.apply(variables, x)
-        size = y.shape[1:-1]
-        at = tuple(n // 2 for n in size) if unit is None else tuple(unit)
-        if len(at) != len(size) or not all(0 <= p < n for p, n in zip(at, size, strict=True)):
-            raise InputError(f"unit must be a position on a map of size {size}, got {unit}")
-        return y[(0, *at)].sum()
-
-    return jax.grad(value)(x)[0]
+def _at_pixel(shape: Sequence[int], unit: Sequence[int] | None) -> np.ndarray:
+    density = np.zeros(shape[:-1])
+    density[tuple(n // 2 for n in shape[:-1]) if unit is None else tuple(unit)] = 1
+    return density
 
 
-def _weight(shape: tuple[int, ...]) -> float:
-    """Return a value for all weights of one kernel with which deep networks do not overflow."""
-    return 1 / (shape[-2] * math.sqrt(math.prod(shape[:-2]))) if len(shape) > 1 else 1.0
-
-
-class _Function(nn.Module):
-    """A function as a layer."""
-
-    function: Callable[[Array], Array]
-
-    def __call__(self, x: Array) -> Array:
-        return self.function(x)
-
-
-def _linearize(name: str, layer: nn.Module) -> nn.Module:
-    """Return a linear layer that sees the same positions, without negative weights."""
-    match layer:
-        case layers.MaxPool() | layers.AvgPool():
-            return _Function(lambda x: _sum_pool(layer, x))
-        case layers.Maxout(group):
-            return _Function(lambda x: x.reshape(*x.shape[:-1], -1, group).sum(-1))
-        case layers.AdaptiveMaxPool(output_size):
-            return layers.AdaptiveAvgPool(output_size)
-        case layers.GlobalMaxPool():
-            return layers.GlobalAvgPool()
-        case layers.BatchNorm() | layers.GroupNorm() | layers.LocalResponseNorm():
-            return layers.Chain(())
-        case layers.Dropout() | layers.ReLU() | layers.Tanh() | layers.Sigmoid() | layers.GELU():
-            return layers.Chain(())
-    return layer
-
-
-def _sum_pool(layer: layers.MaxPool | layers.AvgPool, x: Array) -> Array:
-    spec = pool_windows(layer, x.shape[1:-1])
-    return jnp.stack(shifted_views(ops.pad(x, spec.pairs), spec)).sum(0)
+def _index(output: Value, unit: Sequence[int] | None) -> tuple[Any, ...]:
+    """Return the index of a unit's channels in a value."""
+    axes = [seen.axis for seen in output.seen]
+    size = tuple(0 if axis is None else output.shape[axis] for axis in axes)
+    at = tuple(n // 2 for n in size) if unit is None else tuple(unit)
+    if len(at) != len(axes) or not all(0 <= p < n for p, n in zip(at, size, strict=True) if n):
+        raise InputError(f"unit must be a position on a map of size {size}, got {unit}")
+    places = dict(zip(axes, at, strict=True))
+    return tuple(places.get(axis, slice(None)) for axis in range(len(output.shape)))

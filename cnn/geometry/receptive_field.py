@@ -1,31 +1,44 @@
 """Receptive fields of the units of a map (Araujo, Norris & Sim, Distill 2019)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cnn.errors import LayerError
-from cnn.ops import WindowSpec
-from cnn.ops.window import dilated
+import numpy as np
+
+from cnn.errors import InputError, LayerError
+from cnn.geometry.seen import CONTINUED, EXACT, NOTHING, Seen, along
 
 
 class Field(NamedTuple):
-    """The receptive field of every unit of a map, per spatial axis, in pixels.
+    """The receptive field of the units of a map, per spatial axis of the input, in pixels.
 
     Unit p sees the pixels p · stride − padding … p · stride − padding + size − 1. Those outside
     the input are padding.
     """
 
     size: tuple[int, ...]
+    """Of all units; if they are not `uniform`, of the one that sees most."""
     stride: tuple[int, ...]
+    """0 on an axis along which units are not equally spaced, or all see the same."""
     padding: tuple[int, ...]
+    """Pixels before the input that the first unit sees."""
+    uniform: bool = True
+    """Whether all units see as many pixels."""
 
     @property
     def centre(self) -> tuple[float, ...]:
         """The centre of the first unit's field; pixel 0 has its centre at 0."""
         return tuple((r - 1) / 2 - p for r, p in zip(self.size, self.padding, strict=True))
 
+    @property
+    def is_map(self) -> bool:
+        """Whether the units form a map: equal fields, equally spaced along every axis."""
+        return self.uniform and all(self.stride)
+
     def of(self, unit: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """Return the first and the last pixel that the unit at this position sees, per axis."""
+        """Return the first and the last pixel that the unit of a map sees, per axis."""
         starts = [p * s - lo for p, s, lo in zip(unit, self.stride, self.padding, strict=True)]
         return tuple((i, i + r - 1) for i, r in zip(starts, self.size, strict=True))
 
@@ -39,41 +52,66 @@ def pixel_field(rank: int) -> Field:
     return Field((1,) * rank, (1,) * rank, (0,) * rank)
 
 
-def compose(field: Field, spec: WindowSpec) -> Field:
-    """Return the field after windows at `spec` on a map whose units have `field`.
+def field_of(seen: Sequence[Seen], size: Sequence[int]) -> Field | None:
+    """Return the field of the units of a value, on an input of this `size`.
 
-    r ← r + (d − 1) S,  P ← P + lo · S,  S ← S s, with d the size of the dilated window.
+    None if every unit sees the whole input, and none more than another.
     """
-    size, stride, padding = [], [], []
-    spans = dilated(spec.window, spec.dilation)
-    for r, S, P, d, s, (lo, _) in zip(*field, spans, spec.strides, spec.pairs, strict=True):
-        size.append(r + (d - 1) * S)
-        stride.append(S * s)
-        padding.append(P + lo * S)
-    return Field(tuple(size), tuple(stride), tuple(padding))
-
-
-def union(name: str, fields: Sequence[Field | None], aligned: bool) -> Field | None:
-    """Return the smallest field that covers those of the branches that meet at layer `name`.
-
-    `None`, for all positions, if one is `None`. With `aligned`, strides and centres must be equal.
-    """
-    known = [field for field in fields if field is not None]
-    if len(known) < len(fields):
+    axes = [_axis(s, n) for s, n in zip(seen, size, strict=True)]
+    if all(map(sees_all, seen, size)) and not any(stride for _, stride, _, _ in axes):
         return None
-    found = sorted({(field.stride, field.centre) for field in known})
-    if aligned and len(found) > 1:
-        text = " and ".join(f"stride {stride}, centre {centre}" for stride, centre in found)
-        raise MisalignedError(
-            name,
-            f"its branches are not aligned, their fields have {text}: give them equal padding and "
-            "strides, or pass aligned=False",
-        )
-    padding = _maximum([field.padding for field in known])
-    ends = [tuple(r - P for r, P in zip(f.size, f.padding, strict=True)) for f in known]
-    size = tuple(end + P for end, P in zip(_maximum(ends), padding, strict=True))
-    return Field(size, _maximum([field.stride for field in known]), padding)
+    sizes, strides, paddings, uniform = zip(*axes, strict=True)
+    return Field(sizes, strides, paddings, all(uniform))
 
 
-def _maximum(each: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(map(max, zip(*each, strict=True)))
+def _axis(seen: Seen, n: int) -> tuple[int, int, int, bool]:
+    """Return size, stride, padding and uniformity along one axis of the input."""
+    if seen.axis is not None and seen.stride:
+        first, last = -1 * along(seen.bounds, seen.axis)[CONTINUED] * np.array([[-1], [1]])
+        return int(last[0] - first[0]) + 1, seen.stride, -int(first[0]), True
+    first, last = seen.bounds[2].ravel(), -seen.bounds[3].ravel()
+    some = first < NOTHING
+    if not some.any():
+        return 0, 0, 0, True
+    sizes = (last - first + 1)[some]
+    return int(sizes.max()), 0, -int(first[some][0]), bool((sizes == sizes[0]).all())
+
+
+def sees_all(seen: Seen, n: int) -> bool:
+    """Return whether every unit sees the whole input axis of size `n`."""
+    first, last = seen.bounds[EXACT]
+    return bool((first <= 0).all() and (last <= 1 - n).all())
+
+
+def misalignment(branches: Sequence[Sequence[Seen]]) -> str:
+    """Return the strides and centres of fields of maps that meet, or "" if they are the same."""
+    found = set()
+    for seen in branches:
+        if all(s.axis is not None and s.stride for s in seen):
+            sizes, strides, paddings, _ = zip(*(_axis(s, 0) for s in seen), strict=True)
+            found.add((strides, Field(sizes, strides, paddings).centre))
+    texts = [f"stride {stride}, centre {centre}" for stride, centre in sorted(found)]
+    return " and ".join(texts) if len(texts) > 1 else ""
+
+
+def unit_field(
+    seen: Sequence[Seen], unit: Sequence[int], size: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Return the first and the last pixel that the unit at a position of a map sees, per axis.
+
+    Positions of a regular map may lie in the padding. Of other units only pixels count.
+    """
+    if len(unit) != len(size):
+        raise InputError(f"unit must have one number per spatial axis, {len(size)}, got {unit}")
+    intervals = []
+    for s, p in zip(seen, unit, strict=True):
+        if s.axis is None:
+            bounds, kept = s.bounds.reshape(4, -1).min(1), EXACT
+        else:
+            line = along(s.bounds, s.axis)
+            if not 0 <= p < line.shape[1]:
+                raise InputError(f"unit must be a position on the map, got {tuple(unit)}")
+            bounds, kept = line[:, p], CONTINUED if s.stride else EXACT
+        first, last = bounds[kept] * np.array([1, -1])
+        intervals.append((int(first), int(last)) if first < NOTHING else (0, -1))
+    return tuple(intervals)

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
+
+from cnn.layers.combinators import takes_train
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 
 class LayerTrace(NamedTuple):
@@ -20,6 +24,39 @@ class LayerTrace(NamedTuple):
     memory: int
     """Bytes of the output for one example."""
     params: dict[tuple[str, ...], Shape]
+
+
+def inference(model: nn.Module) -> dict[str, Any]:
+    """Return the keyword with which a module runs as in inference, if it takes one."""
+    return {"train": False} if takes_train(type(model).__call__) else {}
+
+
+def abstract_variables(model: nn.Module, input_shape: Shape) -> PyTree:
+    """Return the shapes and dtypes of a module's variables; nothing is computed."""
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **inference(model)), x)
+
+
+def module_types(run: Callable[[], T]) -> tuple[dict[str, str], T]:
+    """Return the type of every module that `run` calls, by its path, and what `run` returns.
+
+    The name stack of the equations that `run` traces gets the `scope_name` of each module.
+    """
+    types: dict[str, str] = {}
+
+    def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        path = "/".join(context.module.path)
+        types[path] = type(context.module).__name__
+        with jax.named_scope(scope_name(path)):
+            return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        return types, run()
+
+
+def scope_name(path: str) -> str:
+    """Return the name of a module in a name stack, whose parts are separated by "/"."""
+    return "@" + path.replace("/", ".")
 
 
 def trace(model: nn.Module, input_shape: Shape) -> dict[str, LayerTrace]:
@@ -43,5 +80,5 @@ def trace(model: nn.Module, input_shape: Shape) -> dict[str, LayerTrace]:
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     with nn.intercept_methods(record):
         # A new function object, so that JAX does not reuse an earlier trace without `record`.
-        jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **inference(model)), x)
     return traces

@@ -90,7 +90,7 @@ def apply_layer(layer: nn.Module, x: Array, train: bool) -> Array:
     An `InputError` becomes a `LayerError`, which names the layer.
     """
     try:
-        return layer(x, train=train) if _takes_train(type(layer).__call__) else layer(x)
+        return layer(x, train=train) if takes_train(type(layer).__call__) else layer(x)
     except LayerError:
         raise
     except InputError as error:
@@ -98,5 +98,6 @@ def apply_layer(layer: nn.Module, x: Array, train: bool) -> Array:
 
 
 @cache
-def _takes_train(function: Callable[..., Array]) -> bool:
+def takes_train(function: Callable[..., Array]) -> bool:
+    """Return whether a `__call__` has the argument `train`."""
     return "train" in inspect.signature(function).parameters

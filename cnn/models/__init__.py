@@ -1,10 +1,11 @@
 """Named networks: each a function that returns a module."""
 
+import importlib
 from collections.abc import Callable
 
 from flax import linen as nn
 
-from cnn.errors import unknown_name
+from cnn.errors import InputError, unknown_name
 from cnn.models.alexnet import alexnet
 from cnn.models.from_torch import from_torch
 from cnn.models.inception import googlenet, small_inception
@@ -47,8 +48,25 @@ def names() -> list[str]:
 
 
 def by_name(name: str) -> Callable[..., nn.Module]:
-    """Return the network function called `name`, or raise `InputError` with the nearest names."""
-    if name not in names():
+    """Return the function that makes a network.
+
+    Args:
+      name: one of `names()`, or "package.module:function" for a function of your own, which is
+        imported.
+
+    Raises:
+      InputError: there is no such function; suggests the nearest names.
+    """
+    module, colon, function = name.partition(":")
+    if not colon and name not in names():
         raise unknown_name("model", name, names())
-    function: Callable[..., nn.Module] = globals()[name]
-    return function
+    if not colon:
+        made: Callable[..., nn.Module] = globals()[name]
+        return made
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        raise InputError(f"model {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise InputError(f"model {name!r} must name a function, but {module} has no such function")
+    return found

@@ -97,8 +97,10 @@ def _fold(maps: Float[Array, "*out_and_rest"], period: tuple[int, ...]) -> Array
     """
     rank, rest = len(period), maps.shape[len(period) :]
     repetitions = [-(-n // P) for n, P in zip(maps.shape, period, strict=False)]
-    missing = [(0, m * P - n) for n, m, P in zip(maps.shape, repetitions, period, strict=False)]
-    maps = jnp.pad(maps, (*missing, *((0, 0) for _ in rest)))
+    for axis, (m, P) in enumerate(zip(repetitions, period, strict=True)):
+        if missing := m * P - maps.shape[axis]:
+            shape = (*maps.shape[:axis], missing, *maps.shape[axis + 1 :])
+            maps = jnp.concatenate([maps, jnp.zeros(shape, maps.dtype)], axis)
     maps = maps.reshape(*(n for both in zip(repetitions, period, strict=True) for n in both), *rest)
     return maps.transpose(
         *range(1, 2 * rank, 2), *range(0, 2 * rank, 2), *range(2 * rank, maps.ndim)

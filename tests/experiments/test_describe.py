@@ -47,6 +47,30 @@ def test_branches_that_are_not_aligned(capsys: pytest.CaptureFixture[str]) -> No
     assert "22,855,952" in said.out
 
 
+def test_a_network_of_the_users_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_nets.py").write_text(
+        "from flax import linen as nn\n"
+        "def wide(): return nn.Sequential([nn.Conv(4, (5, 5)), nn.relu, nn.Conv(8, (3, 3), 2)])\n"
+        "def text(): return 'wide'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    describe.main(describe.Flags(model="own_nets:wide", input=(12, 12, 1), out=out))
+    said = capsys.readouterr().out
+    assert "layers_2" in said
+    found = json.loads((out / "own_nets.wide.json").read_text())
+    assert (found["params"], found["receptive_field"]) == (104 + 296, [7, 7])
+    for name, line in (
+        ("own_nets:text", "must return a Linen module, got str"),
+        ("own_nets:deep", "own_nets has no such function"),
+        ("other_nets:wide", "cannot be imported: No module named 'other_nets'"),
+    ):
+        with pytest.raises(InputError, match=line):
+            describe.main(describe.Flags(model=name, input=(12, 12, 1)))
+
+
 def test_wrong_input_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the smallest input that works is"):
         describe.main(describe.Flags(model="lecture_cnn", input=(8, 8, 1), out=tmp_path / "new"))

@@ -9,7 +9,6 @@ import numpy as np
 from flax import linen as nn
 
 from cnn.geometry import describe, trace, uniform_field
-from cnn.geometry.windows import layer_windows, truncate
 from cnn.layers import (
     AvgPool,
     BatchNorm,
@@ -28,6 +27,7 @@ from cnn.layers import (
     Tanh,
 )
 from cnn.layers.tree import children, join_path
+from tests.geometry.layer_windows import layer_windows, truncate
 
 Positions = tuple[frozenset[int], ...]
 """Positions per spatial axis."""

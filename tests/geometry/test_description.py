@@ -38,7 +38,7 @@ from cnn.layers import (
         (ConvLocal(2, 3), (7, 1), 5 * (3 * 2 + 2), 5 * 3 * 2),
         (ConvTiled(2, 3, period=2), (7, 1), 2 * (3 * 2 + 2), 5 * 3 * 2),
         (DenseSpatial(2, 3), (7, 3), 7 * 3 * 5 * 2 + 5 * 2, 7 * 3 * 5 * 2),
-        (DenseSpatial(2, 3, radius=1), (7, 3), 7 * 3 * 5 * 2 + 5 * 2, 7 * 3 * 5 * 2),
+        (DenseSpatial(2, 3, radius=1), (7, 3), 5 * 3 * 3 * 2 + 5 * 2, 5 * 3 * 3 * 2),
         (SeparableConv(5, 3, multiplier=2), (7, 3), 3 * 6 + 6 * 5 + 5, 5 * (3 * 6 + 6 * 5)),
         (Dense(4), (3,), 3 * 4 + 4, 3 * 4),
         (Dense(4), (5, 6, 3), 3 * 4 + 4, 30 * 3 * 4),
@@ -75,10 +75,9 @@ def test_layers_in_order_with_shapes_and_memory() -> None:
         ("layers_1/body/layers_0", "Conv", (6, 3), 72),
         ("layers_1/body/layers_1", "ReLU", (6, 3), 72),
         ("layers_1", "Residual", (6, 3), 72),
-        ("layers_2", "Flatten", (18,), 72),
         ("layers_3", "Dense", (2,), 8),
     ]
-    assert made.memory == 5 * 72 + 8
+    assert made.memory == 4 * 72 + 8
     assert made.local[-1].name == "layers_1"
     assert made.receptive_field == (5,)
 
@@ -116,7 +115,8 @@ def test_layers_of_the_user() -> None:
         ((6, 2), 1, 0),
         ((3, 5), 2 * 5 + 5, 3 * 2 * 5),
     ]
-    assert [x.field and x.field.size for x in made.layers] == [(3,), (3,), None, None]
+    assert [x.field and x.field.stride for x in made.layers] == [(1,), (1,), (2,), (2,)]
+    assert [x.field and x.field.size for x in made.layers] == [(3,)] * 4
 
 
 def test_table_and_json() -> None:
@@ -124,7 +124,7 @@ def test_table_and_json() -> None:
     lines = made.to_markdown().splitlines()
     assert lines[0] == "| " + " | ".join(HEADS) + " |"
     assert lines[5] == "| layers_3 | Conv | 8×8×32 | 12,832 | 819,200 | 14 | 2 | 0 | 6.5 | 8.2 |"
-    assert lines[-1] == "| total |  |  | 281,034 | 1,316,864 | 16 | 4 | 0 | 7.5 | 107.6 |"
+    assert lines[-1] == "| total |  |  | 281,034 | 1,316,864 | 16 | 4 | 0 | 7.5 | 105.5 |"
     read = json.loads(made.to_json())
     assert (read["params"], read["macs"], read["receptive_field"]) == (281034, 1316864, [16, 16])
     assert read["layers"][3]["field"] == {
@@ -132,6 +132,7 @@ def test_table_and_json() -> None:
         "stride": [2, 2],
         "padding": [0, 0],
         "centre": [6.5, 6.5],
+        "uniform": True,
     }
     assert read["layers"][-1]["field"] is None
     assert describe(Conv(1, (3, 5)), (8, 8, 1)).rows()[0][5] == "3×5"

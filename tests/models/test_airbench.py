@@ -63,7 +63,9 @@ def test_parameters_and_costs_by_hand() -> None:
     first, second = 9 * (24 * 31**2 + 64 * 15**2) * 64, 9 * (64 * 15**2 + 256 * 7**2) * 256
     third = 9 * (256 * 7**2 + 256 * 3**2) * 256
     whitened = 12 * 24 * 31**2  # its kernel is no parameter
-    assert describe(model.body, (32, 32, 3)).macs == first + second + third + 2560
+    once = first + second + third + whitened + 2560
+    assert describe(model.body, (32, 32, 3)).macs == once
+    assert describe(model, (32, 32, 3)).macs == 2 * once  # the image and its mirror image
     assert round((first + second + third + whitened) / 1e6) == 118
 
 

@@ -1,24 +1,21 @@
-"""The windows of each layer type, and the walk over a model that geometry is computed on."""
+"""The windows of each layer of `cnn.layers`, from its fields: what geometry reads otherwise."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from flax import linen as nn
 
 from cnn import layers
-from cnn.errors import unknown_name
-from cnn.layers.tree import children, join_path
+from cnn.layers.tree import children
 from cnn.ops import WindowSpec, per_axis, window_spec
-
-State = TypeVar("State")
-_COMBINATORS = (layers.Chain, layers.Concat, layers.Residual)
 
 
 def layer_windows(layer: nn.Module, size: Sequence[int]) -> WindowSpec | None:
     """Return the windows of `layer` on a map of `size`; `None` if it sees all positions.
 
-    A layer that is not of `cnn.layers` counts as pointwise: a window of 1.
+    Other layers count as pointwise: a window of 1.
     """
     rank = len(size)
     match layer:
@@ -60,42 +57,15 @@ def _radius_windows(layer: layers.DenseSpatial, radius: int, size: Sequence[int]
     return WindowSpec(tuple(size), tuple(window), spec.strides, tuple(pairs), (1,) * len(size))
 
 
-def propagate(
-    model: nn.Module,
-    state: State,
-    at_layer: Callable[[str, nn.Module, State], State],
-    at_merge: Callable[[str, nn.Module, list[State]], State],
-    path: str = "",
-) -> State:
-    """Pass `state` through the layers of `model`, from the input to the output.
-
-    `at_layer` returns the state after a layer; `at_merge` that of a `Concat` or `Residual`, from
-    the states of its branches. The identity of a `Residual` is a branch.
-    """
-    if not isinstance(model, _COMBINATORS):
-        return at_layer(path, model, state)
-    inside = [(join_path(path, name), part) for name, part in children(model).items()]
-    if isinstance(model, layers.Chain):
-        for name, part in inside:
-            state = propagate(part, state, at_layer, at_merge, name)
-        return state
-    states = [propagate(part, state, at_layer, at_merge, name) for name, part in inside]
-    if isinstance(model, layers.Residual) and model.shortcut is None:
-        states.append(state)
-    return at_merge(path, model, states)
-
-
 def truncate(model: nn.Module, name: str) -> nn.Module:
-    """Return the part of `model` that ends with the layer called `name`.
+    """Return the part of `model` that ends with the layer called `name`, or the model itself.
 
     Inside a `Concat` or `Residual`, that is the layer's own branch alone.
     """
-    if not name:
-        return model
     first, _, rest = name.partition("/")
-    inside = children(model) if isinstance(model, _COMBINATORS) else {}
+    inside = children(model)
     if first not in inside:
-        raise unknown_name("layer", name, inside)
+        return model
     last = truncate(inside[first], rest)
     if isinstance(model, layers.Chain):
         return layers.Chain((*model.layers[: list(inside).index(first)], last))
