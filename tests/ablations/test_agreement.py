@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cnn import ablations, models
 from cnn.ablations import Ablated
-from cnn.layers import BatchNorm, Chain, Conv, Dense, Flatten, MaxPool, ReLU, Residual
+from cnn.layers import AvgPool, BatchNorm, Chain, Conv, Dense, Flatten, MaxPool, ReLU, Residual
 from tests.ablations.foreign import assert_close
 
 Ablation = Callable[[nn.Module], nn.Module]
@@ -110,6 +110,7 @@ SMALL = Chain(
         ReLU(),
         MaxPool((2, 2)),
         Residual(Conv(3, (3, 3), padding=1, use_bias=False)),
+        AvgPool((3, 3), 2, padding=1),
         Conv(4, (3, 3), strides=2, padding="SAME"),
         ReLU(),
         Flatten(),

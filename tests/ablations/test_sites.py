@@ -266,6 +266,31 @@ def test_a_bias_that_is_added_in_another_type() -> None:
         jax.eval_shape(ablations.unshare(Mixed()).init, jax.random.key(0), X)
 
 
+def test_what_is_added_at_each_position_is_no_bias() -> None:
+    """A position embedding stays as it is."""
+
+    class Embedded(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            y = nn.Conv(4, (3, 3), use_bias=False)(x)
+            where = self.param("embedding", nn.initializers.normal(), (1, 6, 6, 4))
+            return y + jnp.broadcast_to(where, y.shape)
+
+    variables, unshared = Embedded().init(jax.random.key(0), X), ablations.unshare(Embedded())
+    lifted = lift(variables, Embedded(), unshared, X.shape[1:])
+    assert lifted["params"]["embedding"].shape == (1, 6, 6, 4)
+    assert_close(unshared.apply(lifted, X), Embedded().apply(variables, X))
+
+
+def test_a_checkpoint_recomputes_what_it_did() -> None:
+    unshared = ablations.unshare(COMPUTED["checkpoint"])
+    made = jax.eval_shape(unshared.init, jax.random.key(0), X)
+    program = jax.make_jaxpr(lambda v: unshared.apply(v, X))(made)
+    (eqn,) = (e for e in program.eqns if "prevent_cse" in e.params)
+    assert eqn.params["policy"] is jax.checkpoint_policies.dots_saveable
+    assert "dot_general" in str(eqn.params["jaxpr"])
+
+
 def test_precision_is_kept() -> None:
     model = nn.Conv(4, (3, 3), precision="highest")
     unshared = ablations.unshare(model)
