@@ -52,7 +52,10 @@ def test_a_program_from_a_stream_runs_to_its_end(command: str, tmp_path: Path) -
 @needs_glibc
 @pytest.mark.parametrize("variable", [None, "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
 def test_freed_memory_is_handed_out_again_without_page_faults(variable: str | None) -> None:
-    """A step has a temporary array of 96 MB: 23,437 pages of 4 kB."""
+    """The result of a step has 96 MB: 23,437 pages of 4 kB.
+
+    The first steps leave the heap's pieces in place; the system may take back pages at any time.
+    """
     code = """
 from experiments.harness import runtime
 runtime.keep_freed_memory()
@@ -60,25 +63,26 @@ runtime.configure_jax()
 import jax
 from jax import numpy as jnp
 from resource import RUSAGE_SELF, getrusage
-x = jnp.ones((3_000_000, 8))
-step = jax.jit(lambda x: jnp.sort(x).sum())
-for _ in range(5):
+x = jnp.ones(24_000_000)
+step = jax.jit(lambda x: x + 1)
+faults = []
+for _ in range(8):
     before = getrusage(RUSAGE_SELF).ru_minflt
     step(x).block_until_ready()
-    faults = getrusage(RUSAGE_SELF).ru_minflt - before
-print(faults)
+    faults.append(getrusage(RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
 """
     settings = {variable: ""} if variable else {}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(**settings),
         check=True,
-        timeout=120,
+        timeout=60,
         capture_output=True,
         text=True,
     )
     if variable is None:
-        assert int(done.stdout) < 1000
+        assert int(done.stdout) < 100
     else:
         assert int(done.stdout) > 20_000
 
