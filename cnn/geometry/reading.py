@@ -40,6 +40,7 @@ class Reading(NamedTuple):
     x: Value
     rows: Rows
     steps: list[Step]
+    outputs: list[Value]
 
 
 def read_model(model: nn.Module, input_shape: Shape, variables: PyTree = None) -> Reading:
@@ -102,8 +103,8 @@ def _read(program: ClosedJaxpr, input_shape: Shape, rows: Rows) -> Reading:
         return row
 
     args = [Value(w.shape, leaves=frozenset([i])) for i, w in enumerate(weights)]
-    walk(program, [*args, x], visit)
-    return Reading(x, rows, steps)
+    outputs = walk(program, [*args, x], visit)
+    return Reading(x, rows, steps, outputs)
 
 
 def checked_shape(input_shape: Sequence[int]) -> Shape:
