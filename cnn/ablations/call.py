@@ -1,7 +1,8 @@
 """A call of a Linen module as a function of its variables and data."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,12 +10,16 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Key
 
-from cnn.ablations.plan import ChangeLayers, Plan, make_plan, tracing
+from cnn.ablations.plan import ChangeLayers, Layers, Plan, make_plan, tracing
+from cnn.errors import LayerError
 from cnn.geometry.jaxpr import leaf_names
+from cnn.layers import BlurPool, ConvLocal, ConvTiled, DenseSpatial, SeparableConv
 
 Variables = Mapping[str, Any]
 ALL = nn.DenyList("params")
 """The collections that a call may change."""
+UNSEEN = (ConvTiled, ConvLocal, DenseSpatial, SeparableConv, BlurPool)
+"""Layers that do not compute one convolution or pooling, so that no site is one of them."""
 
 
 class Call:
@@ -57,9 +62,17 @@ class Call:
         """Return the plan of the changed module, whose result is the output and the updates."""
         paths = leaf_names(variables)
 
+        unseen: Layers = {}
+
+        def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+            if isinstance(context.module, UNSEEN) and context.method_name == "__call__":
+                unseen["/".join(context.module.path)] = context.module.clone(name=None)
+            return call(*args, **kwargs)
+
         def apply(variables: Variables, arrays: list[Array], rngs: dict[str, Array]) -> Any:
             args, kwargs = self._arguments(arrays)
-            return self.module.apply(variables, *args, **kwargs, rngs=rngs, mutable=mutable)
+            with nn.intercept_methods(record):
+                return self.module.apply(variables, *args, **kwargs, rngs=rngs, mutable=mutable)
 
         def updates(result: Any) -> dict[int, int]:
             """The result is the output, 0, and the new values, 1."""
@@ -67,13 +80,28 @@ class Call:
             return {i: paths.index(path) for i, path in enumerate(new) if path in paths}
 
         names = [path.partition("/")[2] for path in paths]
-        return make_plan(apply, variables, self.data, names, change, updates)
+        return make_plan(
+            apply, variables, self.data, names, partial(_change_seen, change, unseen), updates
+        )
 
     def _arguments(self, arrays: Sequence[Array]) -> tuple[Sequence[Any], dict[str, Any]]:
         rest = iter(arrays)
         leaves = [next(rest) if leaf is None else leaf for leaf in self._leaves]
         arguments: tuple[Sequence[Any], dict[str, Any]] = self._structure.unflatten(leaves)
         return arguments
+
+
+def _change_seen(change: ChangeLayers, unseen: Layers, layers: Layers) -> Layers:
+    """Change the layers of sites; raise `LayerError` where that would change an unseen one."""
+    changed = change(layers | unseen)
+    for name, layer in unseen.items():
+        if changed[name] != layer:
+            raise LayerError(
+                name,
+                f"{type(layer).__name__} cannot be changed inside a network made elsewhere: change "
+                "it before, or leave it out by `where`",
+            )
+    return {name: changed[name] for name in layers if name not in unseen}
 
 
 def takes_train(module: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from cnn.ablations import lift, project
 from cnn.ablations.ablated import Ablated
 from cnn.ablations.change import Change
 from cnn.errors import InputError
-from cnn.layers import Chain, Conv, ConvLocal, ReLU
+from cnn.layers import BlurPool, Chain, Conv, ConvLocal, ReLU, SeparableConv
 from cnn.layers.serialization import from_spec, to_spec
 from cnn.train import fit
 from tests.ablations.foreign import ResNet, assert_close, images
@@ -111,6 +111,28 @@ def test_a_mixed_chain_is_changed_everywhere() -> None:
     made = jax.eval_shape(ablations.unshare(chain).init, jax.random.key(0), X)["params"]
     assert made["layers_0"]["kernel"].shape == (6, 6, 3, 3, 2, 2)
     assert made["layers_2"]["kernel"].shape == (6, 6, 3, 3, 2, 3)
+
+
+def test_layers_that_are_no_convolution_are_not_left_alone_in_silence() -> None:
+    """Also inside a module: what a locally connected layer computes is no convolution."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return nn.Conv(3, (3, 3))(ConvLocal(2, (3, 3), name="local")(x))
+
+    chain = Chain((SeparableConv(2, (3, 3)), BlurPool(), nn.Conv(3, (3, 3))))
+    cannot = "cannot be changed inside a network made elsewhere: change it before"
+    for model, ablation, message in [
+        (Net(), ablations.share, f"layer local: ConvLocal {cannot}"),
+        (chain, ablations.densify, "layer layers_0: this ablation does not apply to SeparableConv"),
+        (chain, partial(ablations.repool, kind="max"), f"layer layers_1: BlurPool {cannot}"),
+        (chain, partial(ablations.rewindow, window=(5, 5)), f"layers_0: SeparableConv {cannot}"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            jax.eval_shape(ablation(model).init, jax.random.key(0), X)
+    made = jax.eval_shape(ablations.unshare(Net(), where="Conv_0").init, jax.random.key(0), X)
+    assert made["params"]["Conv_0"]["kernel"].shape == (6, 6, 3, 3, 2, 3)
 
 
 def test_an_ablated_network_is_a_layer_like_any_other(variables: Any) -> None:
