@@ -1,13 +1,11 @@
 """Shapes of all layers of a model, from one abstract evaluation."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 
 from cnn.layers.combinators import takes_train
@@ -17,13 +15,10 @@ T = TypeVar("T")
 
 
 class LayerTrace(NamedTuple):
-    """Shapes of a layer's input and output, without the batch, and of its parameters."""
+    """Shapes of a layer's input and output, without the batch."""
 
     input: Shape
     output: Shape
-    memory: int
-    """Bytes of the output for one example."""
-    params: dict[tuple[str, ...], Shape]
 
 
 def inference(model: nn.Module) -> dict[str, Any]:
@@ -60,25 +55,23 @@ def scope_name(path: str) -> str:
 
 
 def trace(model: nn.Module, input_shape: Shape) -> dict[str, LayerTrace]:
-    """Return a trace of every module in `model`, by its path among the parameters.
+    """Return the shapes of every module from array to array, by its path among the parameters.
 
-    Nothing is computed. Raises `LayerError` where the model does not fit the input.
+    In the order in which their calls end: a module comes after its parts. Nothing is computed.
+    Raises `LayerError` where the model does not fit the input.
     """
     traces: dict[str, LayerTrace] = {}
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         y = call(*args, **kwargs)
-        if context.method_name == "__call__":
-            module = context.module
-            params = flatten_dict(module.variables.get("params", {}))
-            memory = math.prod(y.shape[1:]) * y.dtype.itemsize
-            shapes = {path: value.shape for path, value in params.items()}
-            path = "/".join(module.path)
-            traces[path] = LayerTrace(args[0].shape[1:], y.shape[1:], memory, shapes)
+        if context.method_name == "__call__" and args and all(map(_is_array, (args[0], y))):
+            traces["/".join(context.module.path)] = LayerTrace(args[0].shape[1:], y.shape[1:])
         return y
 
-    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     with nn.intercept_methods(record):
-        # A new function object, so that JAX does not reuse an earlier trace without `record`.
-        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **inference(model)), x)
+        abstract_variables(model, input_shape)
     return traces
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array)

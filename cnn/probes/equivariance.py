@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
@@ -18,45 +17,47 @@ from jaxtyping import Array, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.layers.tree import children, join_path
+from cnn.geometry import inference, trace
 from cnn.ops import PaddingMode, Size
 from cnn.probes.transforms import amounts, shift
 
 ArrayFn = Callable[[Array], Array]
+CALL = "__call__"
 
 
 def layer_functions(
     model: nn.Module, variables: dict[str, Any], input_shape: Sequence[int]
 ) -> dict[str, ArrayFn]:
-    """Return, for each layer whose output is a map, the function from the input to that output.
+    """Return, for each module whose output is a map, the function from the input to that output.
 
-    Keys are names as in `cnn.layers.tree`. Combinators come after their parts, and the whole
-    model, called "", last. `input_shape` is `(*spatial, channels)`; layers run as in inference.
+    Args:
+      model: any Linen module. It runs as in inference.
+      variables: its parameters and state.
+      input_shape: `(*spatial, channels)`.
+
+    Returns:
+      The functions by the modules' paths, in the order in which these end: the whole model, "",
+      comes last. Of a module that runs several times, the last run counts.
     """
-    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 
-    def run(capture: Callable[[nn.Module, str], bool], x: Array) -> dict[tuple[str, ...], Any]:
+    def output(path: str, x: Array) -> Array:
+        parts = tuple(path.split("/")) if path else ()
         _, state = model.apply(
-            variables, x, capture_intermediates=capture, mutable=["intermediates"]
+            variables,
+            x,
+            capture_intermediates=lambda module, method: (*module.path, method) == (*parts, CALL),
+            mutable=["intermediates"],
+            **inference(model),
         )
-        return flatten_dict(state["intermediates"])
+        return flatten_dict(state["intermediates"])[(*parts, CALL)][-1]
 
-    def output(path: tuple[str, ...], x: Array) -> Array:
-        calls = run(lambda layer, method: (*layer.path, method) == path, x)
-        return calls[path][-1]
-
-    calls = jax.eval_shape(functools.partial(run, lambda _, method: method == "__call__"), x)
-    paths = {name: (*filter(None, name.split("/")), "__call__") for name in _names(model)}
+    rank = len(input_shape)
+    traces = trace(model, tuple(input_shape))
     return {
-        name: functools.partial(output, path)
-        for name, path in paths.items()
-        if path in calls and calls[path][-1].ndim == x.ndim
+        path: functools.partial(output, path)
+        for path, found in traces.items()
+        if len(found.output) == rank
     }
-
-
-def _names(model: nn.Module, path: str = "") -> list[str]:
-    inside = children(model).items()
-    return [n for name, part in inside for n in _names(part, join_path(path, name))] + [path]
 
 
 def equivariance_error(

@@ -178,10 +178,10 @@ def test_functions_by_layer() -> None:
     made = jax.jit(model.init)(jax.random.key(1), x)
     functions = layer_functions(model, made, x.shape[1:])
     assert list(functions) == [
+        "layers_0/shortcut",
         "layers_0/body/layers_0",
         "layers_0/body/layers_1",
         "layers_0/body",
-        "layers_0/shortcut",
         "layers_0",
         "layers_1/branches_0",
         "layers_1/branches_1",
