@@ -14,6 +14,7 @@ from cnn import layers
 from cnn.ablations.call import ALL, Call, Variables, takes_train
 from cnn.ablations.change import ABLATIONS, Change, change_all
 from cnn.ablations.initial import initial
+from cnn.ablations.plan import typed_like
 from cnn.layers.serialization import serializable
 from cnn.layers.tree import children, leaf_layers
 
@@ -48,9 +49,10 @@ class Ablated(nn.Module):
             self._put(variables)
             y, _ = call.plan(change, shapes, ALL).apply(variables, *call.data)
             return y
-        shapes = {k: v for k, v in shapes.items() if k in self.variables}
-        plan = call.plan(change, {**self.variables, **shapes}, scope.mutable or [])
-        y, updated = plan.apply(dict(self.variables), *call.data)
+        variables = dict(self.variables)
+        shapes = {k: typed_like(v, variables[k]) for k, v in shapes.items() if k in variables}
+        plan = call.plan(change, variables | shapes, scope.mutable or [])
+        y, updated = plan.apply(variables, *call.data)
         self._put(updated)
         return y
 

@@ -11,7 +11,7 @@ from cnn.ablations.ablated import Ablated
 from cnn.ablations.change import Change, change_all
 from cnn.ablations.initial import initial
 from cnn.ablations.lifts import transfer_sites
-from cnn.ablations.plan import Plan, make_plan
+from cnn.ablations.plan import Plan, make_plan, typed_like
 from cnn.errors import InputError
 from cnn.geometry.jaxpr import leaf_names
 
@@ -54,7 +54,7 @@ def ablate(
     shapes = jax.eval_shape(init, jax.random.key(0))
     names = leaf_names(shapes)
 
-    def plan(x: PyTree, changes: tuple[Change, ...]) -> Plan:
+    def plan(x: PyTree, changes: tuple[Change, ...], shapes: PyTree = shapes) -> Plan:
         return make_plan(function, shapes, (x,), names, change_all(changes))
 
     def draw(key: Key[Array, ""], x: PyTree) -> PyTree:
@@ -66,6 +66,6 @@ def ablate(
         return before.structure.unflatten(leaves)
 
     def apply(params: PyTree, x: PyTree) -> PyTree:
-        return plan(x, changes).apply(params, x)
+        return plan(x, changes, typed_like(shapes, params)).apply(params, x)
 
     return AblatedFunction(draw, lift, apply)

@@ -103,6 +103,15 @@ def make_plan(
     return Plan(program, structure, result, leaves, sites, changed)
 
 
+def typed_like(shapes: PyTree, params: PyTree) -> PyTree:
+    """Return the shapes of the original parameters with the types that those in use have."""
+
+    def typed(shape: jax.ShapeDtypeStruct, value: PyTree) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape.shape, jax.tree.leaves(value)[0].dtype)
+
+    return jax.tree.map(typed, shapes, params)
+
+
 @contextmanager
 def tracing() -> Iterator[None]:
     """Raise `InputError` for a network that cannot be traced."""

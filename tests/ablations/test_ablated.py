@@ -157,6 +157,18 @@ def test_an_ablated_network_is_a_layer_like_any_other(variables: Any) -> None:
     assert_close(jax.vmap(logits)(both)[0], logits(made["params"]["layers_0"]))
 
 
+def test_parameters_of_another_type(variables: Any) -> None:
+    """The network computes in the type of its parameters, like the original."""
+    half = jax.tree.map(lambda v: v.astype(jnp.bfloat16), variables)
+    model = ablations.unshare(RESNET)
+    lifted = lift(half, RESNET, model, X.shape[1:])
+    assert {v.dtype for v in jax.tree.leaves(lifted)} == {jnp.dtype(jnp.bfloat16)}
+    x = X.astype(jnp.bfloat16)
+    y = jax.jit(model.apply)(lifted, x)
+    assert y.dtype == jnp.bfloat16
+    assert_close(y.astype(float), jax.jit(RESNET.apply)(half, x).astype(float), 0.05)
+
+
 def test_an_ablated_network_is_a_value() -> None:
     model = ablations.tile(RESNET, 2, where=["stem", "Block_0"])
     same = ablations.tile(ResNet(dropout=0.5), period=2, where=("stem", "Block_0"))
@@ -179,10 +191,11 @@ class Signal(nn.Module):
 
 
 def test_fit_trains_it() -> None:
-    """Unshared from the start, and relaxed to dense in the middle."""
+    """Unshared from the start, relaxed to dense in the middle, and in bfloat16."""
     model = ablations.unshare(Signal())
     relaxed = {"relax_at": 30, "relax_to": ablations.densify(Signal())}
-    for changed in ({"model": model}, {"model": Signal(), **relaxed}):
+    low = {"model": model, "precision": "bfloat16"}
+    for changed in ({"model": model}, {"model": Signal(), **relaxed}, low):
         assert fit(config(**changed, steps=60, lr=0.03)).test_accuracy[0] > 0.7
 
 

@@ -151,6 +151,14 @@ def test_other_changes(network: Network) -> None:
         lift(network.init(jax.random.key(0)), network.x)
 
 
+def test_parameters_of_another_type(network: Network) -> None:
+    _, lift, apply = ablate(network.function, network.init, unshare)
+    params = network.init(jax.random.key(0))
+    half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), lift(params, network.x))
+    y = apply(half, network.x.astype(jnp.bfloat16))
+    assert_close(y.astype(float), network.function(params, network.x), 0.05)
+
+
 def test_bad_input(network: Network) -> None:
     with pytest.raises(InputError, match="change must apply ablations of layers, such as unshare"):
         ablate(network.function, network.init, lambda model: model)

@@ -222,6 +222,15 @@ def test_weights_that_see_only_padding_are_lost_through_a_dense_layer() -> None:
     )
 
 
+def test_a_lift_repeats_the_period_by_hand() -> None:
+    tiled = {"kernel": jnp.array([1.0, 2, 3]).reshape(3, 1, 1, 1), "bias": jnp.zeros((3, 1))}
+    source, target = ConvTiled(1, (1,), period=3), ConvLocal(1, (1,))
+    up = lift({"params": tiled}, source, target, (5, 1))["params"]
+    np.testing.assert_array_equal(up["kernel"].ravel(), [1, 2, 3, 1, 2])
+    up = lift({"params": tiled}, source, ablations.tile(source, 7), (4, 1))["params"]
+    np.testing.assert_array_equal(up["kernel"].ravel(), [1, 2, 3, 1])
+
+
 def test_a_tied_bias_and_a_clipped_period() -> None:
     """From tied to untied biases, and on a map of 4 from a period of 3 to one of 5."""
     conv = Conv(2, (3,))

@@ -62,6 +62,9 @@ def check_windows(layer: Conv, x: jnp.ndarray) -> None:
 def test_rewindow_crops_where_there_is_no_padding() -> None:
     assert ablations.rewindow(Conv(1, (5,), padding=2), (3,)) == Conv(1, (3,), padding=((1, 1),))
     assert ablations.rewindow(Conv(1, (5,)), (3,)) == Conv(1, (3,), padding=((-1, -1),))
+    # An odd difference: the smaller half before, the larger one after.
+    assert ablations.rewindow(Conv(1, (5,), padding=2), (2,)) == Conv(1, (2,), padding=((1, 0),))
+    assert ablations.rewindow(Conv(1, (2,)), (5,)) == Conv(1, (5,), padding=((1, 2),))
     with pytest.raises(LayerError, match="window must have one number per axis, got 3"):
         ablations.rewindow(Conv(1, 3), 5)
     with pytest.raises(LayerError, match="does not apply to DenseSpatial"):
