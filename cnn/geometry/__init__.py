@@ -5,7 +5,7 @@ from cnn.geometry.description import HEADS, Geometry, Layer, describe, describe_
 from cnn.geometry.effective_field import spread, uniform_field
 from cnn.geometry.input_size import input_size_for
 from cnn.geometry.receptive_field import Field, MisalignedError
-from cnn.geometry.trace import LayerTrace, inference, trace
+from cnn.geometry.trace import LayerTrace, trace
 
 __all__ = [
     "HEADS",
@@ -18,7 +18,6 @@ __all__ = [
     "compare",
     "describe",
     "describe_function",
-    "inference",
     "input_size_for",
     "pair",
     "spread",

@@ -16,9 +16,10 @@ from cnn.errors import InputError
 from cnn.geometry.jaxpr import leaf_names
 from cnn.geometry.rows import Rows
 from cnn.geometry.seen import pixels
-from cnn.geometry.trace import Shape, abstract_variables, inference, module_types
+from cnn.geometry.trace import Shape, abstract_variables, module_types
 from cnn.geometry.value import Value
 from cnn.geometry.walk import walk
+from cnn.layers.combinators import train_argument
 from cnn.ops.implementations import use
 
 Function = Callable[[PyTree, Array], Any]
@@ -49,7 +50,7 @@ def read_model(model: nn.Module, input_shape: Shape, variables: PyTree = None) -
         variables = abstract_variables(model, input_shape)
 
     def f(variables: PyTree, x: Array) -> Any:
-        return model.apply(variables, x, **inference(model))
+        return model.apply(variables, x, **train_argument(model, False))
 
     types, program = module_types(lambda: trace_program(f, variables, input_shape))
     paths = leaf_names(variables)

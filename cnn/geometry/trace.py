@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from cnn.layers.combinators import takes_train
+from cnn.layers.combinators import train_argument
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -21,15 +21,12 @@ class LayerTrace(NamedTuple):
     output: Shape
 
 
-def inference(model: nn.Module) -> dict[str, Any]:
-    """Return the keyword with which a module runs as in inference, if it takes one."""
-    return {"train": False} if takes_train(type(model).__call__) else {}
-
-
 def abstract_variables(model: nn.Module, input_shape: Shape) -> PyTree:
     """Return the shapes and dtypes of a module's variables; nothing is computed."""
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **inference(model)), x)
+    return jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, **train_argument(model, False)), x
+    )
 
 
 def module_types(run: Callable[[], T]) -> tuple[dict[str, str], T]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 
+from cnn.errors import InputError
 from cnn.geometry import control_flow
 from cnn.geometry.costs import macs
 from cnn.geometry.jaxpr import called, out_shapes
@@ -76,6 +77,12 @@ def _run(eqn: JaxprEqn, operands: list[Value], visit: Visit, scope: str, times: 
     def run(program: ClosedJaxpr, args: Sequence[Value], count: int) -> list[Value]:
         return walk(program, args, visit, scope, times * count)
 
+    if empty := [shape for shape in out_shapes(eqn) if 0 in shape]:
+        where = f" in {scope}" if scope else ""
+        raise InputError(
+            f"{eqn.primitive.name}{where} has an output of shape {empty[0]}, which is empty: "
+            "use a larger input"
+        )
     flow = FLOWS.get(eqn.primitive.name)
     if flow is not None:
         outputs, recorded = flow(eqn, operands, run)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -90,14 +91,18 @@ def apply_layer(layer: nn.Module, x: Array, train: bool) -> Array:
     An `InputError` becomes a `LayerError`, which names the layer.
     """
     try:
-        return layer(x, train=train) if takes_train(type(layer).__call__) else layer(x)
+        return layer(x, **train_argument(layer, train))
     except LayerError:
         raise
     except InputError as error:
         raise LayerError("/".join(layer.path), str(error)) from error
 
 
+def train_argument(module: nn.Module, train: bool) -> dict[str, Any]:
+    """Return the argument `train` for a call of a module, if it takes one."""
+    return {"train": train} if _takes_train(type(module).__call__) else {}
+
+
 @cache
-def takes_train(function: Callable[..., Array]) -> bool:
-    """Return whether a `__call__` has the argument `train`."""
+def _takes_train(function: Callable[..., Any]) -> bool:
     return "train" in inspect.signature(function).parameters

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.geometry import inference, trace
+from cnn.geometry import trace
+from cnn.layers.combinators import train_argument
 from cnn.ops import PaddingMode, Size
 from cnn.probes.transforms import amounts, shift
 
@@ -47,7 +48,7 @@ def layer_functions(
             x,
             capture_intermediates=lambda module, method: (*module.path, method) == (*parts, CALL),
             mutable=["intermediates"],
-            **inference(model),
+            **train_argument(model, False),
         )
         return flatten_dict(state["intermediates"])[(*parts, CALL)][-1]
 

@@ -11,6 +11,8 @@ from flax import struct
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from cnn.layers.combinators import train_argument
+
 Tree = Any
 
 
@@ -53,7 +55,8 @@ def init_state(
     """
     init_key, key = jax.random.split(jax.random.key(seed))
     # Flax has no "params" collection for a model without parameters.
-    variables = {"params": {}, **model.init(init_key, jnp.zeros((1, *input_shape)))}
+    x = jnp.zeros((1, *input_shape))
+    variables = {"params": {}, **model.init(init_key, x, **train_argument(model, False))}
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cnn.data.augment import augment
-from cnn.layers.combinators import BLOCK
+from cnn.layers.combinators import BLOCK, train_argument
 from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, Tree, to_variables
 
@@ -54,14 +54,17 @@ def forward(
     recipe: Recipe,
     variables: dict[str, Tree],
     x: Float[Array, "batch *spatial channels"],
+    train: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Return `model.apply(variables, x, **kwargs)`, computed in `recipe.precision`.
 
-    Running statistics stay float32, because their updates are small compared to their values.
+    `train` is passed on if the model's call takes it. Running statistics stay float32, because
+    their updates are small compared to their values.
     """
     dtype = jnp.dtype(recipe.precision)
     params = jax.tree.map(lambda w: w.astype(dtype), variables["params"])
+    kwargs |= train_argument(model, train)
     return model.apply({**variables, "params": params}, x.astype(dtype), **kwargs)
 
 
@@ -164,7 +167,7 @@ def evaluate_batch(
     weight: Float[Array, " batch"],
 ) -> Metrics:
     """Return weighted sums of cross-entropy and correct predictions over all devices."""
-    logits = forward(model, recipe, state.variables, batch.x).astype(jnp.float32)
+    logits = forward(model, recipe, state.variables, batch.x, train=False).astype(jnp.float32)
     sums = {
         "loss": (weight * cross_entropy(logits, batch.y)).sum(),
         "accuracy": (weight * (logits.argmax(axis=-1) == batch.y)).sum(),

@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from flax import linen as nn
 
 from cnn.errors import InputError
-from cnn.layers import Chain, Conv, Dense, Flatten
+from cnn.layers import Chain, Conv, Dense, Flatten, GlobalAvgPool
 from cnn.train import Result, fit, run_dir
 from tests.small import config, model, waves
 
@@ -147,3 +148,31 @@ def test_fewer_steps_than_the_checkpoint(tmp_path: Path) -> None:
         InputError, match="steps must be at least 4, the step of the newest checkpoint, got 2"
     ):
         fit(config(tmp_path / "run", steps=2, resume=True))
+
+
+class TrainsByDefault(nn.Module):
+    """A module whose call trains by default, as in Flax's ImageNet example."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
+        x = nn.Conv(4, (3,))(x)
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
+        return nn.Dense(2)(x.mean(1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        TrainsByDefault(),
+        nn.Sequential((nn.Conv(4, (3,)), nn.relu, GlobalAvgPool(), nn.Dense(2))),  # no `train`
+    ],
+)
+def test_modules_of_other_authors(model: nn.Module) -> None:
+    """Evaluation uses running statistics and no dropout, whatever the module's default is."""
+    data = waves()
+    result = fit(config(model=model, steps=10))
+    (state,) = result.states
+    keyword = {"train": False} if isinstance(model, TrainsByDefault) else {}
+    logits = np.asarray(model.apply(state.variables, data.test.x, **keyword))
+    assert result.test_accuracy[0] == (logits.argmax(-1) == data.test.y).mean()
