@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnn import layers
-from cnn.ablations.call import ALL, Call, Variables, takes_train
+from cnn.ablations.call import ALL, Call, Variables
 from cnn.ablations.change import ABLATIONS, Change, change_all
 from cnn.ablations.initial import initial
 from cnn.ablations.plan import typed_like
+from cnn.layers.combinators import train_argument
 from cnn.layers.serialization import serializable
 from cnn.layers.tree import children, leaf_layers
 
@@ -38,8 +39,8 @@ class Ablated(nn.Module):
         super().__post_init__()
 
     def __call__(self, *args: Any, train: bool | None = None, **kwargs: Any) -> Any:
-        if train is not None and takes_train(self.module):
-            kwargs["train"] = train
+        if train is not None:
+            kwargs |= train_argument(self.module, train)
         scope: Any = self.scope
         rngs = {name: rng.as_jax_rng() for name, rng in scope.rngs.items()}
         call = Call(self.module.clone(parent=None, name=None), args, kwargs, rngs)

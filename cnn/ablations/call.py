@@ -1,6 +1,5 @@
 """A call of a Linen module as a function of its variables and data."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from cnn.ablations.plan import ChangeLayers, Layers, Plan, make_plan, tracing
 from cnn.errors import LayerError
 from cnn.geometry.jaxpr import leaf_names
 from cnn.layers import BlurPool, ConvLocal, ConvTiled, DenseSpatial, SeparableConv
+from cnn.layers.combinators import train_argument
 
 Variables = Mapping[str, Any]
 ALL = nn.DenyList("params")
@@ -52,8 +52,7 @@ class Call:
         """Return the plan for training, in which all statistics are updated."""
         arrays, rngs = self.data
         args, kwargs = self._arguments(arrays)
-        if takes_train(self.module):
-            kwargs = {**kwargs, "train": True}
+        kwargs = kwargs | train_argument(self.module, True)
         rngs = {"params": jax.random.key(0), **rngs}
         training = Call(self.module, args, kwargs, rngs)
         return training.plan(change, self.init_shapes(), ALL)
@@ -102,8 +101,3 @@ def _change_seen(change: ChangeLayers, unseen: Layers, layers: Layers) -> Layers
                 "it before, or leave it out by `where`",
             )
     return {name: changed[name] for name in layers if name not in unseen}
-
-
-def takes_train(module: nn.Module) -> bool:
-    """Whether a module's call has an argument `train`."""
-    return "train" in inspect.signature(type(module).__call__).parameters
