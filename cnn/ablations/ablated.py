@@ -52,7 +52,8 @@ class Ablated(nn.Module):
             return y
         variables = dict(self.variables)
         shapes = {k: typed_like(v, variables[k]) for k, v in shapes.items() if k in variables}
-        plan = call.plan(change, variables | shapes, scope.mutable or [])
+        capture = scope.is_mutable_collection("intermediates")
+        plan = call.plan(change, variables | shapes, scope.mutable or [], capture)
         y, updated = plan.apply(variables, *call.data)
         self._put(updated)
         return y

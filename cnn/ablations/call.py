@@ -57,8 +57,13 @@ class Call:
         training = Call(self.module, args, kwargs, rngs)
         return training.plan(change, self.init_shapes(), ALL)
 
-    def plan(self, change: ChangeLayers, variables: Variables, mutable: Any) -> Plan:
-        """Return the plan of the changed module, whose result is the output and the updates."""
+    def plan(
+        self, change: ChangeLayers, variables: Variables, mutable: Any, capture: bool = False
+    ) -> Plan:
+        """Return the plan of the changed module, whose result is the output and the updates.
+
+        With `capture` the outputs of all modules are among the updates.
+        """
         paths = leaf_names(variables)
 
         unseen: Layers = {}
@@ -70,8 +75,9 @@ class Call:
 
         def apply(variables: Variables, arrays: list[Array], rngs: dict[str, Array]) -> Any:
             args, kwargs = self._arguments(arrays)
+            options = {"rngs": rngs, "mutable": mutable, "capture_intermediates": capture}
             with nn.intercept_methods(record):
-                return self.module.apply(variables, *args, **kwargs, rngs=rngs, mutable=mutable)
+                return self.module.apply(variables, *args, **kwargs, **options)
 
         def updates(result: Any) -> dict[int, int]:
             """The result is the output, 0, and the new values, 1."""

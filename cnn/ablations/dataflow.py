@@ -123,7 +123,6 @@ class Dataflow:
 
     def _window(self, eqn: JaxprEqn, values: list[Value], key: Key, inside: str) -> Value | None:
         """Record a convolution, its bias, or a pool; return what is known of its result."""
-        source = DATA._replace(source=key, axes=tuple(range(aval(eqn.outvars[0]).ndim)))
         match eqn.primitive.name:
             case "conv_general_dilated":
                 kernel = values[1]
@@ -131,10 +130,10 @@ class Dataflow:
                     conv = equations.convolution(eqn)
                     border = self._border(values[0], eqn)
                     self.kernels[key] = Kernel(key, conv, kernel, inside, border)
-                    return source
+                    return _source(eqn, key)
             case "concatenate" | "pad":
                 self._borders[key] = eqn
-                return source
+                return _source(eqn, key)
             case "add" | "add_any":
                 out = aval(eqn.outvars[0])
                 for i, variable in enumerate(eqn.invars):
@@ -145,13 +144,14 @@ class Dataflow:
                     self.pools.append(Pool(key, *pool, None, inside))
             case "reduce_window_sum":
                 self._sums[key] = eqn
-                return source
+                return _source(eqn, key)
             case "div" | "mul":
                 swap = eqn.primitive.name == "mul" and not values[0].data
                 total, factor = values[::-1] if swap else values
                 if total.source in self._sums and factor.constant is not None:
                     divisor = np.asarray(factor.constant(), np.float64)
-                    divisor = divisor if eqn.primitive.name == "div" else 1 / divisor
+                    with np.errstate(divide="ignore"):
+                        divisor = divisor if eqn.primitive.name == "div" else 1 / divisor
                     if (mean := equations.avg_pool(self._sums[total.source], divisor)) is not None:
                         self.pools.append(Pool(total.source, *mean, divisor, inside))
         return None
@@ -177,11 +177,16 @@ class Dataflow:
         if not isinstance(leaf, int):
             unclear = f"its bias passes through {bias.through} before it is added"
             self.additions[kernel.key] = Addition(key, None, unclear)
-        elif self.sizes[leaf] == conv.layer.features and y.axes[conv.channels] in {*bias.axes} - {
-            None
-        }:
+        elif self.sizes[leaf] == conv.layer.features and (
+            self.sizes[leaf] == 1 or y.axes[conv.channels] in {*bias.axes} - {None}
+        ):
             unclear = "" if dtype == conv.dtype else f"its bias is added to its output in {dtype}"
             self.additions[kernel.key] = Addition(key, None if unclear else leaf, unclear)
+
+
+def _source(eqn: JaxprEqn, key: Key) -> Value:
+    """Return what is known of the result of an equation that moves are to be followed from."""
+    return DATA._replace(source=key, axes=tuple(range(aval(eqn.outvars[0]).ndim)))
 
 
 def read(program: ClosedJaxpr, parameters: int, updates: Mapping[int, int]) -> Dataflow:

@@ -26,19 +26,15 @@ def initial(plan: Plan, make: Make, key: Key[Array, ""]) -> PyTree:
     """
     make = jax.jit(make)  # so that it is traced once
     leaves: list[PyTree] = jax.tree.leaves(make(key))
+    shapes = plan.shapes()
     for number, weights in enumerate(plan.changed.values(), 1):
         fresh = jax.random.fold_in(key, number)
-        for leaf, shape in _changed(plan, weights).items():
-            leaves[leaf] = _draw(weights, make, fresh, leaf, shape, leaves[leaf])
+        bias = () if weights.site.bias is None else (weights.site.bias,)
+        for leaf in (*weights.site.weights, *bias):
+            if shapes[leaf] != plan.leaves[leaf]:
+                leaves[leaf] = _draw(weights, make, fresh, leaf, shapes[leaf], leaves[leaf])
     variables: PyTree = plan.structure.unflatten(leaves)
     return variables
-
-
-def _changed(plan: Plan, weights: Weights) -> dict[int, PyTree]:
-    """Return the parameters of a site that have another shape, with that shape."""
-    shapes = plan.shapes()
-    leaves = [*weights.site.weights, *([] if weights.site.bias is None else [weights.site.bias])]
-    return {leaf: shapes[leaf] for leaf in leaves if shapes[leaf] != plan.leaves[leaf]}
 
 
 def _draw(

@@ -45,8 +45,7 @@ def run(
         key, ins = (*path, number), [look_up(v) for v in eqn.invars]
         if key in instead:
             results = [instead[key](*ins)]
-        elif any(other[: len(key)] == key for other in instead):
-            inner = called(eqn) or program
+        elif (inner := called(eqn)) and any(other[: len(key)] == key for other in instead):
             results = _call(eqn, ins, partial(run, inner, instead=instead, path=key))
         elif any(x is None for x in ins):
             results = [None] * len(eqn.outvars)

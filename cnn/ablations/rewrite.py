@@ -62,7 +62,11 @@ def _named(name: str | int, layers: dict[str, nn.Module], candidates: list[str])
                 f"change are {', '.join(candidates)}"
             )
         return [candidates[name]]
-    inside = [path for path in layers if path == name or path.startswith(name + "/")]
+    inside = [
+        path
+        for path in layers
+        if name in (path, path.partition("#")[0]) or path.startswith(name + "/")
+    ]
     if not inside:
         raise unknown_name("layer", name, layers)
     selected = [path for path in inside if path in candidates]

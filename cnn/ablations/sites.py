@@ -1,5 +1,6 @@
 """The convolutions and poolings of a program, each as the layer of `cnn.layers` that it is."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ class Site(NamedTuple):
     """A convolution or a pooling of a program. A convolution that runs several times is one."""
 
     name: str
-    """The path of its kernel without the last part; of a pooling, its kind and number."""
+    """The path of its kernel without the last part; of a pooling, its kind and number. The second
+    one with the same name ends in "#2"."""
     layer: nn.Module
     shape: Shape
     """Of its input, `(*spatial, channels)`."""
@@ -58,17 +60,15 @@ def find_sites(
     for kernel in flow.kernels.values():
         groups.setdefault(kernel.value.leaves or kernel.key, []).append(kernel)
     sites = [_convolution(group, flow, names, i) for i, group in enumerate(groups.values())]
-    taken = [site.name for site in sites]
-    sites = [
-        site._replace(name=names[site.weights[0]])
-        if taken.count(site.name) > 1 and site.weights
-        else site
-        for site in sites
-    ]
     for kind in {type(pool.layer) for pool in flow.pools}:
         pools = [pool for pool in flow.pools if type(pool.layer) is kind]
         sites += [_pool(pool, flow, f"{kind.__name__}_{i}") for i, pool in enumerate(pools)]
-    return sorted(sites, key=lambda site: site.keys)
+    taken: Counter[str] = Counter()
+    for i, site in enumerate(sites := sorted(sites, key=lambda site: site.keys)):
+        taken[site.name] += 1
+        if taken[site.name] > 1:
+            sites[i] = site._replace(name=f"{site.name}#{taken[site.name]}")
+    return sites
 
 
 def _pool(pool: Pool, flow: Dataflow, name: str) -> Site:
@@ -90,7 +90,7 @@ def _convolution(group: list[Kernel], flow: Dataflow, names: Sequence[str], numb
     updated = {use[1] for i in weights for use in flow.uses[i] if use[0] == "output"}
     weights += sorted(i for i in updated - set(weights) if isinstance(i, int))
     name = names[by_size[0]].rpartition("/")[0] if by_size else f"convolution_{number}"
-    refused = _inside(group[0].inside) or conv.refused
+    refused = _inside(next((k.inside for k in group if k.inside), "")) or conv.refused
     if value.data:
         refused = "its kernel depends on the input, or on random numbers"
     elif not weights:

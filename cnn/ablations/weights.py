@@ -24,7 +24,6 @@ from cnn.layers.tree import join_path, leaf_layers
 from cnn.ops import resolve_padding
 
 Shape = tuple[int, ...]
-Params = dict[str, Any]
 
 
 class Weights(NamedTuple):

@@ -20,6 +20,7 @@ from cnn.ablations.change import Change
 from cnn.errors import InputError
 from cnn.layers import BlurPool, Chain, Conv, ConvLocal, ReLU, SeparableConv
 from cnn.layers.serialization import from_spec, to_spec
+from cnn.probes.equivariance import layer_functions
 from cnn.train import fit
 from tests.ablations.foreign import ResNet, assert_close, images
 from tests.small import config
@@ -167,6 +168,18 @@ def test_parameters_of_another_type(variables: Any) -> None:
     y = jax.jit(model.apply)(lifted, x)
     assert y.dtype == jnp.bfloat16
     assert_close(y.astype(float), jax.jit(RESNET.apply)(half, x).astype(float), 0.05)
+
+
+def test_the_outputs_of_modules_inside_are_captured(variables: Any) -> None:
+    """So that probes see the maps of an ablated network."""
+    model = ablations.unshare(RESNET)
+    lifted = lift(variables, RESNET, model, X.shape[1:])
+    for path in ("stem", "Block_1/BatchNorm_0"):
+        before, after = (
+            layer_functions(m, v, X.shape[1:])[path](X)
+            for m, v in ((RESNET, variables), (model, lifted))
+        )
+        assert_close(after, before)
 
 
 def test_an_ablated_network_is_a_value() -> None:

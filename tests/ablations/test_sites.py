@@ -164,6 +164,10 @@ REFUSED: dict[str, tuple[Callable[[jax.Array, jax.Array], jax.Array], str]] = {
         "kernel is the kernel of several convolutions that differ",
     ),
     "scan": (scanned, "it is inside a scan"),
+    "scan and outside": (
+        lambda k, x: scanned(k, convolve(x, k)),
+        "it is inside a scan",
+    ),
     "cond": (
         lambda k, x: lax.cond(x.sum() > 0, lambda: convolve(x, k), lambda: x),
         "it is inside a cond",
@@ -289,6 +293,36 @@ def test_a_checkpoint_recomputes_what_it_did() -> None:
     (eqn,) = (e for e in program.eqns if "prevent_cse" in e.params)
     assert eqn.params["policy"] is jax.checkpoint_policies.dots_saveable
     assert "dot_general" in str(eqn.params["jaxpr"])
+
+
+def test_a_single_channel_has_a_bias_too() -> None:
+    unshared = ablations.unshare(nn.Conv(1, (3, 3)))
+    made = jax.eval_shape(unshared.init, jax.random.key(0), X)
+    assert made["params"]["bias"].shape == (6, 6, 1)
+
+
+def test_two_kernels_of_a_layer_have_different_names() -> None:
+    class Both(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for name in ("first", "second"):
+                x = convolve(x, self.param(name, nn.initializers.normal(), (3, 3, 2, 2)))
+            jax.debug.callback(lambda y: None, x)  # an equation without a result
+            return x
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return Both(name="both")(x)
+
+    assert list(ablations.list_layers(Net(), (6, 6, 2))) == ["both", "both#2"]
+    all_of_it = ablations.unshare(Net(), where="both")
+    made = jax.eval_shape(all_of_it.init, jax.random.key(0), X)["params"]["both"]
+    assert {kernel.shape for kernel in made.values()} == {(6, 6, 3, 3, 2, 2)}
+    second = ablations.unshare(Net(), where="both#2")
+    made = jax.eval_shape(second.init, jax.random.key(0), X)["params"]["both"]
+    assert made["first"].shape == (3, 3, 2, 2)
+    assert made["second"].shape == (6, 6, 3, 3, 2, 2)
 
 
 def test_precision_is_kept() -> None:
