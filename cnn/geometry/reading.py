@@ -80,7 +80,7 @@ def trace_program(f: Function, params: PyTree, input_shape: Shape) -> ClosedJaxp
         with use("reference"):
             # A new function object, so that JAX does not reuse an earlier trace.
             return jax.make_jaxpr(lambda params, x: f(params, x))(params, x)
-    except jax.errors.ConcretizationTypeError as error:
+    except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"a shape or a branch of the function depends on data: {line}") from error
 

@@ -47,6 +47,8 @@ class Row:
     memory: int = 0
     seen: tuple[Seen, ...] = ()
     unknown: str = ""
+    used: set[int] = field(default_factory=set)
+    """The parameters that it uses."""
     computes: bool = False
     """Whether any of its equations does more than move data."""
 
@@ -91,12 +93,15 @@ class Rows:
         meets = len({value.row for value in operands if value.from_input}) > 1
         if not alone and not self._stands_out(eqn, operands, meets):
             return before
-        if not (self.rows and self.rows[-1].owner == owner and (owner or alone)):
+        last = self.rows[-1] if self.rows and (owner or alone) else None
+        # A convolution or product with the same weights is the layer's next run.
+        if last is None or last.owner != owner or (cost and last.used.intersection(used)):
             self._start(eqn, owner if alone or owner else None, operands)
         row = self.rows[-1]
         row.computes |= eqn.primitive.name not in MOVES or meets
         row.shape, row.seen, row.unknown = output.shape[1:], output.seen, output.unknown
         row.memory = times * out_bytes(eqn)
+        row.used.update(used)
         row.params += sum(self._count(i, operands) for i in used)
         row.macs = None if row.macs is None or cost is None else row.macs + cost
         return len(self.rows) - 1

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 
-from cnn.errors import InputError
 from cnn.geometry import control_flow
 from cnn.geometry.costs import macs
 from cnn.geometry.jaxpr import called, out_shapes
 from cnn.geometry.moves import KEEPS, PARTS, move
 from cnn.geometry.rules import RULES
+from cnn.geometry.seen import Seen, nothing
 from cnn.geometry.value import Value
 
 
@@ -77,12 +77,6 @@ def _run(eqn: JaxprEqn, operands: list[Value], visit: Visit, scope: str, times: 
     def run(program: ClosedJaxpr, args: Sequence[Value], count: int) -> list[Value]:
         return walk(program, args, visit, scope, times * count)
 
-    if empty := [shape for shape in out_shapes(eqn) if 0 in shape]:
-        where = f" in {scope}" if scope else ""
-        raise InputError(
-            f"{eqn.primitive.name}{where} has an output of shape {empty[0]}, which is empty: "
-            "use a larger input"
-        )
     flow = FLOWS.get(eqn.primitive.name)
     if flow is not None:
         outputs, recorded = flow(eqn, operands, run)
@@ -103,8 +97,11 @@ def _see(eqn: JaxprEqn, operands: list[Value]) -> list[Value]:
     unknown = next((v.unknown for v in operands if v.unknown), "" if name in RULES else name)
     if unknown:
         return [Value(shape, unknown=unknown, key=object()) for shape in shapes]
-    axes = []
+    axes: list[list[Seen]] = []
     for i in range(max(len(value.seen) for value in operands)):
+        if any(0 in shape for shape in shapes):  # an empty part, as jnp.pad concatenates
+            axes.append([nothing(len(shape)) for shape in shapes])
+            continue
         found = RULES[name](eqn, operands, [value.sees(i) for value in operands])
         axes.append(found if isinstance(found, list) else [found] * len(shapes))
     first, part_of = operands[0], None

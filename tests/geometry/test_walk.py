@@ -13,7 +13,6 @@ import pytest
 from jax import lax
 from jaxtyping import Array
 
-from cnn.errors import InputError
 from cnn.geometry.reading import read_function
 from cnn.geometry.seen import EXACT, NOTHING
 
@@ -111,7 +110,7 @@ FUNCTIONS: dict[str, Function] = {
     "slice": lambda x: x[:, 1:7:3],
     "dynamic_slice": lambda x: lax.dynamic_slice_in_dim(x, jnp.argmax(x[0, :, 0]), 3, 1),
     "known dynamic_slice": lambda x: lax.dynamic_slice_in_dim(x, jnp.int32(2) + 1, 3, 1),
-    "set": lambda x: x.at[:, 3].set(0.0),
+    "set": lambda x: x.at[:, 3].set(1.0),
     "add at": lambda x: x.at[:, np.array([0, 0])].add(x[:, 4:6]),
     "update slice": lambda x: lax.dynamic_update_slice(x, x[:, :2] * 2, (0, 5, 0)),
     "pad": lambda x: lax.pad(x, 0.0, ((0, 0, 0), (2, -1, 1), (0, 0, 0))),
@@ -189,10 +188,6 @@ def test_chains_and_branches(names: list[str], branch: bool) -> None:
             y = FUNCTIONS[name](y)
         return y + x[:, : y.shape[1], :1].sum(1, keepdims=True) if branch else y
 
-    if 0 in jax.eval_shape(f, jnp.zeros((1, N, CHANNELS))).shape:
-        with pytest.raises(InputError, match="which is empty: use a larger input"):
-            seen(f)
-        return
     found, true = seen(f), hulls(changed(f, 24))
     assert found.tolist() == true.tolist()
 

@@ -1,0 +1,225 @@
+"""The layers of networks made elsewhere: names, kinds, costs, and what is not known."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+from jax import lax
+from jaxtyping import Array
+
+from cnn import models
+from cnn.errors import InputError
+from cnn.geometry import Geometry, MisalignedError, describe, describe_function
+from cnn.layers import Chain, Conv, Dense, GroupNorm, ReLU, Residual
+from tests.ablations.foreign import ResNet
+
+
+def columns(found: Geometry) -> list[tuple[object, ...]]:
+    """Return name, kind, parameters, multiply-accumulates and field size of each layer."""
+    return [(x.name, x.kind, x.params, x.macs, x.field and x.field.size[0]) for x in found.layers]
+
+
+def test_the_resnet_of_flax_by_hand() -> None:
+    found = describe(ResNet(), (8, 8, 2), aligned=False)
+    assert columns(found) == [
+        ("stem", "Conv", 9 * 2 * 4 + 4, 64 * 9 * 2 * 4, 3),
+        ("max_pool", "max_pool", 0, 0, 5),
+        ("Block_0/Conv_0", "Conv", 9 * 16, 16 * 9 * 16, 9),
+        ("Block_0/BatchNorm_0", "BatchNorm", 8, 0, 9),
+        ("Block_0/Conv_1", "Conv", 9 * 16, 16 * 9 * 16, 13),
+        ("Block_0/BatchNorm_1", "BatchNorm", 8, 0, 13),
+        ("Block_0", "Block", 0, 0, 13),
+        ("Block_1/Conv_0", "Conv", 9 * 4 * 6, 4 * 9 * 4 * 6, 17),
+        ("Block_1/BatchNorm_0", "BatchNorm", 12, 0, 17),
+        ("Block_1/Conv_1", "Conv", 9 * 36, 4 * 9 * 36, 25),
+        ("Block_1/BatchNorm_1", "BatchNorm", 12, 0, 25),
+        ("Block_1/conv_proj", "Conv", 4 * 6, 4 * 4 * 6, 13),
+        ("Block_1/norm_proj", "BatchNorm", 12, 0, 13),
+        ("Block_1", "Block", 0, 0, 25),
+        ("sum", "sum", 0, 0, None),
+        ("Dense_0", "Dense", 6 * 3 + 3, 6 * 3, None),
+    ]
+    made = ResNet().init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+    assert found.params == sum(leaf.size for leaf in jax.tree.leaves(made["params"]))
+
+
+def test_flax_and_our_own_layers_in_one_chain() -> None:
+    model = Chain((nn.Conv(16, (3, 3), 2), ReLU(), Conv(4, (3, 3)), nn.Dense(5)))
+    found = describe(model, (9, 9, 3))
+    assert columns(found) == [
+        ("layers_0", "Conv", 9 * 3 * 16 + 16, 25 * 9 * 3 * 16, 3),
+        ("layers_1", "ReLU", 0, 0, 3),
+        ("layers_2", "Conv", 9 * 16 * 4 + 4, 9 * 9 * 16 * 4, 7),
+        ("layers_3", "Dense", 4 * 5 + 5, 9 * 4 * 5, 7),
+    ]
+
+
+def nnx_network() -> tuple[nnx.GraphDef, nnx.State]:
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.conv = nnx.Conv(2, 8, (3, 3), padding="VALID", rngs=rngs)
+            self.head = nnx.Linear(8, 4, rngs=rngs)
+
+        def __call__(self, x: Array) -> Array:
+            return self.head(nnx.avg_pool(nnx.relu(self.conv(x)), (2, 2), (2, 2)).mean((1, 2)))
+
+    return nnx.split(Net(nnx.Rngs(0)))
+
+
+def test_nnx() -> None:
+    graph, params = nnx_network()
+    found = describe_function(lambda p, x: nnx.merge(graph, p)(x), params, (8, 8, 2))
+    assert columns(found) == [
+        ("conv", "conv", 9 * 2 * 8 + 8, 36 * 9 * 2 * 8, 3),
+        ("sum_pool", "sum_pool", 0, 0, 4),
+        ("sum", "sum", 0, 0, None),
+        ("head", "dense", 8 * 4 + 4, 8 * 4, None),
+    ]
+
+
+def test_equinox() -> None:
+    eqx = pytest.importorskip("equinox", reason="Equinox is not installed")
+    conv = partial(eqx.nn.Conv2d, key=jax.random.key(0))
+    pool = eqx.nn.MaxPool2d(3, 2)
+    net = eqx.nn.Sequential(
+        [conv(2, 4, 3, padding=1), eqx.nn.Lambda(jax.nn.relu), pool, conv(4, 3, 2)]
+    )
+    params, static = eqx.partition(net, eqx.is_array)
+    found = describe_function(
+        lambda p, x: jax.vmap(eqx.combine(p, static))(jnp.moveaxis(x, -1, 1)), params, (9, 9, 2)
+    )
+    names, _, trained, macs, sizes = zip(*columns(found), strict=True)
+    assert names[0::2] == ("layers/0", "layers/3")
+    assert trained == (9 * 2 * 4 + 4, 0, 4 * 4 * 3 + 3)
+    assert macs == (81 * 9 * 2 * 4, 0, 9 * 4 * 4 * 3)
+    assert sizes == (3, 5, 7)
+
+
+def test_haiku() -> None:
+    hk = pytest.importorskip("haiku", reason="Haiku is not installed")
+    net = hk.without_apply_rng(
+        hk.transform(lambda x: hk.Linear(3)(jax.nn.relu(hk.Conv2D(4, 3, stride=2)(x)).mean((1, 2))))
+    )
+    params = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+    found = describe_function(net.apply, params, (8, 8, 2))
+    assert columns(found) == [
+        ("conv2_d", "conv", 9 * 2 * 4 + 4, 16 * 9 * 2 * 4, 3),
+        ("sum", "sum", 0, 0, None),
+        ("linear", "dense", 4 * 3 + 3, 4 * 3, None),
+    ]
+
+
+class Twice(nn.Module):
+    """A layer that runs twice."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        conv = nn.Conv(2, (3,))
+        return conv(nn.relu(conv(x)))
+
+
+def test_a_layer_that_runs_twice_costs_twice_and_has_its_parameters_once() -> None:
+    found = describe(Twice(), (10, 2))
+    assert columns(found) == [
+        ("Conv_0", "Conv", 3 * 4 + 2, 10 * 3 * 4, 3),
+        ("Conv_0#2", "Conv", 0, 10 * 3 * 4, 5),
+    ]
+    assert found.field_of("Conv_0#2", (4,)) == ((2, 6),)
+
+
+def test_a_scan_costs_its_length() -> None:
+    """Five steps with one kernel each: as five layers in a row."""
+
+    def f(kernels: Array, x: Array) -> Array:
+        def step(x: Array, kernel: Array) -> tuple[Array, None]:
+            y = lax.conv_general_dilated(
+                x, kernel, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC")
+            )
+            return jnp.tanh(y), None
+
+        return lax.scan(step, x, kernels)[0]
+
+    found = describe_function(f, jnp.ones((5, 3, 2, 2)), (20, 2))
+    assert (found.params, found.macs) == (5 * 12, 5 * 20 * 12)
+    assert found.field.size == (11,)
+
+
+def test_what_is_not_known_is_named_and_has_no_number() -> None:
+    def f(w: Array, x: Array) -> Array:
+        y = lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"))
+        return jnp.linalg.qr(y)[0] @ jnp.ones((2, 2))
+
+    found = describe_function(f, jnp.ones((3, 2, 2)), (6, 2))
+    assert [x.unknown for x in found.layers] == ["", "qr", "qr"]
+    assert [row[5] for row in found.rows()] == ["3", "not known (qr)", "not known (qr)", "3"]
+    assert found.rows()[-1][4] == "not known"
+    with pytest.raises(InputError, match="multiply-accumulates of layer qr are not known"):
+        _ = found.macs
+    with pytest.raises(InputError, match="layer dense is not known, because of qr"):
+        found.field_of("dense", (0,))
+
+
+def test_a_statistic_of_the_whole_map_is_said_beside_the_field() -> None:
+    found = describe(Chain((Conv(4, 3, padding=1), GroupNorm(2), Conv(4, 3, padding=1))), (12, 1))
+    assert [(x.field and x.field.size, x.sees_all) for x in found.layers] == [
+        ((3,), False),
+        ((3,), True),
+        ((5,), True),
+    ]
+    assert [row[5] for row in found.rows()] == ["3", "3 + all", "5 + all", "5 + all"]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_a_border_changes_no_field(mode: str) -> None:
+    found = describe(Chain((Conv(2, 5, padding=2, padding_mode=mode), Conv(2, 3))), (9, 1))
+    assert found.layers[-1].field == ((7,), (1,), (2,), True)
+    assert found.layers[-1].sees_all is False
+
+
+def test_jnp_pad_is_a_border_too() -> None:
+    found = describe(nn.Conv(2, (5, 5), padding="CIRCULAR"), (9, 9, 1))
+    assert found.field == ((5, 5), (1, 1), (2, 2), True)
+
+
+def test_the_named_networks_are_read_quickly_and_alike_anywhere() -> None:
+    model, shape = models.small_vgg(), (32, 32, 3)
+    found = describe(model, shape)
+    inside: list[Geometry] = []
+
+    @jax.jit
+    def f(x: Array) -> Array:
+        inside.append(describe(model, shape))
+        return jax.vmap(lambda y: inside.append(describe(model, shape)) or y)(x)
+
+    f(jnp.ones(3))
+    assert inside == [found, found]
+
+
+def test_bad_input() -> None:
+    with pytest.raises(InputError, match="a shape or a branch of the function depends on data"):
+        describe_function(lambda _, x: x[x > 0], {}, (4, 1))
+    with pytest.raises(InputError, match="params must hold arrays alone, got 'relu' at act"):
+        describe_function(lambda p, x: x, {"act": "relu"}, (4, 1))
+    with pytest.raises(InputError, match=r"unit must be a position on the map, got \(9,\)"):
+        describe(Residual(Dense(1)), (4, 1)).field_of("body", (9,))
+
+
+def test_a_mirrored_map() -> None:
+    """Unit p sees the pixel at 7 − 2 p, and that at 1 + 2 p."""
+
+    def f(_: object, x: Array) -> Array:
+        mirrored = lax.reduce_window(x[:, ::-2], 0.0, lax.add, (1, 1, 1), (1, 1, 1), "VALID")
+        straight = lax.reduce_window(x[:, 1::2], 0.0, lax.add, (1, 1, 1), (1, 1, 1), "VALID")
+        return mirrored + straight
+
+    found = describe_function(f, {}, (8, 1), aligned=False)
+    assert found.layers[0].field == ((1,), (-2,), (-7,), True)
+    units = [found.field_of("add", (p,)) for p in range(4)]
+    assert units == [((1, 7),), ((3, 5),), ((3, 5),), ((1, 7),)]
+    with pytest.raises(MisalignedError, match=r"stride \(-2,\), centre \(7.0,\) and stride \(2,\)"):
+        describe_function(f, {}, (8, 1))
