@@ -28,6 +28,7 @@ ABLATIONS: dict[str, Ablation] = {
     "rewindow 1": partial(ablations.rewindow, window=(1, 1)),
     "dilate": partial(ablations.dilate, rate=2),
     "repad": partial(ablations.repad, mode="circular"),
+    "group": partial(ablations.group, groups=3, where=1),
     "separate": partial(ablations.separate, multiplier=2),
     "bottleneck": partial(ablations.bottleneck, channels=2),
     "bottleneck relu": partial(ablations.bottleneck, channels=2, activation=ReLU()),
@@ -119,7 +120,12 @@ SMALL = Chain(
 )
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+QUICK = ("unshare", "densify", "rewindow 5", "group", "separate", "bottleneck relu", "avg", "blur")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in ABLATIONS]
+)
 def test_a_small_network(name: str) -> None:
     check(SMALL, ABLATIONS[name], (10, 9, 2), train=name in ("unshare", "separate"))
 
@@ -144,7 +150,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ablation", [name for name in ABLATIONS if name != "repad"])
+@pytest.mark.parametrize("ablation", [n for n in ABLATIONS if n not in ("repad", "group")])
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo(name: str, ablation: str) -> None:
     model, shape = ZOO[name]
