@@ -175,7 +175,6 @@ CHAINED = [
 ]
 
 
-@hypothesis.settings(max_examples=hypothesis.settings().max_examples // 2)
 @hypothesis.given(st.lists(st.sampled_from(CHAINED), min_size=1, max_size=3), st.booleans())
 def test_chains_and_branches(names: list[str], branch: bool) -> None:
     """A unit sees the pixels from the first to the last of those that change it."""
