@@ -59,7 +59,9 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
         check_groups(self.groups, {"channels": x.shape[-1]})
-        return nn.GroupNorm(num_groups=self.groups, epsilon=self.epsilon)(x)
+        # The fast variance, E[x²] − μ², loses all digits where the mean is large.
+        norm = nn.GroupNorm(num_groups=self.groups, epsilon=self.epsilon, use_fast_variance=False)
+        return norm(x)
 
 
 class LocalResponseNorm(nn.Module):

@@ -23,6 +23,14 @@ def test_batch_norm_uses_the_batch_in_training_and_averages_in_inference() -> No
     np.testing.assert_allclose(layer.apply({**made, **updated}, x), y, atol=1e-4)
 
 
+def test_group_norm_of_a_mean_far_from_zero() -> None:
+    x = (1e5 + 10 * np.random.default_rng(0).standard_normal((3, 16, 16, 4))).astype(np.float32)
+    layer = GroupNorm(groups=2)
+    y = layer.apply(layer.init(jax.random.key(0), x), x)
+    groups = np.asarray(y, np.float64).reshape(3, -1, 2, 2)
+    np.testing.assert_allclose(groups.std((1, 3)), 1, rtol=1e-3)
+
+
 def test_normalization_choices() -> None:
     assert layers.normalization("batch", 8) == (BatchNorm(),)
     assert layers.normalization("none", 8) == ()

@@ -79,6 +79,42 @@ def test_over_devices_the_batch_is_the_whole() -> None:
         assert_allclose(part, whole, rtol=1e-4, atol=1e-5)
 
 
+def far_from_zero(mean: float, deviation: float, n: int = 64) -> np.ndarray:
+    """Return examples of which the first one is further from the mean than the others."""
+    x = mean + deviation * np.random.default_rng(0).standard_normal((n, 9, 3))
+    x[0] += 5 * deviation
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(3e3, 1.0), (1e5, 10.0), (-4e4, 0.5)])
+def test_a_mean_far_from_zero_costs_no_digits(mean: float, deviation: float) -> None:
+    """E[x²] − μ² in float32 has none of those of σ² left. The input itself has 1e-2 / σ of them."""
+    x = far_from_zero(mean, deviation)
+    exact = x.astype(np.float64)
+    y, found, variance = ops.batch_norm(x, jnp.ones(3), jnp.zeros(3), epsilon=0.0)
+    assert_allclose(found, exact.mean((0, 1)), rtol=1e-6)
+    assert_allclose(variance, exact.var((0, 1)), rtol=1e-4)
+    expected = (exact - exact.mean((0, 1))) / exact.std((0, 1))
+    # Two roundings of a number of the size of mean / deviation.
+    assert_allclose(y, expected, atol=2 * abs(mean) / deviation * 2**-23)
+
+
+def test_over_devices_a_mean_far_from_zero_costs_no_digits() -> None:
+    """Each device has another mean: 4e4, 4e4 + 2, …"""
+    x = far_from_zero(4e4, 1.0) + 2 * np.repeat(np.arange(4, dtype=np.float32), 16)[:, None, None]
+    mesh = jax.sharding.Mesh(jax.devices(), "data")
+    split = jax.shard_map(
+        lambda x: ops.batch_norm(x, jnp.ones(3), jnp.zeros(3), axis="data")[1:],
+        mesh=mesh,
+        in_specs=P("data"),
+        out_specs=P(),
+    )
+    mean, variance = jax.jit(split)(x)
+    exact = x.astype(np.float64)
+    assert_allclose(mean, exact.mean((0, 1)), rtol=1e-6)
+    assert_allclose(variance, exact.var((0, 1)), rtol=1e-4)
+
+
 def test_statistics_of_bfloat16_are_float32() -> None:
     """257 ones and 255 zeros: in bfloat16 a running sum would stop at 256."""
     x = jnp.zeros((512, 1, 1), jnp.bfloat16).at[:257].set(1)
