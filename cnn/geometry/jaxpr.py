@@ -70,7 +70,7 @@ def moved_axes(eqn: JaxprEqn) -> list[int | None] | None:
     """
     params, shape, axes = eqn.params, aval(eqn.invars[0]).shape, range(aval(eqn.invars[0]).ndim)
     match eqn.primitive.name:
-        case "convert_element_type" | "copy" | "reduce_precision":
+        case "convert_element_type" | "copy" | "reduce_precision" | "name":
             return list(axes)
         case "transpose":
             return [params["permutation"].index(a) for a in axes]
