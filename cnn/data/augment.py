@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from cnn.errors import unknown_name
+
 Example = Float[Array, "*spatial channels"]
 
 
@@ -58,8 +60,13 @@ def augment(
     """Apply the named augmentations in turn, each example with a key of its position in the batch.
 
     So the result does not depend on how many devices split the batch.
+
+    Raises:
+        InputError: If a name is unknown.
     """
     for name in names:
+        if name not in AUGMENTATIONS:
+            raise unknown_name("augmentation", name, AUGMENTATIONS)
         key, subkey = jax.random.split(key)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(subkey, positions)
         x = jax.vmap(AUGMENTATIONS[name])(keys, x)

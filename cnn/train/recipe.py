@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnn.errors import InputError
+from cnn.train.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,11 @@ class Recipe:
     overwrite: bool = False
     """Delete the run in `out` and start again."""
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def check(self) -> None:
-        """Raise `InputError` for the first field with an invalid value."""
+        """Raise `InputError` for the first field whose value is out of range."""
 
         def need(holds: bool, name: str, constraint: str) -> None:
             if not holds:

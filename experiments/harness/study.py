@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 from etils import epy
 
 from cnn.errors import InputError, unknown_name
+from cnn.train.fields import check_fields
 from experiments.harness import progress, results, runner, runtime, summary
 from experiments.harness.results import (
     Measure,
@@ -101,6 +102,9 @@ class Settings:
     """Name of the built-in data set."""
     large: ClassVar[str] = "fashion_mnist"
     """Name of the data set of `full`; empty if the study has none."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def data_name(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnn.data.augment import AUGMENTATIONS, augment
+from cnn.errors import InputError
 
 IMAGE = np.arange(1.0, 8 * 16 * 2 + 1, dtype=np.float32).reshape(8, 16, 2)
 
@@ -60,3 +61,8 @@ def test_an_example_is_augmented_alike_in_any_part_of_the_batch(name: str) -> No
     np.testing.assert_array_equal(whole, jnp.concatenate(parts))
     assert not np.array_equal(whole, x)
     assert not np.array_equal(augment((name,), jax.random.key(2), positions, x), whole)
+
+
+def test_an_unknown_augmentation_is_named() -> None:
+    with pytest.raises(InputError, match="unknown augmentation 'flipp': did you mean 'flip'"):
+        augment(("flipp",), jax.random.key(0), jnp.arange(1), jnp.zeros((1, 4, 4, 1)))

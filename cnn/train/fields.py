@@ -1,0 +1,76 @@
+"""Hold the fields of a dataclass of settings to their annotations, as a command line does."""
+
+from __future__ import annotations
+
+import operator
+import os
+from dataclasses import fields
+from functools import cache
+from numbers import Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cnn.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def check_fields(settings: DataclassInstance) -> None:
+    """Convert every field to the type of its annotation. Call it in `__post_init__`.
+
+    An integer becomes a float where one is wanted, a sequence a tuple, and a string a path, whose
+    `~` is expanded. Annotations may hold literals, tuples and `| None`.
+
+    Raises:
+        InputError: For the first field with a value of another type, or that is not a choice.
+    """
+    hints = _hints(type(settings))
+    for name in (field.name for field in fields(settings)):
+        value = _convert(name, getattr(settings, name), hints[name])
+        object.__setattr__(settings, name, value)  # the dataclass is frozen
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` as one of type `kind`."""
+    choices, origin = get_args(kind), get_origin(kind)
+    if origin in (Union, UnionType):
+        (inner,) = (choice for choice in choices if choice is not NoneType)
+        return None if value is None else _convert(name, value, inner)
+    if origin is tuple:
+        if isinstance(value, tuple | list | range):
+            return tuple(_convert(name, one, choices[0]) for one in value)
+        raise _wrong(name, "a tuple", value)
+    if origin is Literal:
+        if isinstance(value, str) and value in choices:
+            return value
+        raise _wrong(name, f"one of {', '.join(choices)}", value)
+    if kind is bool or isinstance(value, bool):
+        valid = kind is bool and isinstance(value, bool)
+    elif kind is int:
+        valid = hasattr(value, "__index__")
+        value = operator.index(value) if valid else value
+    elif kind is float:
+        valid = isinstance(value, Real)
+        value = float(value) if valid else value
+    elif kind is Path:
+        valid = isinstance(value, str | Path)
+        value = Path(os.path.expanduser(value)) if valid else value
+    else:
+        valid = isinstance(value, kind)
+    if not valid:
+        raise _wrong(name, WORDS.get(kind, f"a {kind.__name__}"), value)
+    return value
+
+
+WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+
+
+def _wrong(name: str, wanted: str, value: Any) -> InputError:
+    return InputError(f"{name} must be {wanted}, got {' '.join(repr(value).split())[:100]}")
