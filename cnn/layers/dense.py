@@ -1,5 +1,7 @@
 """Fully connected layers, and flattening."""
 
+import math
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -30,4 +32,4 @@ class Flatten(nn.Module):
     """`(batch, ...)` to `(batch, units)`."""
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "batch units"]:
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))

@@ -1,5 +1,6 @@
 """Normalization and dropout."""
 
+import math
 from typing import Literal
 
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ class LocalResponseNorm(nn.Module):
     beta: float = 0.75
 
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
-        line = jnp.square(x).reshape(-1, x.shape[-1], 1)  # channels as a 1-d signal
+        line = jnp.square(x).reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)  # a 1-d signal
         mean = ops.avg_pool(line, self.size, strides=1, padding="SAME", count_padding=True)
         return x * (self.k + self.alpha * self.size * mean.reshape(x.shape)) ** -self.beta
 

@@ -41,5 +41,5 @@ def dense_spatial(
             f"x of shape {x.shape}, got shape {kernel.shape}"
         )
     c_in, out = math.prod(image), kernel.shape[len(image) :]
-    y = dense(x.reshape(-1, c_in), kernel.reshape(c_in, -1)).reshape(-1, *out)
+    y = dense(x.reshape(x.shape[0], c_in), kernel.reshape(c_in, -1)).reshape(x.shape[0], *out)
     return add_bias(y, bias, out[:-1])

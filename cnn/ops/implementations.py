@@ -109,9 +109,12 @@ To remove `cnn/ops/cpu`, delete the folder, its import above, and the entries of
 def choose(operation: str, *arrays: Array, **spec: WindowSpec) -> Op | None:
     """Return the CPU implementation of `operation` on `arrays`, or None for the definition.
 
-    Only float32 and float64 have one: `lax` rounds sums of bfloat16 differently.
+    Only float32 and float64 have one: `lax` rounds sums of bfloat16 differently. The definition
+    also computes empty arrays, and those with a symbolic size (`jax.export`).
     """
-    if arrays[0].dtype in (jnp.float32, jnp.float64):
+    sizes = [n for array in arrays for n in array.shape]
+    known = all(isinstance(n, int) and n > 0 for n in sizes)
+    if known and arrays[0].dtype in (jnp.float32, jnp.float64):
         for implementation, applies in TABLE.get(operation, ()):
             if applies(*arrays, **spec):
                 return partial(implementation, **spec)

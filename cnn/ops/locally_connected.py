@@ -68,9 +68,10 @@ def _by_matmul(
     views = shifted_views(jnp.moveaxis(padded, 0, rank), spec, 0)
     seen = _fold(jnp.stack(views, axis=-2), period)
     phases, k, (i, c_out) = math.prod(period), math.prod(spec.window), kernel.shape[-2:]
-    rows = jnp.moveaxis(seen.reshape(phases, -1, k, groups, i), -2, 1)
+    others = math.prod(seen.shape[len(period) : -2])  # repetitions and the batch
+    rows = jnp.moveaxis(seen.reshape(phases, others, k, groups, i), -2, 1)
     columns = jnp.moveaxis(kernel.reshape(phases, k * i, groups, -1), -2, 1)
-    y = rows.reshape(*rows.shape[:3], k * i) @ columns
+    y = rows.reshape(phases, groups, others, k * i) @ columns
     return jnp.moveaxis(y, 1, 2).reshape(*seen.shape[:-2], c_out)
 
 

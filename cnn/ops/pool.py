@@ -120,7 +120,7 @@ def max_pool_channels(
         raise InputError(
             f"group must divide the channels: got group={group}, channels={x.shape[-1]}"
         )
-    return x.reshape(*x.shape[:-1], -1, group).max(axis=-1)
+    return x.reshape(*x.shape[:-1], x.shape[-1] // group, group).max(axis=-1)
 
 
 def blur_pool(

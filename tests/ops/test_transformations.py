@@ -1,4 +1,4 @@
-"""Every operation under `jit`, `vmap` and `grad`, to second order, and in bfloat16."""
+"""Every operation under `jit`, `vmap`, `grad` to second order and `export`, in bfloat16, empty."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
 from cnn.ops import filters
+from cnn.ops.implementations import use
 
 STRIDED = {"strides": 2, "padding": ((1, 2),), "padding_mode": "reflect"}
 GROUPED = {**STRIDED, "groups": 2, "dilation": 2}
@@ -125,3 +127,42 @@ def test_mixed_types_compute_in_the_wider_one() -> None:
     x, kernel = jnp.ones((1, 4, 1), jnp.bfloat16), jnp.ones((2, 1, 1), jnp.float32)
     assert ops.conv(x, kernel).dtype == jnp.float32
     assert_array_equal(ops.conv(x, kernel).ravel(), [2, 2, 2])
+
+
+BATCHES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "conv": lambda x: ops.conv(x, jnp.ones((3, 3, 4, 2))),
+    "conv, 32 channels": lambda x: ops.conv(x @ jnp.ones((4, 32)), jnp.ones((3, 3, 32, 32))),
+    "pointwise": lambda x: ops.conv(x, jnp.ones((1, 1, 4, 2))),
+    "depthwise": lambda x: ops.depthwise_conv(x, jnp.ones((3, 3, 1, 4))),
+    "conv_local": lambda x: ops.conv_local(x, jnp.ones((6, 6, 3, 3, 4, 2))),
+    "conv_tiled": lambda x: ops.conv_tiled(x, jnp.ones((2, 2, 3, 3, 4, 2))),
+    "dense": lambda x: ops.dense(x, jnp.ones((4, 2**15))),
+    "dense_spatial": lambda x: ops.dense_spatial(x, jnp.ones((8, 8, 4, 6, 6, 2))),
+    "max_pool": lambda x: ops.max_pool(x, 2),
+    "avg_pool": lambda x: ops.avg_pool(x, 2),
+    "adaptive_max_pool": lambda x: ops.adaptive_max_pool(x, 3),
+    "max_pool_channels": lambda x: ops.max_pool_channels(x, 2),
+    "blur_pool": lambda x: ops.blur_pool(x),
+    "conv_transpose": lambda x: ops.conv_transpose(x, jnp.ones((3, 3, 2, 4))),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_batch_of_zero_is_a_batch(name: str) -> None:
+    """It has the shape of a batch of one but for the batch, and a gradient."""
+    f = BATCHES[name]
+    with use("fastest"):
+        one = jax.eval_shape(f, jnp.zeros((1, 8, 8, 4)))
+        empty = jnp.zeros((0, 8, 8, 4))
+        assert jax.eval_shape(f, empty).shape == (0, *one.shape[1:])
+        assert jax.eval_shape(jax.grad(lambda x: f(x).sum()), empty).shape == empty.shape
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_batch_of_unknown_size_is_exported(name: str) -> None:
+    (batch,) = export.symbolic_shape("batch")
+    with use("fastest"):
+        made = export.export(jax.jit(BATCHES[name]))(
+            jax.ShapeDtypeStruct((batch, 8, 8, 4), jnp.float32)
+        )
+    assert made.out_avals[0].shape[0] == batch
