@@ -51,6 +51,7 @@ def test_processes_learn_what_the_devices_of_one_process_learn(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tally: Tally,
+    optimized: None,
 ) -> None:
     """What they saved, one process goes on with.
 
@@ -75,7 +76,9 @@ def test_processes_learn_what_the_devices_of_one_process_learn(
 
 
 @pytest.mark.slow
-def test_groups_of_seeds_in_four_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_of_seeds_in_four_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimized: None
+) -> None:
     """Each process trains a seed of its own; together they save and say what one process does."""
     here, there = tmp_path / "here", tmp_path / "there"
     args = ["--seeds", "4", "--steps", "6", "--out"]

@@ -43,7 +43,7 @@ def parameters(out: Path, step: int) -> list[np.ndarray]:
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
 def test_twenty_steps_are_ten_and_a_new_process_and_ten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimized: None
 ) -> None:
     recipe = [*SMALL, "--seed", "3", "--seeds", "2", "--lr", "1e-2"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"

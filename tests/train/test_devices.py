@@ -44,7 +44,9 @@ def test_examples_are_changed_alike_on_any_number_of_devices() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("groups", [2, 4])
-def test_groups_of_devices_train_the_seeds_that_one_device_trains(groups: int) -> None:
+def test_groups_of_devices_train_the_seeds_that_one_device_trains(
+    groups: int, optimized: None
+) -> None:
     """Four devices: two pairs that split their batches, or each with seeds of its own."""
     recipe = {"model": model(norm=True), "seeds": 4, "steps": 6}
     alone, together = fit(config(**recipe)), fit(config(**recipe, devices=4, seed_groups=groups))
