@@ -26,12 +26,13 @@ def toeplitz(
     spec: WindowSpec,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group."""
-    t = _divisor(spec.out[-1], 4 if kernel.shape[-1] <= 16 else 2)
-    rows = pad_constant(0.0, x, spec.pairs)
-    inputs = _blocks(rows.reshape(*rows.shape[:-2], -1), spec, t, x.shape[-1], first_axis=1)
+    t = _block_size(spec.out[-1], 4 if kernel.shape[-1] <= 16 else 2)
+    blocks = -(-spec.out[-1] // t)
+    inputs = _blocks(pad_constant(0.0, x, spec.pairs), spec, t, blocks)
     matrix = _band([kernel] * t).reshape(inputs.shape[-1], -1)
     y = inputs.reshape(-1, len(matrix)) @ matrix
-    return y.reshape(len(x), *spec.out, -1)
+    y = y.reshape(len(x), *spec.out[:-1], blocks * t, -1)
+    return lax.slice_in_dim(y, 0, spec.out[-1], axis=-2)
 
 
 def local_toeplitz(
@@ -40,30 +41,40 @@ def local_toeplitz(
     spec: WindowSpec,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group, with a kernel for every position."""
-    rank = len(spec.out)
-    t = _divisor(spec.out[-1], 5)
-    rows = pad_constant(0.0, x, spec.pairs)
-    rows = jnp.moveaxis(rows.reshape(*rows.shape[:-2], -1), 0, -2)  # positions, then examples
-    inputs = _blocks(rows, spec, t, x.shape[-1], first_axis=0)
-    blocked = kernel.reshape(*spec.out[:-1], -1, t, *kernel.shape[rank:])
+    rank, last = len(spec.out), spec.out[-1]
+    t = _block_size(last, 5)
+    blocks = -(-last // t)
+    inputs = _blocks(pad_constant(0.0, x, spec.pairs), spec, t, blocks)
+    inputs = jnp.moveaxis(inputs, 0, -2)  # positions, then examples
+    missing = [(0, blocks * t - last if a == rank - 1 else 0, 0) for a in range(kernel.ndim)]
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), missing)
+    blocked = kernel.reshape(*spec.out[:-1], blocks, t, *kernel.shape[rank:])
     matrix = _band([lax.index_in_dim(blocked, j, rank, keepdims=False) for j in range(t)])
     y = inputs @ matrix.reshape(*inputs.shape[:-2], inputs.shape[-1], -1)
-    return jnp.moveaxis(y, -2, 0).reshape(len(x), *spec.out, -1)
+    y = jnp.moveaxis(y, -2, 0).reshape(len(x), *spec.out[:-1], blocks * t, -1)
+    return lax.slice_in_dim(y, 0, last, axis=-2)
 
 
-def _blocks(rows: Array, spec: WindowSpec, t: int, c_in: int, first_axis: int) -> Array:
-    """Return the inputs of each block: `(..., *out, q, inputs)`, or with batch before `inputs`.
+def _blocks(
+    padded: Array, spec: WindowSpec, t: int, blocks: int
+) -> Float[Array, "batch *out inputs"]:
+    """Return the inputs of each block, v positions of the last axis with their channels.
 
-    The last axis of `rows` holds positions and channels. A block covers v · c_in entries of it, and
-    the next block starts t · c_in further.
+    A block starts t positions after the one before. So it consists of as many chunks of t
+    positions as cover v, and these chunks are slices of one array.
     """
-    v = t + spec.window[-1] - 1
-    starts = range(0, spec.out[-1] * c_in, t * c_in)
-    pieces = [lax.slice_in_dim(rows, i, i + v * c_in, axis=-1) for i in starts]
-    inputs = jnp.stack(pieces, first_axis + len(spec.out) - 1)
+    v, c_in = t + spec.window[-1] - 1, padded.shape[-1]
+    chunks = -(-v // t)
+    positions = (blocks + chunks - 1) * t
+    ends = [(0, 0, 0)] * padded.ndim
+    ends[-2] = (0, positions - padded.shape[-2], 0)  # a negative number cuts off
+    rows = lax.pad(padded, jnp.zeros((), padded.dtype), ends)
+    rows = rows.reshape(*rows.shape[:-2], positions // t, t * c_in)
+    views = [lax.slice_in_dim(rows, i, i + blocks, axis=-2) for i in range(chunks)]
+    inputs = lax.slice_in_dim(jnp.concatenate(views, -1), 0, v * c_in, axis=-1)
     size, window, strides, pairs, dilation = spec
     other_axes = WindowSpec(size[:-1], window[:-1], strides[:-1], pairs[:-1], dilation[:-1])
-    return jnp.concatenate(shifted_views(inputs, other_axes, first_axis), -1)
+    return jnp.concatenate(shifted_views(inputs, other_axes), -1)
 
 
 def _band(kernels: list[Array]) -> Float[Array, "*positions_and_window v c_in t c_out"]:
@@ -78,11 +89,14 @@ def _band(kernels: list[Array]) -> Float[Array, "*positions_and_window v c_in t 
     return jnp.stack([shifted(j) for j in range(t)], -2)
 
 
-def _divisor(out: int, best: int) -> int:
-    """Return t: the divisor of `out` whose ratio to `best` is nearest to 1.
+def _block_size(out: int, best: int) -> int:
+    """Return t: the divisor of `out` whose ratio to `best` is nearest to 1, or `best` itself.
 
-    >>> [_divisor(out, best=4) for out in (10, 14, 28)]
-    [5, 7, 4]
+    A divisor needs no zeros in the last block. `best` is used if none is within a factor of 2.
+
+    >>> [_block_size(out, best=4) for out in (10, 14, 28, 31)]
+    [5, 7, 4, 4]
     """
     divisors = [t for t in range(1, out + 1) if out % t == 0]
-    return min(divisors, key=lambda t: max(t / best, best / t))
+    t = min(divisors, key=lambda t: max(t / best, best / t))
+    return t if best / 2 <= t <= 2 * best else best

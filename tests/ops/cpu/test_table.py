@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from cnn import ops
 from cnn.ops import implementations
@@ -75,3 +76,40 @@ def test_operations_use_the_table() -> None:
             assert "platform_index" in str(jax.make_jaxpr(call)())
         with implementations.use("reference"):
             assert "platform_index" not in str(jax.make_jaxpr(call)())
+
+
+SIGNALS = {
+    "conv, few channels": lambda x: ops.conv(x, jnp.ones((5, 2, 8)), padding="SAME"),
+    "conv, many channels": lambda x: ops.conv(x @ jnp.ones((2, 32)), jnp.ones((5, 32, 40))),
+    "depthwise": lambda x: ops.conv(x, jnp.ones((5, 1, 2)), groups=2),
+    "conv_local": lambda x: ops.conv_local(x, jnp.ones((x.shape[1] - 4, 5, 2, 8))),
+    "conv_local, strided": lambda x: ops.conv_local(
+        x, jnp.ones(((x.shape[1] - 3) // 2, 5, 2, 8)), strides=2
+    ),
+    "conv_tiled": lambda x: ops.conv_tiled(x, jnp.ones((7, 5, 2, 8))),
+    "max_pool": lambda x: ops.max_pool(x, 3, strides=2),
+    "avg_pool": lambda x: ops.avg_pool(x, 3, strides=2),
+    "blur_pool": lambda x: ops.blur_pool(x),
+    "adaptive_avg_pool": lambda x: ops.adaptive_avg_pool(x, x.shape[1] // 3),
+    "adaptive_max_pool": lambda x: ops.adaptive_max_pool(x, x.shape[1] // 3),
+    "images": lambda x: ops.conv(x[:, :, None].repeat(8, 2), jnp.ones((3, 3, 2, 8))),
+    "images, many channels": lambda x: ops.conv(
+        x[:, :, None].repeat(8, 2) @ jnp.ones((2, 32)), jnp.ones((3, 3, 32, 32))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_programs_do_not_grow_with_the_data(name: str) -> None:
+    """Equations, with gradients, for signals of 61, 499 and 997 samples: primes.
+
+    Where blocks have a size that divides the output, that size makes a few equations.
+    """
+    f = jax.grad(lambda x: jnp.sin(SIGNALS[name](x)).sum())
+
+    def equations(n: int) -> int:
+        with implementations.use("fastest"):
+            return str(jax.make_jaxpr(f)(jnp.zeros((2, n, 2)))).count(" = ")
+
+    counts = [equations(n) for n in (61, 499, 997)]
+    assert max(counts) <= 1.1 * min(counts)
