@@ -3,8 +3,8 @@
     python -m experiments.runs runs
 
 A run is a folder with a `run.json`, at any depth. Its status is "running" while a process holds its
-lock, "finished" when its metrics end with a final line, "diverged" when a loss or gradient was not
-finite, and "stopped" otherwise: `--resume` continues it.
+lock, "finished" when its metrics end with a final line, "diverged" when a loss, gradient or
+update was not finite, and "stopped" otherwise: `--resume` continues it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from cnn.data import Dataset
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 from cnn.train.devices import DeviceMap
 from cnn.train.ensemble import States
 from cnn.train.recipe import Recipe
@@ -69,9 +69,17 @@ class Result:
     test_loss: np.ndarray
     test_accuracy: np.ndarray
     skipped: np.ndarray
-    """Steps that this process skipped because a loss or gradient was not finite."""
+    """Steps that were skipped because a loss, gradient or update was not finite."""
     seconds: float
     states: States
+
+    def check_trained(self) -> None:
+        """Raise `RunError` if no state took a step: it measured the initial weights."""
+        if self.steps and (self.skipped == self.steps).all():
+            raise RunError(
+                f"all {self.steps} steps were skipped, because a loss, gradient or update was not "
+                "finite: give a smaller lr"
+            )
 
 
 def check_batch(config: Config, examples: int, devices: DeviceMap) -> None:

@@ -16,7 +16,7 @@ from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED
 from cnn.train.dispatch import Throttle
 from cnn.train.ensemble import States
 from cnn.train.input_pipeline import make_inputs, on_device
-from cnn.train.non_finite import Diverged, divergence_report, is_finite
+from cnn.train.non_finite import Diverged, are_finite, divergence_report, is_finite
 from cnn.train.step import Metrics
 
 CHECK_EVERY = 20
@@ -48,7 +48,7 @@ def train(
     """Train from step `start` to `until` and yield after every call of the program.
 
     Raises:
-        Diverged: If a loss or gradient is not finite, unless such steps are skipped.
+        Diverged: If a loss, gradient or update is not finite, unless such steps are skipped.
     """
 
     def rows(start: int, length: int) -> np.ndarray:
@@ -71,10 +71,13 @@ def train(
         window = None
         if log or checkpoint or len(history) % CHECK_EVERY == 0:
             window = _gather(history)
-            if config.on_nan == "stop" and not is_finite(window).all():
-                first = step - len(window["loss"])
-                raise Diverged(divergence_report(config, states, len(split.y), window, first))
-        means = _mean(config, window) if log and window else {}
+            finite = np.array(is_finite(window)) | window.get("skipped", False)
+            if checkpoint or step == until:
+                finite[-1] &= are_finite(program.devices.unreplicate(states))
+            if not finite.all():
+                first, count = step - len(finite), len(split.y)
+                raise Diverged(divergence_report(config, states, count, window, finite, first))
+        means = _mean(window) if log and window else {}
         yield Event(step, length, states, checkpoint, means)
         if log:
             history = []
@@ -89,14 +92,14 @@ def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
     }
 
 
-def _mean(config: Config, window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _mean(window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the means over the steps that were not skipped, and the number of skipped steps."""
-    finite = np.asarray(is_finite(window))
+    taken = ~window.get("skipped", np.zeros_like(window["loss"], bool))
     norm = np.sqrt((window["gradient_norms"].astype(float) ** 2).sum(-1))
     values = {k: window[k] for k in ("loss", "accuracy")} | {"gradient_norm": norm}
     with np.errstate(invalid="ignore"):
-        means = {k: np.where(finite, v, 0).sum(0) / finite.sum(0) for k, v in values.items()}
-    return means | ({"skipped": (~finite).sum(0)} if config.on_nan == "skip" else {})
+        means = {k: np.where(taken, v, 0).sum(0) / taken.sum(0) for k, v in values.items()}
+    return means | ({"skipped": (~taken).sum(0)} if "skipped" in window else {})
 
 
 def evaluate(

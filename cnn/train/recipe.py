@@ -66,7 +66,7 @@ class Recipe:
     keep_best: int = 0
     """Number of checkpoints with the smallest validation loss to keep too; needs `validate`."""
     on_nan: Literal["stop", "skip"] = "stop"
-    """If a loss or gradient is not finite: stop with a report, or skip the step."""
+    """If a loss, gradient or update is not finite: stop with a report, or skip the step."""
     map_devices: Literal["shard_map", "pmap"] = "shard_map"
     """JAX transformation that maps the step over the devices."""
     devices: int | None = None

@@ -20,6 +20,8 @@ class TrainState(struct.PyTreeNode):
     """The training state of one seed. `batch_stats` is empty without running statistics."""
 
     step: Int[Array, ""]
+    updates: Int[Array, ""]
+    """Steps that were not skipped."""
     params: Tree
     batch_stats: Tree
     opt_state: optax.OptState
@@ -60,6 +62,7 @@ def init_state(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        updates=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
         opt_state=tx.init(params),

@@ -115,6 +115,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     next_state = state.replace(
         step=state.step + 1,
+        updates=state.updates + 1,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,

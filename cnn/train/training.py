@@ -43,9 +43,9 @@ def fit(
 
     Raises:
         InputError: For any invalid setting, before anything is written.
-        Diverged: If a loss or gradient is not finite.
+        Diverged: If a loss, gradient or update is not finite.
         Stopped: If `stop` asked for it before the last step.
-        RunError: If the run folder can no longer be written.
+        RunError: If every step was skipped, or the run folder can no longer be written.
     """
     began = time.perf_counter()
     config.check()
@@ -64,7 +64,6 @@ def fit(
             run = stack.enter_context(open_run(config.out, config, data, began))
             start, states = run.restore(states)
         checkpoint_due = CheckpointSchedule(config, stop)
-        skipped = np.zeros(len(states), int)
         for program, until in phases:
             if start > until:
                 continue
@@ -73,7 +72,6 @@ def fit(
             states = program.devices.put_states(states)
             for event in train(config, data.train, program, states, start, until, checkpoint_due):
                 states = event.states
-                skipped += event.metrics.get("skipped", 0)
                 if run is not None:
                     run.write(event, program)
                 if on_step is not None:
@@ -88,15 +86,17 @@ def fit(
             for part, split in splits.items()
             for name, values in evaluate(config, last, states, split).items()
         }
+        states = last.devices.unreplicate(states)
         result = Result(
             steps=config.steps,
             seeds=tuple(seed for seed, _ in config.replicas),
             parameters=parameters,
             **measured,
-            skipped=skipped,
+            skipped=np.array([int(state.step - state.updates) for state in states]),
             seconds=time.perf_counter() - began,
-            states=last.devices.unreplicate(states),
+            states=states,
         )
+        result.check_trained()
         if run is not None:
             run.checkpoints.wait()
             run_dir.append_jsonl(run.out / run_dir.METRICS, final_record(result, config.validate))

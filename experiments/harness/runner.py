@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 import cnn
+from cnn.errors import RunError
 from experiments.harness.results import Name
 
 with epy.lazy_imports():
@@ -33,13 +34,17 @@ def train(
     on_step: Callable[[int], None],
     keep: Callable[[Name, Config, Result], None],
 ) -> None:
-    """Train every point and call `keep` as soon as one ends. Stop at once when interrupted."""
+    """Train every point and call `keep` as soon as one ends. Stop at once when interrupted.
+
+    Raises:
+        RunError: If points took no step. It names them; the others are trained and kept.
+    """
     on_cpu = jax.default_backend() == "cpu"
     # Lazy imports are not safe in several threads at once, so everything is imported before.
     for room in pkgutil.iter_modules(cnn.__path__):
         importlib.import_module(f"cnn.{room.name}")
     fit = training.fit
-    interrupted = Event()
+    interrupted, failed = Event(), dict[str, str]()
 
     def fit_group(group: Sequence[Name]) -> Result:
         def step(n: int) -> None:
@@ -57,7 +62,12 @@ def train(
             runs = {pool.submit(fit_group, group): group for group in _groups(missing, not on_cpu)}
             for done in as_completed(runs):
                 for i, name in enumerate(runs[done]):
-                    result = _part(done.result(), i, missing[name].seeds)
+                    try:
+                        result = _part(done.result(), i, missing[name].seeds)
+                        result.check_trained()
+                    except RunError as error:
+                        failed["/".join(name)] = str(error)
+                        continue
                     if result.skipped.any():
                         skipped = f"{result.skipped.sum()} non-finite steps skipped"
                         print(f"{'/'.join(name)}: {skipped}", file=sys.stderr)
@@ -69,6 +79,8 @@ def train(
                 kept = "finished points are kept: the same command continues from there"
                 print(kept, file=sys.stderr)
             raise
+    if failed:
+        raise RunError("; ".join(f"point {name}: {why}" for name, why in failed.items()))
 
 
 def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:

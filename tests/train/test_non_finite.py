@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnn.data import Dataset
+from cnn.errors import RunError
 from cnn.train import fit, run_dir
 from cnn.train.non_finite import Diverged
 from tests.small import assert_same, config, waves
@@ -88,3 +89,37 @@ def test_where_all_is_finite_skipping_changes_nothing(optimized: None) -> None:
     assert guarded.skipped.tolist() == [0, 0]
     for a, b in zip(plain.states, guarded.states, strict=True):
         assert_same((a.params, a.opt_state), (b.params, b.opt_state))
+
+
+OVERFLOW = {"optimizer": "sgd", "lr": 3e38, "steps": 1}
+"""Loss and gradients of the first step are finite, the weights after it are not."""
+
+
+def steep() -> Dataset:
+    data = waves()
+    x = 100 * data.train.x
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, x=x))
+
+
+def test_an_update_that_overflows_is_not_saved(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Diverged, match=r"step 1, the loss is .*, but the update is not finite: "):
+        fit(config(out, data=steep(), **OVERFLOW))
+    assert list((out / run_dir.CHECKPOINTS).iterdir()) == []
+    assert "update" in json.loads((out / run_dir.DIVERGED).read_text())["reason"]
+
+
+def test_a_run_without_a_step_is_not_finished(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for resume in (False, True):
+        with pytest.raises(RunError, match="all 1 steps were skipped"):
+            fit(config(out, data=steep(), on_nan="skip", resume=resume, **OVERFLOW))
+        assert not any("final" in line for line in run_dir.read_jsonl(out / run_dir.METRICS))
+
+
+def test_skipped_steps_are_counted_over_the_starts_of_a_run(tmp_path: Path) -> None:
+    out, recipe = tmp_path / "run", {"data": spoilt(), "on_nan": "skip"}
+    first = steps_with_bad(0, 20)[0]
+    fit(config(out, steps=first, **recipe))
+    resumed = fit(config(out, resume=True, **recipe))
+    assert resumed.skipped.tolist() == [len(steps_with_bad(0, 20))]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 from cnn.train import Config, Result
 from experiments.harness import runner, study
 from experiments.harness.study import Outcome, Settings
@@ -102,6 +102,17 @@ def test_an_interrupted_study_keeps_what_ended_and_goes_on(
     run(settings(tmp_path))
     assert len(trained) == 2
     assert len(rows(tmp_path)) == 4
+
+
+def test_a_point_without_a_step_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    given = settings(tmp_path, steps=1)
+    two = points(given)
+    bad = replace(two["wide", "waves"], optimizer="sgd", schedule="constant", lr=3e38)
+    x = 100 * bad.data.train.x
+    bad = replace(bad, data=replace(bad.data, train=replace(bad.data.train, x=x)))
+    with pytest.raises(RunError, match=r"^point wide/waves: all 1 steps were skipped, because"):
+        study.outcomes(given, ("width", "data"), two | {("wide", "waves"): bad})
+    assert {row["width"] for row in rows(tmp_path)} == {"narrow"}
 
 
 def test_a_line_cut_off_while_being_written_is_made_again(tmp_path: Path, trained: list) -> None:
