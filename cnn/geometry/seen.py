@@ -147,14 +147,15 @@ def padded(
 ) -> Bounds:
     """Return the bounds with units before and after those of an axis of `size`.
 
-    If the units of this axis are equally spaced, the padding continues them. It is exactly nothing
-    unless it `shows` a part of the map itself.
+    If the units of this axis are equally spaced, or see the same, the padding continues them. It is
+    exactly nothing unless it `shows` a part of the map itself.
     """
     bounds = seen.bounds
     line = np.broadcast_to(bounds, (*bounds.shape[: axis + 1], size, *bounds.shape[axis + 2 :]))
     pads = [(before, after) if a == axis + 1 else (0, 0) for a in range(line.ndim)]
     made = np.pad(line, pads, constant_values=NOTHING)
-    repeated = bounds.shape[axis + 1] == 1 and axis != seen.axis
+    ends = bounds[CONTINUED]
+    repeated = axis != seen.axis and bool((ends == ends.take([0], axis + 1)).all())
     if repeated or (axis == seen.axis and seen.stride):
         p = np.arange(-before, size + after)
         shift = (p - p.clip(0, size - 1)) * (0 if repeated else seen.stride or 0)

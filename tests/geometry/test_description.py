@@ -36,6 +36,7 @@ from cnn.layers import (
         (Conv(6, (3, 3), 2, 1, groups=2), (5, 5, 4), 9 * 2 * 6 + 6, 9 * 9 * 2 * 6),
         (Conv(2, 3, dilation=2, use_bias=False), (9, 1), 3 * 2, 5 * 3 * 2),
         (ConvLocal(2, 3), (7, 1), 5 * (3 * 2 + 2), 5 * 3 * 2),
+        (Chain((ConvLocal(2, (3, 3), padding=1),) * 2), (4, 4, 2), 2 * 16 * 38, 2 * 16 * 36),
         (ConvTiled(2, 3, period=2), (7, 1), 2 * (3 * 2 + 2), 5 * 3 * 2),
         (DenseSpatial(2, 3), (7, 3), 7 * 3 * 5 * 2 + 5 * 2, 7 * 3 * 5 * 2),
         (DenseSpatial(2, 3, radius=1), (7, 3), 5 * 3 * 3 * 2 + 5 * 2, 5 * 3 * 3 * 2),
