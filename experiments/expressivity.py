@@ -23,6 +23,7 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class Settings(study.Settings):
     small: ClassVar[str] = "digits"
 
 
+@functools.cache  # a width is searched
 def networks(shape: tuple[int, ...]) -> dict[str, nn.Module]:
     """Return the networks for images of `shape`, by what the two places hold."""
     block = (layers.Conv(8, (5, 5), padding=2), layers.ReLU(), layers.MaxPool((2, 2)))

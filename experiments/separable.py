@@ -24,6 +24,7 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def factorized(kind: str, channels: int, rank: int = 1) -> nn.Module:
     raise unknown_name("kind", kind, KINDS[1:])
 
 
+@functools.cache  # widths are searched
 def networks(settings: Settings) -> dict[Name, nn.Module]:
     """Return the networks by kind and by what they have in common with the standard one.
 

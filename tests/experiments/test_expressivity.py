@@ -78,9 +78,11 @@ def test_dimensions_by_hand(rank: int, channels: int, between: int, expected: in
     assert expressivity.kernel_dimension(rank, channels, between) == expected
 
 
-def test_summary() -> None:
+def test_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expressivity, "CHANNELS", 2)  # of the kernels that are counted
     names = [(name,) for name in expressivity.networks((8, 8, 1))]
     summary = expressivity.summarize(Settings(seeds=2), outcomes(names))
     assert "by +2.0 points (95 % interval +2.0 to +2.0); two 3×3 without it" in summary.findings[0]
-    assert "80 of 80 dimensions on one axis, 272 of 400 on two" in summary.findings[1]
+    assert "2 channels throughout" in summary.findings[1]
+    assert "20 of 20 dimensions on one axis, 68 of 100 on two" in summary.findings[1]
     check_figures(summary)

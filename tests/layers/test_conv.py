@@ -88,6 +88,35 @@ def test_biases_are_added_at_their_positions() -> None:
         np.testing.assert_array_equal(y[0], bias)
 
 
+def test_separable_conv_is_depthwise_then_pointwise() -> None:
+    """The lecture's example, 3×3 from 16 to 32 channels, has 4,608 weights against 656."""
+
+    def count(layer: nn.Module) -> int:
+        made = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros((1, 8, 8, 16)))
+        return sum(leaf.size for leaf in jax.tree.leaves(made))
+
+    assert count(Conv(32, (3, 3), use_bias=False)) == 4608
+    assert count(SeparableConv(32, (3, 3), use_bias=False)) == 656
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 6, 2))
+    depthwise, pointwise = rng.normal(size=(3, 3, 1, 4)), rng.normal(size=(4, 3))
+    layer = SeparableConv(3, (3, 3), strides=2, padding="SAME", multiplier=2, use_bias=False)
+    kernels = {"depthwise_kernel": depthwise, "pointwise_kernel": pointwise}
+    y = layer.apply({"params": jax.tree.map(jnp.float32, kernels)}, jnp.float32(x))
+    padded = np.pad(x, ((0, 0), (1, 1), (0, 1), (0, 0)))  # 5 → 3 and 6 → 3 windows of stride 2
+    expected = np.zeros((2, 3, 3, 3))
+    for b, i, j in np.ndindex(2, 3, 3):
+        patch = padded[b, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+        inner = [(patch[..., m // 2] * depthwise[..., 0, m]).sum() for m in range(4)]
+        expected[b, i, j] = np.array(inner) @ pointwise
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    one_axis = jax.eval_shape(
+        SeparableConv(3, 3).init_with_output, jax.random.key(0), jnp.zeros((1, 9, 2))
+    )
+    assert one_axis[0].shape == (1, 7, 3)
+
+
 def test_a_layer_is_a_value() -> None:
     assert Conv(64, window=3, strides=2) == Conv(64, window=3, strides=2)
     assert Conv(64, window=3) != ConvLocal(64, window=3)

@@ -9,7 +9,7 @@ import pytest
 
 from cnn import layers
 from cnn.errors import InputError
-from cnn.layers import BatchNorm, GroupNorm
+from cnn.layers import BatchNorm, GroupNorm, LocalResponseNorm
 
 
 def test_batch_norm_uses_the_batch_in_training_and_averages_in_inference() -> None:
@@ -42,3 +42,23 @@ def test_groups_that_do_not_divide_the_channels() -> None:
     message = "groups must divide the channels: got groups=2, channels=3"
     with pytest.raises(InputError, match=message):
         GroupNorm(groups=2).init(jax.random.key(0), jnp.zeros((2, 8, 3)))
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [(1, 1), (2, 1), (3, 1), (4, 2), (16, 8), (24, 12), (63, 21), (64, 32), (112, 28), (512, 32)],
+)
+def test_group_normalization_has_at_most_32_groups_of_two_channels_or_more(
+    channels: int, groups: int
+) -> None:
+    assert layers.normalization("group", channels) == (GroupNorm(groups),)
+
+
+def test_local_response_norm_by_loops() -> None:
+    x = 20 * np.random.default_rng(1).normal(size=(2, 3, 7)).astype(np.float32)
+    expected = np.empty_like(x)
+    for b, i, c in np.ndindex(x.shape):
+        near = [x[b, i, j] ** 2 for j in range(max(0, c - 2), min(6, c + 2) + 1)]
+        expected[b, i, c] = x[b, i, c] / (2 + 1e-4 * sum(near)) ** 0.75
+    y = LocalResponseNorm().apply({}, jnp.asarray(x))
+    np.testing.assert_allclose(y, expected, rtol=1e-5)

@@ -1,7 +1,7 @@
 """Compare training by shard_map and pmap on one and several devices, compiled as by users.
 
 python -m tests.train.maps norm 4
-python -m tests.train.maps plain 2 4
+python -m tests.train.maps plain 1 2 4
 """
 
 import sys
@@ -15,7 +15,7 @@ def main(norm: bool, counts: list[int]) -> None:
         return fit(config(model=model(norm), map_devices=kind, devices=devices)).states
 
     one = states("shard_map", 1)
-    for devices in (1, *counts):
+    for devices in counts:
         sharded = one if devices == 1 else states("shard_map", devices)
         mapped = states("pmap", devices)
         for a, b, alone in zip(sharded, mapped, one, strict=True):

@@ -17,8 +17,8 @@ from tests.small import assert_close, config, model
 @pytest.mark.parametrize(
     "args",
     [
-        pytest.param(["plain", "2", "4"], marks=pytest.mark.slow),
-        pytest.param(["norm", "2"], marks=pytest.mark.slow),
+        pytest.param(["plain", "1", "2", "4"], marks=pytest.mark.slow),
+        pytest.param(["norm", "1", "2"], marks=pytest.mark.slow),
         ["norm", "4"],
     ],
     ids=" ".join,

@@ -24,14 +24,11 @@ LOCAL, DENSE = unshare(model()), densify(model())
 
 def trained(tx: optax.GradientTransformation, steps: int = 3) -> TrainState:
     """A state with moments in it: some steps on random gradients."""
-    state = init_state(model(), tx, SHAPE, 0)
-    for step in range(steps):
-        keys = jax.random.split(jax.random.key(step), len(jax.tree.leaves(state.params)))
-        leaves, structure = jax.tree.flatten(state.params)
-        draws = [jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
-        updates, opt_state = tx.update(
-            jax.tree.unflatten(structure, draws), state.opt_state, state.params
-        )
+    state, rng = init_state(model(), tx, SHAPE, 0), np.random.default_rng(0)
+    update = jax.jit(tx.update)
+    for _ in range(steps):
+        draws = jax.tree.map(lambda v: jnp.float32(rng.normal(size=v.shape)), state.params)
+        updates, opt_state = update(draws, state.opt_state, state.params)
         state = state.replace(
             params=optax.apply_updates(state.params, updates), opt_state=opt_state
         )
