@@ -50,7 +50,10 @@ def test_a_program_from_a_stream_runs_to_its_end(command: str, tmp_path: Path) -
 
 
 @needs_glibc
-@pytest.mark.parametrize("variable", [None, "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
+@pytest.mark.parametrize(
+    "variable",
+    [None, "GLIBC_TUNABLES", pytest.param("MALLOC_ARENA_MAX", marks=pytest.mark.slow)],
+)
 def test_freed_memory_is_handed_out_again_without_page_faults(variable: str | None) -> None:
     """The result of a step has 96 MB: 23,437 pages of 4 kB.
 
