@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,9 @@ from jaxtyping import Float, Float32, Int, Int32, UInt8
 
 from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
+
+HASHED = 256
+"""Examples of a lazy split that `Dataset.content_hash` reads, evenly spaced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,22 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example, `(*spatial, channels)`."""
         return self.train.x.shape[1:]
+
+    def content_hash(self) -> str:
+        """Return a hash of the name, the labels and the examples; of lazy ones, of a sample.
+
+        It does not depend on where the files are, or on when they were written.
+        """
+        digest = hashlib.sha256(self.name.encode())
+        for split in (self.train, self.test):
+            x = split.x
+            if isinstance(x, LazyArray):
+                sample = np.linspace(0, len(split) - 1, min(len(split), HASHED)).astype(int)
+                digest.update(np.ascontiguousarray(x.rows).tobytes())
+                x = x[sample]
+            for array in (x, split.y):
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        return digest.hexdigest()
 
     def held_out(self) -> Dataset:
         """Return the set whose test part is the last tenth of each class of `train`.

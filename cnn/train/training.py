@@ -154,10 +154,11 @@ class Run:
 @contextmanager
 def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator[Run]:
     """Lock the run folder, write `run.json` and, if the run diverges, a report."""
+    about_data = {"name": data.name, "train": len(data.train), "shape": list(data.input_shape)}
     described = {
         "model": to_spec(config.model),
         "relax_to": config.relax_to and to_spec(config.relax_to),
-        "data": {"name": data.name, "train": len(data.train.y), "shape": list(data.input_shape)},
+        "data": {**about_data, "hash": data.content_hash()[:16]},
         "recipe": identity(config),
     }
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)

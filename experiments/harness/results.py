@@ -19,14 +19,12 @@ with epy.lazy_imports():
     import numpy as np
     from scipy import special
 
-    from cnn.data import lazy
     from cnn.layers import serialization
     from cnn.train import recipe, run_dir
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from cnn.data import Dataset
     from cnn.train import Config, Result
 
 Name = tuple[str, ...]
@@ -58,7 +56,7 @@ def keys(points: Points, measure: Measure | None) -> dict[tuple[Name, int], str]
     Of `measure` the source text counts, but not the functions that it calls. Fields of the recipe
     count only where they differ from their defaults, so adding a field changes no key.
     """
-    hashes = {id(c.data): _hash_of_data(c.data) for c in points.values()}
+    hashes = {id(c.data): c.data.content_hash() for c in points.values()}
     measured = measure and _source(measure)
     found = {}
     for name, config in points.items():
@@ -81,19 +79,6 @@ def _source(measure: Measure) -> str:
             f"measure {name!r} has no source file, and its text is part of the results' key: "
             "write it into a file"
         ) from None
-
-
-def _hash_of_data(data: Dataset) -> str:
-    """Return a hash of all examples of a data set, or of the files of a lazy one."""
-    digest = hashlib.sha256(data.name.encode())
-    for split in (data.train, data.test):
-        x = split.x
-        if isinstance(x, lazy.LazyArray):
-            digest.update(f"{x.name} {x.mean} {x.std}".encode())
-            x = x.rows
-        digest.update(np.ascontiguousarray(x).tobytes())
-        digest.update(np.ascontiguousarray(split.y).tobytes())
-    return digest.hexdigest()
 
 
 def _description(config: Config) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
+from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
 from tests.data.numbered import numbered, rows
 
@@ -88,3 +90,41 @@ def test_held_out_of_a_set_stored_class_after_class_has_every_class() -> None:
 def test_held_out_of_too_few_examples() -> None:
     with pytest.raises(InputError, match="no examples"):
         numbered([0, 1, 1, 1]).held_out()
+
+
+def test_the_hash_follows_every_label_and_value() -> None:
+    data = numbered([0, 1, 1], [0, 1], spatial=2)
+    seen = {data.content_hash(), replace(data, name="other").content_hash()}
+    for part in ("train", "test"):
+        split = getattr(data, part)
+        for i in range(len(split)):
+            x, y = split.x.copy(), split.y.copy()
+            x[i, 0, 0] = -1
+            y[i] = 1 - y[i]
+            for changed in (Split(x, split.y), Split(split.x, y)):
+                seen.add(replace(data, **{part: changed}).content_hash())
+    assert len(seen) == 2 + 2 * 5
+    assert numbered([0, 1, 1], [0, 1], spatial=2).content_hash() == data.content_hash()
+
+
+def test_the_hash_of_files_does_not_depend_on_their_folder() -> None:
+    """It reads a few examples only."""
+
+    def stored(name: str, values: np.ndarray) -> Dataset:
+        read: list[int] = []
+
+        def images(rows: np.ndarray) -> np.ndarray:
+            read.extend(rows)
+            return values[rows, None, None].astype(np.uint8)
+
+        x = LazyArray(name, images, np.arange(1000), (1, 1), (0.0,), (1.0,))
+        split = Split(x, np.zeros(1000, np.int32))
+        made = Dataset("set", split, split, ("a",), (0.0,), (1.0,))
+        made.content_hash()
+        assert len(read) == 2 * 256
+        return made
+
+    values = np.arange(1000) % 251
+    one = stored("here", values).content_hash()
+    assert one == stored("there", values).content_hash()
+    assert one != stored("here", values // 2).content_hash()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from cnn.data import Split
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv, Dense, Flatten, GlobalAvgPool
 from cnn.train import Result, fit, run_dir
@@ -148,6 +149,19 @@ def test_fewer_steps_than_the_checkpoint(tmp_path: Path) -> None:
         InputError, match="steps must be at least 4, the step of the newest checkpoint, got 2"
     ):
         fit(config(tmp_path / "run", steps=2, resume=True))
+
+
+@pytest.mark.parametrize("change", ["labels", "values"])
+def test_other_data_of_the_same_name_and_shape_are_not_resumed(change: str, tmp_path: Path) -> None:
+    data = waves()
+    x, y = np.asarray(data.train.x), data.train.y
+    other = {"labels": Split(x, y[::-1].copy()), "values": Split(2 * x, y)}[change]
+    fit(config(tmp_path / "run", steps=4))
+    with pytest.raises(
+        InputError, match=r"of another run: data\.hash: '\w+' is not '\w+'"
+    ) as error:
+        fit(config(tmp_path / "run", data=dataclasses.replace(data, train=other), resume=True))
+    assert "\n" not in str(error.value)
 
 
 class TrainsByDefault(nn.Module):
