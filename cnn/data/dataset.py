@@ -91,7 +91,7 @@ class Dataset:
                 digest.update(np.ascontiguousarray(x.rows).tobytes())
                 x = x[sample]
             for array in (x, split.y):
-                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     def held_out(self) -> Dataset:
