@@ -49,7 +49,8 @@ def uniform_field(
     last = _last_step(reading, layer, shape)
     if last is None:
         return _at_pixel(shape, unit)
-    steps, output = reading.steps[: last + 1], reading.steps[last].outputs[0]
+    steps = [step for step, _ in reading.steps[: last + 1]]
+    output = steps[-1].outputs[0]
     index = _index(output, unit)
 
     def value(x: Array) -> Array:
@@ -94,7 +95,7 @@ def _last_step(reading: Reading, layer: str | None, shape: Sequence[int]) -> int
             found = i
     if found is None:
         return None
-    return max(i for i, step in enumerate(reading.steps) if step.row == found)
+    return max(i for i, (_, row) in enumerate(reading.steps) if row == found)
 
 
 def _at_pixel(shape: Sequence[int], unit: Sequence[int] | None) -> np.ndarray:

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
-from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array, ArrayLike, PyTree
 
@@ -26,13 +25,13 @@ def called(eqn: JaxprEqn) -> ClosedJaxpr | None:
 
 def out_shapes(eqn: JaxprEqn) -> list[tuple[int, ...]]:
     """Return the shapes of an equation's outputs."""
-    return [cast(ShapedArray, var.aval).shape for var in eqn.outvars]
+    return [aval(variable).shape for variable in eqn.outvars]
 
 
 def out_bytes(eqn: JaxprEqn) -> int:
     """Return the size of an equation's first output."""
-    aval = cast(ShapedArray, eqn.outvars[0].aval)
-    return math.prod(aval.shape) * aval.dtype.itemsize
+    output = aval(eqn.outvars[0])
+    return output.size * output.dtype.itemsize
 
 
 def closed(program: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:

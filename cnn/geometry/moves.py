@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Bool, Int
 
-from cnn.geometry.jaxpr import out_shapes
+from cnn.geometry.jaxpr import moved_axes, out_shapes
 from cnn.geometry.seen import (
     NOTHING,
     Seen,
@@ -77,22 +77,13 @@ def _move(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> Seen | li
     (seen,), shape, params = operands, values[0].shape, eqn.params
     if eqn.primitive.name == "reshape":
         return reshaped(seen, shape, params["new_sizes"])
-    axis, stride = seen.axis, seen.stride
     bounds = move(eqn, shape, seen.bounds)
+    axis, stride, axes = seen.axis, seen.stride, moved_axes(eqn)
     if bounds is None or axis is None:
         return Seen(seen.bounds if bounds is None else bounds)
-    match eqn.primitive.name:
-        case "transpose":
-            axis = tuple(params["permutation"]).index(axis)
-        case "squeeze":
-            gone = params["dimensions"]
-            axis = None if axis in gone else axis - sum(a < axis for a in gone)
-        case "broadcast_in_dim":
-            place = params["broadcast_dimensions"][axis]
-            axis = place if params["shape"][place] == shape[axis] else None
-        case "slice" if stride and params["strides"]:
-            stride *= params["strides"][axis]
-    return follow(bounds, axis, stride)
+    if eqn.primitive.name == "slice" and stride and params["strides"]:
+        stride *= params["strides"][axis]
+    return follow(bounds, axis if axes is None else axes[axis], stride)
 
 
 def _split(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> list[Seen]:

@@ -13,9 +13,9 @@ from jaxtyping import Array
 from cnn.errors import InputError
 from cnn.geometry.jaxpr import out_shapes
 from cnn.geometry.moves import MOVES, SAME
-from cnn.geometry.reading import Step
 from cnn.geometry.rules import ELEMENTWISE
 from cnn.geometry.value import Value
+from cnn.geometry.walk import Step
 
 Paths = Array | None
 """None for a value that the input does not change."""

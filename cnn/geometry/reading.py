@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
 
 from cnn.errors import InputError
@@ -18,21 +18,11 @@ from cnn.geometry.rows import Rows
 from cnn.geometry.seen import pixels
 from cnn.geometry.trace import Shape, abstract_variables, module_types
 from cnn.geometry.value import Value
-from cnn.geometry.walk import walk
+from cnn.geometry.walk import Step, walk
 from cnn.layers.combinators import train_argument
 from cnn.ops.implementations import use
 
 Function = Callable[[PyTree, Array], Any]
-
-
-class Step(NamedTuple):
-    """An equation that the input changes."""
-
-    eqn: JaxprEqn
-    operands: list[Value]
-    outputs: list[Value]
-    row: int
-    """The index of its layer."""
 
 
 class Reading(NamedTuple):
@@ -40,7 +30,8 @@ class Reading(NamedTuple):
 
     x: Value
     rows: Rows
-    steps: list[Step]
+    steps: list[tuple[Step, int]]
+    """Each with the index of its row."""
     outputs: list[Value]
 
 
@@ -87,20 +78,13 @@ def trace_program(f: Function, params: PyTree, input_shape: Shape) -> ClosedJaxp
 
 def _read(program: ClosedJaxpr, input_shape: Shape, rows: Rows) -> Reading:
     *weights, image = program.in_avals
-    rank, steps = len(image.shape), list[Step]()
+    rank, steps = len(image.shape), list[tuple[Step, int]]()
     seen = tuple(pixels(n, axis, rank) for axis, n in enumerate(input_shape[:-1], 1))
     x = Value(image.shape, seen, key=object())
 
-    def visit(
-        eqn: JaxprEqn,
-        scope: str,
-        operands: list[Value],
-        outputs: list[Value],
-        cost: int | None,
-        times: int,
-    ) -> int:
-        row = rows.record(eqn, scope, operands, outputs[0], cost, times)
-        steps.append(Step(eqn, operands, outputs, row))
+    def visit(step: Step) -> int:
+        row = rows.record(step)
+        steps.append((step, row))
         return row
 
     args = [Value(w.shape, leaves=frozenset([i])) for i, w in enumerate(weights)]

@@ -15,6 +15,7 @@ from cnn.geometry.rules import ELEMENTWISE
 from cnn.geometry.seen import Seen
 from cnn.geometry.trace import scope_name
 from cnn.geometry.value import Value
+from cnn.geometry.walk import Step
 
 KINDS = {
     "conv_general_dilated": "conv",
@@ -75,29 +76,21 @@ class Rows:
     """The layers where branches meet whose fields have different strides or centres, and these."""
     counted: set[int] = field(default_factory=set)
 
-    def record(
-        self,
-        eqn: JaxprEqn,
-        scope: str,
-        operands: list[Value],
-        output: Value,
-        cost: int | None,
-        times: int,
-    ) -> int:
-        """Record an equation, and return the index of its row. Arguments are those of a `Visit`."""
+    def record(self, step: Step) -> int:
+        """Record an equation, and return the index of its row."""
+        eqn, scope, operands, outputs, cost, times = step
         used = sorted(set[int]().union(*(v.leaves for v in operands if not v.from_input)))
         path = self._path(scope)
         owner = common_parent([self.leaves[i] for i in used]) if used else path
         alone = bool(used) or (self.modules is not None and self._is_leaf(path))
-        before = max(value.row for value in operands)
         meets = len({value.row for value in operands if value.from_input}) > 1
         if not alone and not self._stands_out(eqn, operands, meets):
-            return before
+            return max(value.row for value in operands)
         last = self.rows[-1] if self.rows and (owner or alone) else None
         # A convolution or product with the same weights is the layer's next run.
         if last is None or last.owner != owner or (cost and last.used.intersection(used)):
             self._start(eqn, owner if alone or owner else None, operands)
-        row = self.rows[-1]
+        row, output = self.rows[-1], outputs[0]
         row.computes |= eqn.primitive.name not in MOVES or meets
         row.shape, row.seen, row.unknown = output.shape[1:], output.seen, output.unknown
         row.memory = times * out_bytes(eqn)

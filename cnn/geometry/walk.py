@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,25 +20,23 @@ from cnn.geometry.seen import Seen, nothing
 from cnn.geometry.value import Value
 
 
-class Visit(Protocol):
-    """Is called for each equation that the input changes, in order; returns the row it belongs to.
+class Step(NamedTuple):
+    """An equation that the input changes, in a program or in one that it calls."""
 
-    Args:
-      scope: the names around the equation.
-      outputs: the values of the outputs, which have no row yet.
-      cost: its multiply-accumulates, all `times` together; None if they are not known.
-      times: how often it runs.
-    """
+    eqn: JaxprEqn
+    scope: str
+    """The names around it."""
+    operands: list[Value]
+    outputs: list[Value]
+    """They have no row yet."""
+    cost: int | None
+    """Multiply-accumulates, of all `times` together; None if they are not known."""
+    times: int
+    """How often it runs."""
 
-    def __call__(
-        self,
-        eqn: JaxprEqn,
-        scope: str,
-        operands: list[Value],
-        outputs: list[Value],
-        cost: int | None,
-        times: int,
-    ) -> int: ...
+
+Visit = Callable[[Step], int]
+"""Is called for each step, in order; returns the index of the row that it belongs to."""
 
 
 def walk(
@@ -86,7 +84,7 @@ def _run(eqn: JaxprEqn, operands: list[Value], visit: Visit, scope: str, times: 
         cost = times * macs(eqn, operands) if eqn.primitive.name in RULES else None
     row = max(value.row for value in (*operands, *outputs))
     if times and not recorded:
-        row = visit(eqn, scope, operands, outputs, cost, times)
+        row = visit(Step(eqn, scope, operands, outputs, cost, times))
     return [value._replace(row=row) for value in outputs]
 
 
@@ -152,15 +150,8 @@ def total_macs(program: ClosedJaxpr, args: Sequence[Value]) -> int | None:
     """Return the multiply-accumulates of a program; None if they are not known."""
     costs: list[int | None] = []
 
-    def add(
-        eqn: JaxprEqn,
-        scope: str,
-        operands: list[Value],
-        outputs: list[Value],
-        cost: int | None,
-        times: int,
-    ) -> int:
-        costs.append(cost)
+    def add(step: Step) -> int:
+        costs.append(step.cost)
         return -1
 
     walk(program, args, add)
