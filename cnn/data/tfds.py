@@ -226,8 +226,15 @@ class _Reader:
             raise InputError(f"data set {self.name!r}, {record}: {_line(error)}") from error
 
     def _array(self, raw: bytes) -> np.ndarray:
-        image = np.asarray(Image.open(io.BytesIO(raw)).convert(self._mode))
-        return image.reshape(*image.shape[:2], -1)
+        image = Image.open(io.BytesIO(raw))
+        if image.format == "PNG" and image.mode.startswith(
+            "I"
+        ):  # 16 bits: `convert` would clip them
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ("I", "F") or image.mode.startswith("I;"):
+            raise ValueError(f"pixels must have 8 bits, or 16 in a PNG, got mode {image.mode}")
+        pixels = np.asarray(image.convert(self._mode))
+        return pixels.reshape(*pixels.shape[:2], -1)
 
     def _stack(self, examples: list[tuple[np.ndarray, int]]) -> np.ndarray:
         sizes = {image.shape[:2] for image, _ in examples}

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets
+from PIL import Image
 
 from cnn import data
 from cnn.data import lazy, tfds
@@ -336,6 +338,34 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, tally: Tally) 
         ("cifar10", (32, 32, 3), 50_000, [0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]),
     ],
 )
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_of_16_bits_keeps_its_high_bytes(tmp_path: Path, channels: int) -> None:
+    """As TensorFlow decodes it for 8 bits. Converting with Pillow clips all but 2 grey levels."""
+    values = (np.arange(20, dtype=np.uint16) * 3000).reshape(4, 5)
+    records = [{"image": encoded(values, "PNG"), "label": 0}] * 2
+    features = {
+        "image": tensorflow_datasets.features.Image(shape=(4, 5, channels)),
+        "label": tensorflow_datasets.features.ClassLabel(names=["cat", "dog"]),
+    }
+    write_set(tmp_path / "deep" / "1.0.0", {"train": records, "test": records}, features)
+    loaded = data.load("deep", data_dir=tmp_path)
+    raw = loaded.train.x[0] * loaded.std + loaded.mean
+    np.testing.assert_allclose(raw, np.repeat((values >> 8)[..., None], channels, -1), atol=1e-3)
+
+
+def test_pixels_of_32_bits_are_refused_by_record(tmp_path: Path) -> None:
+    records = [{"image": encoded(np.ones((4, 5), np.float32), "TIFF"), "label": 0}] * 2
+    write_set(tmp_path / "wide" / "1.0.0", {"train": records, "test": records})
+    with pytest.raises(InputError, match=r"'wide', record 0 of .*pixels must have 8 bits.* mode F"):
+        data.load("wide", data_dir=tmp_path)
+
+
 def test_known_sets(
     prepared: Prepared,
     name: str,
