@@ -10,6 +10,9 @@ from typing import Literal
 from cnn.errors import InputError
 from cnn.train.fields import check_fields
 
+SMALLEST, LARGEST = 2.0**-126, (2 - 2**-23) * 2.0**127
+"""The normal numbers of float32. Programs compute with 0 instead of smaller ones."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -48,7 +51,8 @@ class Recipe:
     """Keep only the outputs of blocks and pooling layers, and recompute the rest in the backward
     pass: less memory, a third more computation. On a CPU XLA undoes it."""
     seed: int = 0
-    """First random seed. A seed determines initial weights, data order and dropout."""
+    """First random seed. A seed determines initial weights, data order and dropout. The masks of
+    dropout also depend on the number of devices and on `accumulate`: each part draws its own."""
     seeds: int = 1
     """Number of seeds, `seed`, `seed` + 1, ..., that train together in one program."""
     validate: bool = False
@@ -98,6 +102,10 @@ class Recipe:
         for name in ("label_smoothing", "ema"):
             need(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         need(0 < self.lr < float("inf"), "lr", "positive and finite")
+        for name in ("lr", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            representable = not value or SMALLEST <= value <= LARGEST
+            need(representable, name, f"a float32 from {SMALLEST:.3g} to {LARGEST:.3g}")
         need(self.checkpoint_minutes > 0, "checkpoint_minutes", "positive")
         need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive")
         need(self.devices is None or self.devices >= 1, "devices", "1 or more")

@@ -148,7 +148,7 @@ def _mean_over_parts(
 
 
 def _moving_average(decay: float, state: TrainState, new: dict[str, Tree]) -> dict[str, Tree]:
-    """Return (1 - d) Σ_i d^(t-i) θ_i / (1 - d^t) after step t, without the initial weights.
+    """Return (1 - d) Σ_i d^(t-i) θ_i / (1 - d^t) after update t, without the initial weights.
 
     Reference:
         The bias-corrected average of Kingma & Ba (2015), section 7.2, written as an update.
@@ -156,7 +156,7 @@ def _moving_average(decay: float, state: TrainState, new: dict[str, Tree]) -> di
     if not state.average:
         return {}
     # (1 - d) / (1 - d^t); computing 1 - d^t directly would cancel all digits.
-    step_size = (decay - 1) / jnp.expm1((state.step + 1) * math.log(decay))
+    step_size = (decay - 1) / jnp.expm1((state.updates + 1) * math.log(decay))
     return optax.incremental_update(new, state.average, step_size)
 
 

@@ -11,7 +11,7 @@ from cnn.data import Dataset
 from cnn.errors import RunError
 from cnn.train import fit, run_dir
 from cnn.train.non_finite import Diverged
-from tests.small import assert_same, config, waves
+from tests.small import assert_close, assert_same, config, waves
 
 BAD = 5
 """The training example whose values are NaN."""
@@ -89,6 +89,13 @@ def test_where_all_is_finite_skipping_changes_nothing(optimized: None) -> None:
     assert guarded.skipped.tolist() == [0, 0]
     for a, b in zip(plain.states, guarded.states, strict=True):
         assert_same((a.params, a.opt_state), (b.params, b.opt_state))
+
+
+def test_a_skipped_first_step_leaves_no_share_of_the_initial_weights() -> None:
+    seed = next(seed for seed in range(99) if steps_with_bad(seed, 2) == [1])
+    recipe = {"data": spoilt(), "seed": seed, "steps": 2, "ema": 0.9, "on_nan": "skip"}
+    (state,) = fit(config(**recipe)).states
+    assert_close(state.average["params"], state.params, 1e-6)  # the average of one
 
 
 OVERFLOW = {"optimizer": "sgd", "lr": 3e38, "steps": 1}

@@ -98,6 +98,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "lr": ({"lr": 0.0}, r"lr must be positive and finite, got 0\.0"),
     "lr nan": ({"lr": float("nan")}, r"lr must be positive and finite, got nan"),
+    "lr underflow": (
+        {"lr": 1e-38},
+        r"lr must be a float32 from 1\.18e-38 to 3\.4e\+38, got 1e-38",
+    ),
+    "lr overflow": ({"lr": 3.5e38}, r"lr must be a float32 .*, got 3\.5e\+38"),
+    "rates": ({"learning_rates": (0.1, 1e-39)}, r"lr must be a float32 .*, got 1e-39"),
+    "decay": ({"weight_decay": 1e-40}, r"weight_decay must be a float32 .*, got 1e-40"),
+    "norm": ({"clip_norm": float("inf")}, r"clip_norm must be a float32 .*, got inf"),
     "warmup": ({"warmup": 30}, r"warmup must be at most steps \(20\), got 30"),
     "smoothing": (
         {"label_smoothing": 1.0},
