@@ -103,26 +103,43 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 def lines(
     labels: dict[str, str], config: Config, result: Result, more: Mapping[str, Sequence[ArrayLike]]
 ) -> list[dict[str, Any]]:
-    """Return the record of each seed; accuracies are fractions."""
-    always = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-    measured: dict[str, Any] = {name: getattr(result, name) for name in always} | dict(more)
-    return [
-        {
-            **labels,
-            "seed": seed,
-            **{name: np.asarray(of[i], float).tolist() for name, of in measured.items()},
-            "measured": list(measured),
-            "parameters": result.parameters,
-            "seconds": round(result.seconds, 2),
-            **_description(config),
-        }
-        for i, seed in enumerate(result.seeds)
-    ]
+    """Return the record of each seed; accuracies are fractions.
+
+    Raises:
+        InputError: If two values of a record have one name.
+    """
+    part = "validation" if config.validate else "test"
+    measured: dict[str, Any] = {
+        f"{part}_accuracy": result.test_accuracy,
+        f"{part}_loss": result.test_loss,
+        "train_accuracy": result.train_accuracy,
+        "train_loss": result.train_loss,
+    }
+    facts = {
+        "measured": [*measured, *more],
+        "parameters": result.parameters,
+        "seconds": round(result.seconds, 2),
+        "config": _description(config),
+    }
+    names = [*labels, "key", "seed", *measured, *more, *facts]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"labels and measures must have names of their own, got {twice}")
+
+    def of_seed(i: int) -> dict[str, Any]:
+        values = {**measured, **more}
+        return {name: np.asarray(of[i], float).tolist() for name, of in values.items()}
+
+    return [{**labels, "seed": seed, **of_seed(i), **facts} for i, seed in enumerate(result.seeds)]
 
 
 def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
-    """Return the outcome of a point from the records of its seeds."""
-    values = {name: np.array([row[name] for row in rows]) for name in rows[0]["measured"]}
+    """Return the outcome of a point from the records of its seeds.
+
+    The validation part takes the place of the test part, as in `Result`.
+    """
+    standard = {f"validation_{name}": f"test_{name}" for name in ("accuracy", "loss")}
+    measured = {name: standard.get(name, name) for name in rows[0]["measured"]}
+    values = {to: np.array([row[name] for row in rows]) for name, to in measured.items()}
     return Outcome(rows[0]["parameters"], values)
 
 

@@ -163,6 +163,30 @@ def test_a_measure_typed_at_a_prompt_is_refused_before_anything_is_written(tmp_p
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_lines_say_on_which_part_they_report(part: str, tmp_path: Path) -> None:
+    given = settings(tmp_path, validate=part == "validation")
+    for _ in range(2):  # trained, then read
+        outcome = run(given)["wide", "waves"]
+        line = next(row for row in rows(tmp_path) if row["width"] == "wide")
+        assert {name for name in line if "accuracy" in name} == {
+            f"{part}_accuracy",
+            "train_accuracy",
+        }
+        assert line[f"{part}_accuracy"] == outcome["test_accuracy"][line["seed"]]
+
+
+def test_labels_stay_beside_the_description(tmp_path: Path) -> None:
+    """A sweep may vary the model, the steps or what it relaxes to."""
+    given = settings(tmp_path)
+    study.outcomes(given, ("model", "steps"), points(given))
+    for row in rows(tmp_path):
+        assert (row["model"], row["steps"]) in {("narrow", "waves"), ("wide", "waves")}
+        assert row["config"]["steps"] == 4  # type: ignore[index]
+    with pytest.raises(InputError, match=r"names of their own, got \['seed'\]"):
+        study.outcomes(settings(tmp_path / "new"), ("seed", "data"), points(given))
+
+
 def test_one_point_alone_and_an_unknown_one(tmp_path: Path) -> None:
     assert list(run(settings(tmp_path, only=("wide/waves",)))) == [("wide", "waves")]
     with pytest.raises(
