@@ -226,7 +226,7 @@ class _Reader:
             raise InputError(f"data set {self.name!r}, {record}: {_line(error)}") from error
 
     def _array(self, raw: bytes) -> np.ndarray:
-        image = Image.open(io.BytesIO(raw))
+        image: Image.Image = Image.open(io.BytesIO(raw))
         if image.format == "PNG" and image.mode.startswith(
             "I"
         ):  # 16 bits: `convert` would clip them

@@ -11,7 +11,7 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from cnn.errors import InputError
-from cnn.geometry.jaxpr import out_shapes
+from cnn.geometry.jaxpr import aval, out_shapes
 from cnn.geometry.moves import MOVES, SAME
 from cnn.geometry.rules import ELEMENTWISE
 from cnn.geometry.value import Value
@@ -32,6 +32,8 @@ def follow_paths(step: Step, paths: list[Paths]) -> list[Array]:
     given = [y for y in paths if y is not None]
     if len(given) < sum(value.from_input for value in values):
         raise InputError("paths through a loop cannot be counted: choose a layer before it")
+    if not jnp.issubdtype(aval(eqn.outvars[0]).dtype, jnp.inexact):  # no gradient flows through it
+        return [jnp.zeros(shape) for shape in out_shapes(eqn)]
     if name == "conv_general_dilated" and paths[1] is None:
         fan_in = params["dimension_numbers"].rhs_spec[1:]
         return [_product(eqn, values, paths, math.prod(values[1].shape[a] for a in fan_in))]

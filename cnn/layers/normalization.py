@@ -68,7 +68,8 @@ class GroupNorm(nn.Module):
 class LocalResponseNorm(nn.Module):
     """y_c = x_c / (k + α Σ_j x_j²)^β, j over the `size` channels around c, without parameters.
 
-    Krizhevsky et al. (2012), section 3.3, with their constants.
+    Krizhevsky et al. (2012), section 3.3, with their constants. Of an even `size`, one channel more
+    is before c than after it, as in PyTorch.
     """
 
     size: int = 5
@@ -78,7 +79,7 @@ class LocalResponseNorm(nn.Module):
 
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
         line = jnp.square(x).reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)  # a 1-d signal
-        mean = ops.avg_pool(line, self.size, strides=1, padding="SAME", count_padding=True)
+        mean = ops.avg_pool(line, self.size, strides=1, padding="SAME_LOWER", count_padding=True)
         return x * (self.k + self.alpha * self.size * mean.reshape(x.shape)) ** -self.beta
 
 

@@ -14,14 +14,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cnn.ops.checks import check_input, promote_floats
+from cnn.ops.pool import first_largest
 from cnn.ops.window import Size, per_axis
 
 
 def adaptive_max_pool(
     x: Float[Array, "batch *spatial c"], output_size: Size
 ) -> Float[Array, "batch *out c"]:
-    """Return the largest value in each of `output_size` bins per spatial axis."""
-    return _per_bin(x, output_size, lambda bins, weights, axis: bins.max(axis))
+    """Return the largest value in each of `output_size` bins per spatial axis.
+
+    The gradient goes to the first of equal values, as in `max_pool`.
+    """
+    return _per_bin(x, output_size, lambda bins, weights, axis: first_largest(bins, axis))
 
 
 def adaptive_avg_pool(
@@ -39,7 +43,7 @@ def adaptive_avg_pool(
 def _per_bin(
     x: Array, output_size: Size, reduce: Callable[[Array, np.ndarray, int], Array]
 ) -> Array:
-    """Reduce one axis after another, which gives the same maximum or mean as all at once.
+    """Reduce one axis after another, the last one first: as all at once, also for equal values.
 
     `reduce` gets the bins `(..., out, width, ...)`, the weight of each of their cells in a mean,
     `(out, width)`, and the axis of the cells. A bin narrower than the others repeats its last cell,
@@ -48,7 +52,8 @@ def _per_bin(
     (x,) = promote_floats(x=x)
     check_input(x.shape)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    for axis, out in enumerate(per_axis(output_size, x.ndim - 2, "output_size"), 1):
+    sizes = enumerate(per_axis(output_size, x.ndim - 2, "output_size"), 1)
+    for axis, out in reversed(list(sizes)):
         n = wide.shape[axis]
         start, end = np.arange(out) * n // out, -(-np.arange(1, out + 1) * n // out)
         cells = start[:, None] + np.arange((end - start).max())

@@ -1,6 +1,7 @@
 """Pooling: each window becomes one number per channel."""
 
 import functools
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,14 +35,21 @@ def max_pool(
     spec, _ = _pool_spec(x, window, strides, padding, dilation)
     if max(spec.dilation) > 1 or min(map(min, spec.pairs)) < 0:  # no gradient of reduce_window
         views = shifted_views(pad_constant(-jnp.inf, x, spec.pairs), spec)
-        return functools.reduce(_first_largest, views)
+        return functools.reduce(_larger, views)
     definition = functools.partial(
         lax.reduce_window, init_value=-jnp.inf, computation=lax.max, **_reduce_window_kwargs(spec)
     )
     return compute("max_pool", definition, x, spec=spec)
 
 
-def _first_largest(first: Array, second: Array) -> Array:
+def first_largest(x: Array, axis: int) -> Array:
+    """Return the largest value along an axis; the gradient goes to the first of equal ones."""
+    axis %= x.ndim
+    place = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    return jnp.where(place == x.argmax(axis, keepdims=True), x, 0).sum(axis)
+
+
+def _larger(first: Array, second: Array) -> Array:
     return jnp.where((first >= second) | jnp.isnan(first), first, second)
 
 
@@ -104,23 +112,29 @@ def global_avg_pool(x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch 
 
 
 def global_max_pool(x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch c"]:
-    """Return the largest value of each channel over all positions."""
+    """Return the largest value of each channel over all positions.
+
+    The gradient goes to the first of equal values, as in `max_pool`.
+    """
     (x,) = promote_floats(x=x)
     check_input(x.shape)
-    return x.max(axis=tuple(range(1, x.ndim - 1)))
+    return first_largest(x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]), 1)
 
 
 def max_pool_channels(
     x: Float[Array, "batch *spatial c"], group: int
 ) -> Float[Array, "batch *spatial c_out"]:
-    """Return the largest of every `group` adjacent channels: maxout (Goodfellow et al. 2013)."""
+    """Return the largest of every `group` adjacent channels: maxout (Goodfellow et al. 2013).
+
+    The gradient goes to the first of equal values, as in `max_pool`.
+    """
     (x,) = promote_floats(x=x)
     (group,) = per_axis(group, 1, "group")
     if x.shape[-1] % group:
         raise InputError(
             f"group must divide the channels: got group={group}, channels={x.shape[-1]}"
         )
-    return x.reshape(*x.shape[:-1], x.shape[-1] // group, group).max(axis=-1)
+    return first_largest(x.reshape(*x.shape[:-1], x.shape[-1] // group, group), -1)
 
 
 def blur_pool(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import assume, given
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
+from cnn.ops.implementations import use
 from tests.ops import loops
 from tests.ops.strategies import Case, cases, numbers
 
@@ -170,3 +174,31 @@ def test_pooling_agrees_with_pytorch(
         assert_allclose(
             ops.adaptive_avg_pool(x, out), theirs("adaptive_avg_pool", out), rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: ops.max_pool(x, (3, 3)),
+        lambda x: ops.max_pool(x, (3, 3), padding=((0, 0), (-1, 1))),
+        lambda x: ops.adaptive_max_pool(x, 1),
+        lambda x: ops.adaptive_max_pool(x, 2)[:, :1, :1],
+        ops.global_max_pool,
+    ],
+)
+@pytest.mark.parametrize("implementation", ["reference", "fastest"])
+def test_the_gradient_of_equal_values_goes_to_the_first(
+    pool: Callable[[jax.Array], jax.Array], implementation: Literal["reference", "fastest"]
+) -> None:
+    """The largest value is at (0, 2), (1, 0) and (1, 1): row by row the first is (0, 2)."""
+    x = jnp.zeros((1, 3, 3, 1)).at[0, (0, 1, 1), (2, 0, 1), 0].set(1.0)
+    with use(implementation):
+        g = jax.grad(lambda x: pool(x).sum())(x)[0, ..., 0]
+    seen = pool(jnp.arange(9.0).reshape(1, 3, 3, 1)).max() == 8  # not only the first four cells
+    first = (0, 2) if seen else (1, 0)
+    assert_array_equal(g, jnp.zeros((3, 3)).at[first].set(1.0))
+
+
+def test_the_gradient_of_equal_channels_goes_to_the_first() -> None:
+    g = jax.grad(lambda x: ops.max_pool_channels(x, 3).sum())(jnp.ones((1, 2, 6)))
+    assert_array_equal(g, [[[1, 0, 0, 1, 0, 0]] * 2])
