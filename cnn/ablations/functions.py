@@ -1,6 +1,7 @@
 """Ablations of networks that are functions: NNX, Equinox, Haiku, or plain JAX."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,14 +18,16 @@ from cnn.geometry.jaxpr import leaf_names
 
 
 class AblatedFunction(NamedTuple):
-    """A changed network as three functions."""
+    """A changed network as functions."""
 
     init: Callable[[Key[Array, ""], PyTree], PyTree]
     """`init(key, x)` draws its parameters, by the initializers of the original."""
-    lift: Callable[[PyTree, PyTree], PyTree]
-    """`lift(params, x)` returns the parameters with which it computes what the original does."""
     apply: Callable[[PyTree, PyTree], PyTree]
     """`apply(params, x)` computes it."""
+    lift: Callable[[PyTree, PyTree], PyTree]
+    """`lift(params, x)` returns the parameters with which it computes what the original does."""
+    project: Callable[[PyTree, PyTree], PyTree]
+    """`project(params, x)` returns the original's parameters whose lift is nearest to `params`."""
 
 
 class _Function(nn.Module):
@@ -38,7 +41,7 @@ def ablate(
 ) -> AblatedFunction:
     """Return `function(params, x)` with some of its convolutions and poolings exchanged.
 
-    `init, lift, apply = ablate(function, make, unshare)`; `apply(lift(params, x), x)` is then
+    With `local = ablate(function, make, unshare)`, `local.apply(local.lift(params, x), x)` is
     `function(params, x)`. The parameters keep their tree.
 
     Args:
@@ -60,12 +63,12 @@ def ablate(
     def draw(key: Key[Array, ""], x: PyTree) -> PyTree:
         return initial(plan(x, changes), init, key)
 
-    def lift(params: PyTree, x: PyTree) -> PyTree:
-        before, after = plan(x, ()), plan(x, changes)
-        leaves = transfer_sites(before.structure.flatten_up_to(params), before, after, up=True)
+    def transfer(params: PyTree, x: PyTree, up: bool) -> PyTree:
+        before, after = (plan(x, these) for these in (((), changes) if up else (changes, ())))
+        leaves = transfer_sites(before.structure.flatten_up_to(params), before, after, up)
         return before.structure.unflatten(leaves)
 
     def apply(params: PyTree, x: PyTree) -> PyTree:
         return plan(x, changes, typed_like(shapes, params)).apply(params, x)
 
-    return AblatedFunction(draw, lift, apply)
+    return AblatedFunction(draw, apply, partial(transfer, up=True), partial(transfer, up=False))

@@ -121,11 +121,12 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 @pytest.mark.parametrize("change", [unshare, partial(tile, period=2), densify])
 def test_a_lift_computes_the_same(change: Any, network: Network) -> None:
-    init, lift, apply = ablate(network.function, network.init, change)
+    init, apply, lift, project = ablate(network.function, network.init, change)
     params = network.init(jax.random.key(0))
     lifted = jax.jit(lift)(params, network.x)
     name = getattr(change, "func", change).__name__
     assert network.kernel(lifted).shape == network.shapes[name]
+    assert_close(jax.jit(project)(lifted, network.x), params)
     drawn = jax.eval_shape(init, jax.random.key(1), network.x)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, lifted)
 
@@ -143,7 +144,7 @@ def test_other_changes(network: Network) -> None:
     def change(model: Any) -> Any:
         return repool(rewindow(model, (5, 5), where=network.first), "avg")
 
-    init, lift, apply = ablate(network.function, network.init, change)
+    init, apply, lift, _ = ablate(network.function, network.init, change)
     params = jax.jit(init)(jax.random.key(0), network.x)
     assert network.kernel(params).shape == network.shapes["rewindow"]
     assert apply(params, network.x).shape == (3, 5)
@@ -152,7 +153,7 @@ def test_other_changes(network: Network) -> None:
 
 
 def test_parameters_of_another_type(network: Network) -> None:
-    _, lift, apply = ablate(network.function, network.init, unshare)
+    _, apply, lift, _ = ablate(network.function, network.init, unshare)
     params = network.init(jax.random.key(0))
     half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), lift(params, network.x))
     y = apply(half, network.x.astype(jnp.bfloat16))
@@ -165,6 +166,6 @@ def test_bad_input(network: Network) -> None:
     branching = ablate(lambda params, x: x if x.sum() > 0 else -x, network.init, unshare)
     with pytest.raises(InputError, match=r"shapes or control flow depend on data: .* boolean"):
         branching.lift(network.init(jax.random.key(0)), network.x)
-    _, lift, _ = ablate(network.function, network.init, partial(unshare, where="conv9"))
+    _, _, lift, _ = ablate(network.function, network.init, partial(unshare, where="conv9"))
     with pytest.raises(InputError, match="unknown layer 'conv9'"):
         lift(network.init(jax.random.key(0)), network.x)
