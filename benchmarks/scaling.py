@@ -106,7 +106,7 @@ def images_per_second(processes: int, steps: int) -> float:
         command = [*launcher, *train, *length, "--out", str(run)]
         subprocess.run(command, check=True, timeout=600, capture_output=True)
         half, whole = (
-            line for line in run_dir.read_jsonl(run / run_dir.METRICS) if not line.get("final")
+            line for line in run_dir.read_metrics(run) if not line.get("final")
         )
     return SPLIT_BATCH * (whole["step"] - half["step"]) / (whole["seconds"] - half["seconds"])
 

@@ -31,7 +31,7 @@ with epy.lazy_imports():
     from flax import linen as nn
 
     from cnn import geometry, models
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 if TYPE_CHECKING:
     from cnn.geometry import Field, Geometry
@@ -69,10 +69,10 @@ def main(flags: Flags) -> None:
     run_dir.make_folder(flags.out)
     for name, described in found.items():
         file = name.replace(":", ".")
-        run_dir.write_atomic(flags.out / f"{file}.json", described.to_json() + "\n")
-        run_dir.write_atomic(flags.out / f"{file}.md", described.to_markdown() + "\n")
+        files.write_atomic(flags.out / f"{file}.json", described.to_json() + "\n")
+        files.write_atomic(flags.out / f"{file}.md", described.to_markdown() + "\n")
     if flags.compare is not None:
-        run_dir.write_atomic(flags.out / "comparison.md", shown.to_markdown() + "\n")
+        files.write_atomic(flags.out / "comparison.md", shown.to_markdown() + "\n")
     densities = {name: geometry.uniform_field(m, flags.input) for name, m in built.items()}
     plots.save(growth(found), flags.out / "growth")
     plots.save(costs(found), flags.out / "costs")

@@ -22,7 +22,7 @@ from cnn.errors import InputError
 from experiments.harness import cli, summary
 
 with epy.lazy_imports():
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 TITLE = "What a convolution's biases are worth: what was measured here"
 
@@ -56,7 +56,7 @@ def main(settings: Gallery) -> None:
     body = f"<h1>{TITLE}</h1><nav>{''.join(links)}</nav><main>{''.join(articles)}</main>"
     body += f"<h2>Not shown</h2><ul>{rest}</ul>" if rest else ""
     run_dir.make_folder(settings.out.parent)
-    run_dir.write_atomic(settings.out, summary.page(TITLE, body))
+    files.write_atomic(settings.out, summary.page(TITLE, body))
     print(f"{len(articles)} studies, {len(lines)} not shown, in {settings.out}")
 
 

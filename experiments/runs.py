@@ -55,7 +55,7 @@ def row(folder: Path, run: Path) -> list[str]:
     name = str(run.relative_to(folder))
     try:
         described = json.loads((run / run_dir.RUN).read_bytes())
-        lines = run_dir.read_jsonl(run / run_dir.METRICS)
+        lines = run_dir.read_metrics(run)
         step = str(lines[-1]["step"] if lines else 0)
         model = model_name(described)
         data = str(described["data"]["name"])

@@ -22,7 +22,8 @@ from etils import epy
 from cnn.errors import InputError, RunError
 from cnn.layers.serialization import differences
 from cnn.train.ensemble import States
-from cnn.train.run_dir import process_zero_only, write_atomic
+from cnn.train.files import write_atomic
+from cnn.train.run_dir import process_zero_only
 
 with epy.lazy_imports():  # takes a second to import, and only runs with a folder need it
     import orbax.checkpoint as ocp

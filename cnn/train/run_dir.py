@@ -1,15 +1,13 @@
-"""Run folders: their files, who may use them, their lock, and JSON lines."""
+"""Run folders: their files, who may use them, and their lock."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -22,12 +20,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
-from cnn.errors import InputError, RunError
+from cnn.errors import InputError
+from cnn.train.files import PART, append_jsonl, read_jsonl, write_atomic
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
-DIVERGED, LOCK, PART = "diverged.json", ".lock", ".part"
+DIVERGED, LOCK = "diverged.json", ".lock"
 P = ParamSpec("P")
-logger = logging.getLogger(__name__)
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
@@ -102,15 +100,22 @@ def is_locked(out: Path) -> bool:
 
 @process_zero_only
 def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> None:
-    """Write `run.json` unless it exists. If `overwrite`, first empty the folder of a run."""
-    if overwrite and (out / RUN).exists():
+    """Write `run.json` unless it exists. If `overwrite`, first empty the folder of a run.
+
+    A process that is killed meanwhile leaves a mark, and the next one goes on with emptying.
+    """
+    run, mark = out / RUN, json.dumps({"overwritten": True})
+    if overwrite and run.exists():
+        write_atomic(run, mark)
+    emptied = run.exists() and run.read_text(errors="replace") == mark
+    if emptied:
         for path in out.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != LOCK:
+            elif path.name not in (LOCK, RUN):
                 path.unlink()
-    if not (out / RUN).exists():
-        write_atomic(out / RUN, json.dumps({**description, **environment()}, indent=1) + "\n")
+    if emptied or not run.exists():
+        write_atomic(run, json.dumps({**description, **environment()}, indent=1) + "\n")
 
 
 def make_folder(out: Path) -> None:
@@ -152,16 +157,6 @@ def _git_revision(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it appears complete or not at all."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
-    try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def to_json(values: np.ndarray) -> Any:
     """Return numbers as JSON: None replaces infinity and NaN, which JSON does not have."""
     plain = np.array(values, object)
@@ -170,33 +165,19 @@ def to_json(values: np.ndarray) -> Any:
 
 
 @process_zero_only
-def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """Append a line of JSON, completely or not at all. Raise `RunError` if it does not fit."""
-    left = json.dumps(record).encode() + b"\n"
-    with path.open("ab", buffering=0) as file:
-        size = file.tell()
-        try:
-            while left:
-                left = left[file.write(left) :]
-        except OSError as error:
-            os.truncate(path, size)
-            raise RunError(f"{path} cannot be written ({error.strerror}): make room") from error
+def append_metrics(out: Path, record: dict[str, Any]) -> None:
+    """Append a line to the metrics. Raise `RunError` if it does not fit."""
+    append_jsonl(out / METRICS, [record])
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file of JSON lines, without an incomplete last line."""
-    if not path.exists():
-        return []
-    complete, _, rest = path.read_bytes().rpartition(b"\n")
-    if rest:
-        logger.warning("%s: skipped its incomplete last line", path)
-    return [json.loads(line) for line in complete.splitlines()]
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics."""
+    return read_jsonl(out / METRICS, needs={"step": int})
 
 
 @process_zero_only
 def rewind(out: Path, step: int) -> None:
     """Remove what a run resumed at `step` writes again: later and final metrics, and a report."""
-    path = out / METRICS
-    kept = [r for r in read_jsonl(path) if r["step"] <= step and not r.get("final")]
-    write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept))
+    kept = [r for r in read_metrics(out) if r["step"] <= step and not r.get("final")]
+    write_atomic(out / METRICS, "".join(json.dumps(r) + "\n" for r in kept))
     (out / DIVERGED).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from cnn.train.checkpoints import Checkpoints
 from cnn.train.compile import Programs, programs
 from cnn.train.config import Config, Result, check_batch, check_model
 from cnn.train.ensemble import States
+from cnn.train.files import write_atomic
 from cnn.train.loop import Event, evaluate, train
 from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
@@ -99,7 +100,7 @@ def fit(
         result.check_trained()
         if run is not None:
             run.checkpoints.wait()
-            run_dir.append_jsonl(run.out / run_dir.METRICS, final_record(result, config.validate))
+            run_dir.append_metrics(run.out, final_record(result, config.validate))
     return result
 
 
@@ -146,7 +147,7 @@ class Run:
         if record:
             seconds = round(time.perf_counter() - self.began, 3)
             line = {"step": event.step, **record, "seconds": seconds}
-            run_dir.append_jsonl(self.out / run_dir.METRICS, line)
+            run_dir.append_metrics(self.out, line)
         if event.checkpoint:
             self.checkpoints.save(event.step, program.devices.unreplicate(event.states), score)
 
@@ -170,7 +171,7 @@ def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator
         except Diverged as error:
             if jax.process_index() == 0:
                 report = json.dumps(error.report, indent=1) + "\n"
-                run_dir.write_atomic(out / run_dir.DIVERGED, report)
+                write_atomic(out / run_dir.DIVERGED, report)
             raise
 
 

@@ -9,7 +9,6 @@ interrupted therefore sends them again from the first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,8 @@ from etils import epy
 with epy.lazy_imports():
     import tensorboardX
     import wandb as wandb_client
+
+    from cnn.train import files
 
 Write = Callable[[int, dict[str, float]], None]
 """Takes a step, and numbers by name."""
@@ -47,8 +48,7 @@ def follow(
             offset += len(complete + end)
             if complete and not opened:
                 opened.extend(stack.enter_context(writer) for writer in writers)
-            for line in complete.splitlines():
-                record = json.loads(line)
+            for record in files.parse_jsonl(complete + end, path, {"step": int}):
                 for write in opened:
                     write(record["step"], numbers(record))
 

@@ -28,7 +28,7 @@ with epy.lazy_imports():
     from matplotlib import figure as mpl_figure
     from matplotlib import patches
 
-    from cnn.train import run_dir
+    from cnn.train import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -246,8 +246,8 @@ def save(figure: Figure, path: Path) -> list[Mark]:
     with mpl.rc_context(STYLE):
         drawn.savefig(image, format="png")
         drawn.savefig(drawing, format="svg", metadata={"Date": None})
-    run_dir.write_atomic(path.with_suffix(".png"), image.getvalue())
-    run_dir.write_atomic(path.with_suffix(".svg"), drawing.getvalue())
+    files.write_atomic(path.with_suffix(".png"), image.getvalue())
+    files.write_atomic(path.with_suffix(".svg"), drawing.getvalue())
     return marks
 
 

@@ -20,7 +20,7 @@ with epy.lazy_imports():
     from scipy import special
 
     from cnn.layers import serialization
-    from cnn.train import recipe, run_dir
+    from cnn.train import files, recipe
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -93,11 +93,9 @@ def _description(config: Config) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the lines of a results file by key, and remove an incomplete last line."""
-    rows = run_dir.read_jsonl(path)
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        run_dir.write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return {row["key"]: row for row in rows if "key" in row}
+    """Return the lines of a results file by key."""
+    rows = files.read_jsonl(path, needs={"key": str, "measured": list, "parameters": int})
+    return {row["key"]: row for row in rows}
 
 
 def lines(

@@ -12,7 +12,6 @@ when it is started again, and one with more seeds runs only the new seeds.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +44,7 @@ with epy.lazy_imports():
     from cnn import data as datasets
     from cnn import geometry
     from cnn import train as training
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -256,8 +255,8 @@ def outcomes(
         lines = results.lines(dict(zip(labels, name, strict=True)), config, result, more)
         for seed, line in zip(result.seeds, lines, strict=True):
             found[keys[name, seed]] = {"key": keys[name, seed], **line}
-        with lock, path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(found[keys[name, s]]) + "\n" for s in result.seeds)
+        with lock:
+            files.append_jsonl(path, [found[keys[name, seed]] for seed in result.seeds])
 
     with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
         runner.train(missing, on_step, keep)

@@ -18,7 +18,7 @@ from experiments.harness import plots
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 FILE = "summary.json"
 
@@ -50,8 +50,8 @@ def write(folder: Path, question: str, hypothesis: str, summary: Summary, second
         "environment": run_dir.environment(),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    run_dir.write_atomic(folder / FILE, text + "\n")
-    run_dir.write_atomic(folder / "report.html", page(question, render(folder, open_details=True)))
+    files.write_atomic(folder / FILE, text + "\n")
+    files.write_atomic(folder / "report.html", page(question, render(folder, open_details=True)))
 
 
 def render(folder: Path, name: str = "", open_details: bool = False) -> str:

@@ -12,7 +12,7 @@ from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.layers import AvgPool, Chain
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import dilation
 from experiments.dilation import IMAGES, NARROW, SHAPE, SPREAD, STACKS, Settings
 from tests.conftest import Prepared

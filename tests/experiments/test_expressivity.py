@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnn.layers import Chain, Conv
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import expressivity
 from experiments.expressivity import Settings
 from tests.conftest import Prepared

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import filters
 from experiments.harness.study import Outcome
 from tests.conftest import Prepared

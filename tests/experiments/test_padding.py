@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import padding
 from experiments.padding import PROBES, Settings
 from tests.conftest import Prepared

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn.errors import InputError
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import permutation
 from experiments.permutation import Settings
 from tests.conftest import Prepared

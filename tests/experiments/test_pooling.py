@@ -9,7 +9,7 @@ import pytest
 from cnn.data import load
 from cnn.errors import InputError
 from cnn.geometry import describe
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import pooling
 from experiments.pooling import KINDS, POSES, Settings
 from experiments.translation import on_canvas

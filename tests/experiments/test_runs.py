@@ -30,7 +30,7 @@ def test_every_state_a_run_can_be_in(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "broken" / run_dir.RUN).write_text("{")
     found = rows(tmp_path)
     assert set(found) == {"a/done", "halted", "apart", "broken"}
-    done = run_dir.read_jsonl(tmp_path / "a" / "done" / run_dir.METRICS)[-1]
+    done = run_dir.read_metrics(tmp_path / "a" / "done")[-1]
     best = f"{100 * done['test_accuracy']:.2f} % test"
     assert found["a/done"][:5] == ["Chain", "waves", "finished", "4", best]
     assert found["halted"][2:4] == ["stopped", "3"]

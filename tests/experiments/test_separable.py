@@ -7,7 +7,7 @@ import pytest
 from cnn.errors import InputError
 from cnn.geometry import describe
 from cnn.models import cnn1d
-from cnn.train.run_dir import read_jsonl
+from cnn.train.files import read_jsonl
 from experiments import separable
 from experiments.separable import IMAGES, SHAPE, Settings
 from tests.conftest import Prepared

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cnn.errors import RunError
-from cnn.train import fit, run_dir
+from cnn.train import files, fit, run_dir
 from tests.faults.processes import SECONDS, SMALL, command, environment
 from tests.reliability import Tally
 from tests.small import assert_same, config
@@ -73,14 +73,14 @@ def test_a_disk_to_read_only_is_one_line(tmp_path: Path, tally: Tally) -> None:
 def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path, tally: Tally) -> None:
     """Try every number of bytes that still fit into the file."""
     path = tmp_path / "metrics.jsonl"
-    run_dir.append_jsonl(path, {"step": 1})
+    files.append_jsonl(path, [{"step": 1}])
     whole = path.read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for room in range(len(whole)):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + room, before[1]))
             with pytest.raises(RunError, match=r"cannot be written \(File too large\): make room"):
-                run_dir.append_jsonl(path, {"step": 2})
+                files.append_jsonl(path, [{"step": 2}, {"step": 3}])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert path.read_bytes() == whole
@@ -107,5 +107,5 @@ def test_a_clock_that_jumps_changes_nothing(
         states = fit(run, set_clock).states
     for a, b in zip(states, straight, strict=True):
         assert_same(a.params, b.params)
-    assert [line["step"] for line in run_dir.read_jsonl(out / run_dir.METRICS)] == [6, 12, 12]
+    assert [line["step"] for line in run_dir.read_metrics(out)] == [6, 12, 12]
     tally("clocks that jump by years", 1)

@@ -75,7 +75,7 @@ def test_skipped_steps_are_counted_and_leave_no_trace(tmp_path: Path) -> None:
     result = fit(config(out, data=spoilt(), seeds=2, on_nan="skip", log_every=5))
     counts = [len(steps_with_bad(seed, 20)) for seed in (0, 1)]
     assert result.skipped.tolist() == counts
-    lines = run_dir.read_jsonl(out / run_dir.METRICS)
+    lines = run_dir.read_metrics(out)
     assert np.sum([line["train_skipped"] for line in lines[:-1]], axis=0).tolist() == counts
     assert np.isfinite([line["train_loss"] for line in lines[:-1]]).all()
     assert lines[-1]["skipped"] == sum(counts)
@@ -121,7 +121,7 @@ def test_a_run_without_a_step_is_not_finished(tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(RunError, match="all 1 steps were skipped"):
             fit(config(out, data=steep(), on_nan="skip", resume=resume, **OVERFLOW))
-        assert not any("final" in line for line in run_dir.read_jsonl(out / run_dir.METRICS))
+        assert not any("final" in line for line in run_dir.read_metrics(out))
 
 
 def test_skipped_steps_are_counted_over_the_starts_of_a_run(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_the_best_checkpoint_stays(tmp_path: Path) -> None:
     out = tmp_path / "run"
     every = {"validate": True, "checkpoint_every": 1, "keep_last": 1, "keep_best": 1}
     fit(config(out, steps=8, lr=3.0, **every))
-    lines = [line for line in run_dir.read_jsonl(out / run_dir.METRICS) if not line.get("final")]
+    lines = [line for line in run_dir.read_metrics(out) if not line.get("final")]
     losses = {line["step"]: line["validation_loss"][0] for line in lines}
     assert len(losses) == 8
     best = min(losses, key=losses.__getitem__)

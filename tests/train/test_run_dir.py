@@ -1,6 +1,8 @@
-"""Run folders: where a run may start, and files that are complete or absent."""
+"""Run folders: where a run may start, and what is left when it is killed."""
 
+import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,38 +49,46 @@ def test_overwrite_starts_anew(tmp_path: Path) -> None:
     assert run["versions"]["jax"]
 
 
-def test_write_whole_keeps_the_old_file_if_it_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("removals", range(4))
+def test_a_process_killed_while_it_overwrites(
+    removals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "f"
-    run_dir.write_atomic(path, "old")
+    """Nothing of the old run is taken for the new one, and the folder stays one of a run."""
 
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
+    class Killed(BaseException):
+        pass
 
-    monkeypatch.setattr(run_dir.os, "replace", full)
-    with pytest.raises(OSError, match="No space"):
-        run_dir.write_atomic(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    run_dir.describe_run(tmp_path, {"model": 1}, overwrite=False)
+    run_dir.append_metrics(tmp_path, {"step": 1})
+    (tmp_path / run_dir.CHECKPOINTS / "1").mkdir(parents=True)
+    (tmp_path / "other").write_text("")
+    left = [removals]
 
+    def removed(remove: Callable[..., None]) -> Callable[..., None]:
+        def limited(*args: object, **options: object) -> None:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            remove(*args, **options)
 
-def test_a_line_cut_off_while_writing_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
-    run_dir.append_jsonl(path, {"step": 1})
-    run_dir.append_jsonl(path, {"step": 2})
-    whole = path.read_bytes()
-    for cut in range(len(whole)):
-        path.write_bytes(whole[:cut])
-        assert [r["step"] for r in run_dir.read_jsonl(path)] == [1, 2][: whole[:cut].count(b"\n")]
+        return limited
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", removed(Path.unlink))
+        patch.setattr(run_dir.shutil, "rmtree", removed(run_dir.shutil.rmtree))
+        with contextlib.suppress(Killed):
+            run_dir.describe_run(tmp_path, {"model": 2}, overwrite=True)
+    run_dir.check_folder(tmp_path, resume=True, overwrite=False)
+    run_dir.describe_run(tmp_path, {"model": 2}, overwrite=False)
+    assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {run_dir.RUN}
+    assert json.loads((tmp_path / run_dir.RUN).read_text())["model"] == 2
 
 
 def test_rewind_drops_what_will_be_written_again(tmp_path: Path) -> None:
-    path = tmp_path / run_dir.METRICS
     (tmp_path / run_dir.DIVERGED).write_text("{}")
     for step in (10, 20, 30):
-        run_dir.append_jsonl(path, {"step": step})
-    run_dir.append_jsonl(path, {"step": 20, "final": True})
+        run_dir.append_metrics(tmp_path, {"step": step})
+    run_dir.append_metrics(tmp_path, {"step": 20, "final": True})
     run_dir.rewind(tmp_path, 20)
-    assert run_dir.read_jsonl(path) == [{"step": 10}, {"step": 20}]
+    assert run_dir.read_metrics(tmp_path) == [{"step": 10}, {"step": 20}]
     assert not (tmp_path / run_dir.DIVERGED).exists()

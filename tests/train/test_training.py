@@ -53,7 +53,7 @@ def test_validate_never_touches_the_test_set() -> None:
 def test_run_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
     result: Result = fit(config(out, steps=25, log_every=10, checkpoint_every=10, seeds=2))
-    lines = run_dir.read_jsonl(out / run_dir.METRICS)
+    lines = run_dir.read_metrics(out)
     assert [line["step"] for line in lines] == [10, 20, 25, 25]
     assert len(lines[0]["train_loss"]) == 2
     assert lines[-1]["test_accuracy"] == pytest.approx(result.test_accuracy.mean())
@@ -66,7 +66,7 @@ def test_a_resumed_run_writes_each_line_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
     fit(config(out, steps=20, log_every=10, augment=("flip",)))
     fit(config(out, steps=40, log_every=10, augment=("flip",), resume=True))
-    lines = run_dir.read_jsonl(out / run_dir.METRICS)
+    lines = run_dir.read_metrics(out)
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 40]
     assert [line.get("final", False) for line in lines] == [False] * 4 + [True]
 

@@ -1,0 +1,103 @@
+"""Files that are written whole or not at all, also in a power cut: single files, JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnn.errors import RunError
+
+PART = ".part"
+"""Suffix of a file that is not complete."""
+logger = logging.getLogger(__name__)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears complete or not at all."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of new files survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems have no such operation
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_jsonl(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Append lines of JSON, all of them or none. An incomplete last line is removed first.
+
+    Only one process may write to a file at a time.
+
+    Raises:
+        RunError: If they do not fit.
+    """
+    left = "".join(json.dumps(record) + "\n" for record in records).encode()
+    with path.open("a+b", buffering=0) as file:
+        size = _whole_lines(path)
+        try:
+            file.truncate(size)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            os.truncate(path, size)
+            raise RunError(f"{path} cannot be written ({error.strerror}): make room") from error
+    if size == 0:
+        _sync_folder(path.parent)
+
+
+def _whole_lines(path: Path) -> int:
+    """Return the size of a file without its incomplete last line."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read() in (b"", b"\n"):
+            return size
+        file.seek(0)
+        return file.read().rfind(b"\n") + 1
+
+
+def read_jsonl(path: Path, needs: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON lines. It need not exist.
+
+    Lines that are no JSON object with fields of the types `needs`, or that are incomplete, are
+    skipped, and one warning names them.
+    """
+    return parse_jsonl(path.read_bytes(), path, needs or {}) if path.exists() else []
+
+
+def parse_jsonl(content: bytes, path: Path, needs: Mapping[str, type]) -> list[dict[str, Any]]:
+    """Return the records in the `content` of the file `path`, as `read_jsonl` does."""
+    records, bad = [], []
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        try:
+            record = json.loads(line) if line.endswith(b"\n") else None
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and all(isinstance(record.get(k), needs[k]) for k in needs):
+            records.append(record)
+        else:
+            bad.append(str(number))
+    if bad:
+        more = ", ..." if len(bad) > 5 else ""
+        logger.warning("%s: skipped damaged lines (%s%s)", path, ", ".join(bad[:5]), more)
+    return records
