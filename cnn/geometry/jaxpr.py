@@ -1,7 +1,6 @@
 """Reading a jaxpr: the program inside a call, and the names of a function's parameters."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -50,16 +49,6 @@ def leaf_names(params: PyTree) -> list[str]:
 def _key(key: object) -> str:
     """Return a part of a path: the key of a mapping, an index, or an attribute's name."""
     return jax.tree_util.keystr((key,), simple=True)
-
-
-def common_parent(paths: Sequence[str]) -> str:
-    """Return the longest path that all of `paths` lie below."""
-    parts = [path.split("/")[:-1] for path in paths]
-    shared = next(
-        (i for i, at in enumerate(zip(*parts, strict=False)) if len(set(at)) > 1),
-        min(map(len, parts), default=0),
-    )
-    return "/".join(parts[0][:shared]) if parts else ""
 
 
 def moved_axes(eqn: JaxprEqn) -> list[int | None] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jax.extend.core import JaxprEqn
 
-from cnn.geometry.jaxpr import common_parent, out_bytes
+from cnn.geometry.jaxpr import out_bytes
 from cnn.geometry.moves import MOVES
 from cnn.geometry.receptive_field import misalignment
 from cnn.geometry.rules import ELEMENTWISE
@@ -81,7 +81,7 @@ class Rows:
         eqn, scope, operands, outputs, cost, times = step
         used = sorted(set[int]().union(*(v.leaves for v in operands if not v.from_input)))
         path = self._path(scope)
-        owner = common_parent([self.leaves[i] for i in used]) if used else path
+        owner = self._owner(used) if used else path
         alone = bool(used) or (self.modules is not None and self._is_leaf(path))
         meets = len({value.row for value in operands if value.from_input}) > 1
         if not alone and not self._stands_out(eqn, operands, meets):
@@ -89,7 +89,8 @@ class Rows:
         last = self.rows[-1] if self.rows and (owner or alone) else None
         # A convolution or product with the same weights is the layer's next run.
         if last is None or last.owner != owner or (cost and last.used.intersection(used)):
-            self._start(eqn, owner if alone or owner else None, operands)
+            module = owner or (alone and self.modules is not None)
+            self._start(eqn, owner if module else None, operands)
         row, output = self.rows[-1], outputs[0]
         row.computes |= eqn.primitive.name not in MOVES or meets
         row.shape, row.seen, row.unknown = output.shape[1:], output.seen, output.unknown
@@ -110,6 +111,16 @@ class Rows:
         self.rows.append(Row(owner or "", f"{name}#{same + 1}" if same else name, kind))
         if primitive in MERGES and (found := misalignment([v.seen for v in operands if v.seen])):
             self.misaligned[self.rows[-1].name] = found
+
+    def _owner(self, used: Sequence[int]) -> str:
+        """Return the path of the layer that holds the largest of these parameters.
+
+        At the top of the tree a parameter is a layer of its own, unless all is one module.
+        """
+        leaf = self.leaves[max(used, key=self.sizes.__getitem__)]
+        owner = leaf.rpartition("/")[0]
+        one_module = self.modules is not None and self._is_leaf("")
+        return owner if owner or one_module else leaf
 
     def _path(self, scope: str) -> str:
         """Return the path of the innermost module around an equation, or the names around it."""

@@ -149,12 +149,29 @@ def test_a_scan_costs_its_length() -> None:
     assert found.field.size == (11,)
 
 
+def test_parameters_without_layers_are_layers_of_their_own() -> None:
+    conv = partial(lax.conv_general_dilated, dimension_numbers=("NHC", "HIO", "NHC"))
+
+    def f(p: dict[str, Array], x: Array) -> Array:
+        x = jax.nn.relu(conv(x, p["w1"], (1,), "VALID") + p["b1"])
+        return conv(x, p["w2"], (2,), "VALID")
+
+    shapes = {"w1": (3, 2, 4), "b1": (1, 1, 4), "w2": (3, 4, 5)}
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    assert columns(describe_function(f, params, (9, 2))) == [
+        ("w1", "conv", 24, 7 * 24, 3),
+        ("b1", "add", 4, 0, 3),
+        ("w2", "conv", 60, 3 * 60, 5),
+    ]
+
+
 def test_what_is_not_known_is_named_and_has_no_number() -> None:
     def f(w: Array, x: Array) -> Array:
         y = lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"))
         return jnp.linalg.qr(y)[0] @ jnp.ones((2, 2))
 
     found = describe_function(f, jnp.ones((3, 2, 2)), (6, 2))
+    assert [x.name for x in found.layers] == ["conv", "qr", "dense"]
     assert [x.unknown for x in found.layers] == ["", "qr", "qr"]
     assert [row[5] for row in found.rows()] == ["3", "not known (qr)", "not known (qr)", "3"]
     assert found.rows()[-1][4] == "not known"
