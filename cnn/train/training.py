@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cnn.data import Dataset
 from cnn.errors import InputError
 from cnn.layers.serialization import to_spec
 from cnn.train import run_dir
+from cnn.train.agreement import check_same
 from cnn.train.checkpoints import Checkpoints
 from cnn.train.compile import Programs, programs
 from cnn.train.config import Config, Result, check_batch, check_model
@@ -25,7 +26,7 @@ from cnn.train.files import write_atomic
 from cnn.train.loop import Event, evaluate, train
 from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
-from cnn.train.recipe import identity
+from cnn.train.recipe import Recipe, identity
 from cnn.train.relax import relax
 
 
@@ -51,6 +52,9 @@ def fit(
     began = time.perf_counter()
     config.check()
     data = config.data.held_out() if config.validate else config.data
+    if jax.process_count() > 1:
+        recipe = {field.name: getattr(config, field.name) for field in fields(Recipe)}
+        check_same({**recipe, **_subject(config, data)})
     parameters = [check_model(model, data) for model, _ in config.phases][-1]
     phases = [(programs(m, config, data.input_shape), until) for m, until in config.phases]
     (first, _), (last, _) = phases[0], phases[-1]
@@ -104,6 +108,16 @@ def fit(
     return result
 
 
+def _subject(config: Config, data: Dataset) -> dict[str, Any]:
+    """Return what is trained, on what, as JSON."""
+    about = {"name": data.name, "train": len(data.train), "shape": list(data.input_shape)}
+    return {
+        "model": to_spec(config.model),
+        "relax_to": config.relax_to and to_spec(config.relax_to),
+        "data": {**about, "hash": data.content_hash()[:16]},
+    }
+
+
 def _relaxed(config: Config, data: Dataset, states: States) -> States:
     (source, _), (target, _) = config.phases
     return tuple(relax(state, source, target, data.input_shape) for state in states)
@@ -155,13 +169,7 @@ class Run:
 @contextmanager
 def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator[Run]:
     """Lock the run folder, write `run.json` and, if the run diverges, a report."""
-    about_data = {"name": data.name, "train": len(data.train), "shape": list(data.input_shape)}
-    described = {
-        "model": to_spec(config.model),
-        "relax_to": config.relax_to and to_spec(config.relax_to),
-        "data": {**about_data, "hash": data.content_hash()[:16]},
-        "recipe": identity(config),
-    }
+    described = {**_subject(config, data), "recipe": identity(config)}
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)
     with run_dir.locked(out):
         run_dir.describe_run(out, described, config.overwrite)

@@ -117,6 +117,43 @@ def two_processes(out: Path) -> Iterator[list[subprocess.Popen[str]]]:
 @pytest.mark.slow
 @pytest.mark.fault
 @pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lr=1e-2", "--lr=1e-4"], "lr must be the same in all processes, got {} in process"),
+        (["--steps=2", "--model=mlp"], "steps, model must be the same in all processes, got "),
+    ],
+)
+def test_processes_with_different_flags_end_before_anything_is_written(
+    flags: list[str], said: str, tmp_path: Path, tally: Tally
+) -> None:
+    """The flags of a process stand after those that all have, and replace them."""
+    command = [sys.executable, "-m", "experiments.train", *RECIPE, "--out", str(tmp_path / "run")]
+    command += ["--coordinator", f"localhost:{local._free_port()}", "--processes", "2"]
+    env = os.environ | {"XLA_FLAGS": "", "NPROC": "4"}
+    both = [
+        subprocess.Popen(
+            [*command, "--process-id", str(i), flag], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for i, flag in enumerate(flags)
+    ]
+    try:
+        for i, process in enumerate(both):
+            _, complaint = process.communicate(timeout=120)
+            assert process.returncode == 2
+            lines = [line for line in complaint.splitlines() if line.startswith("error: ")]
+            assert len(lines) == 1
+            assert said.format((0.01, 0.0001)[i]) in lines[0]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait(timeout=30)
+    assert list(tmp_path.iterdir()) == []
+    tally("two processes with different settings: both refused with one line", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize(
     ("victim", "how"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)]
 )
 def test_when_one_is_lost_the_other_ends_within_30_seconds_and_says_so(
