@@ -19,6 +19,7 @@ from cnn.geometry.receptive_field import (
     field_of,
     pixel_field,
     sees_all,
+    sees_beyond,
     unit_field,
 )
 from cnn.geometry.rows import Row
@@ -51,8 +52,9 @@ class Layer(NamedTuple):
     """Bytes of the output for one example."""
     field: Field | None
     """Receptive field; None if every unit sees all positions, or if `unknown`."""
-    sees_all: bool = False
-    """Whether units see all positions besides their field, through a statistic of the whole map."""
+    besides: str = ""
+    """What units see besides their field, through a statistic of many positions: "all" positions,
+    or "more" than the field."""
     unknown: str = ""
     """The operation because of which the field is not known."""
 
@@ -165,7 +167,7 @@ def _field_cells(layer: Layer) -> list[str]:
     )
     if not layer.field.is_map:
         return [size if layer.field.uniform else f"≤ {size}", "", "", ""]
-    return [f"{size} + all" if layer.sees_all else size, stride, padding, centre]
+    return [f"{size} + {layer.besides}" if layer.besides else size, stride, padding, centre]
 
 
 def describe(
@@ -178,8 +180,8 @@ def describe(
     """Return shapes, costs and receptive fields of a Linen module by layer; nothing is computed.
 
     Everything is read from the program that JAX traces, with the definitions of `cnn.ops`. A field
-    is what may change a unit, whatever the weights. Units of a map may see all positions besides
-    their field, through a statistic of the whole map, as in group normalization; that is said.
+    is what may change a unit, whatever the weights. Units of a map may see more besides their
+    field, through a statistic of many positions, as in group normalization: `Layer.besides`.
 
     Args:
       model: any Linen module of one input. If its `__call__` has an argument `train`, it is False.
@@ -239,10 +241,11 @@ def _geometry(reading: Reading, shape: Shape, aligned: bool) -> Geometry:
 
 def _layer(row: Row, size: Shape) -> Layer:
     found = None if row.unknown else field_of(row.seen, size)
-    everywhere = not row.unknown and all(map(sees_all, row.seen, size))
-    beyond = everywhere and found is not None and any(map(int.__lt__, found.size, size))
+    besides = ""
+    if found is not None and any(map(sees_beyond, row.seen)):
+        besides = "all" if all(map(sees_all, row.seen, size)) else "more"
     costs = (row.params, row.macs, row.memory)
-    return Layer(row.name, row.kind, row.shape, *costs, found, beyond, row.unknown)
+    return Layer(row.name, row.kind, row.shape, *costs, found, besides, row.unknown)
 
 
 def _hint(model: nn.Module, shape: Shape) -> str:

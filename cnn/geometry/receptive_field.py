@@ -83,6 +83,11 @@ def sees_all(seen: Seen, n: int) -> bool:
     return bool((first <= 0).all() and (last <= 1 - n).all())
 
 
+def sees_beyond(seen: Seen) -> bool:
+    """Return whether a unit of a map sees positions outside its field."""
+    return bool(seen.stride) and bool((seen.bounds[EXACT] < seen.bounds[CONTINUED]).any())
+
+
 def misalignment(branches: Sequence[Sequence[Seen]]) -> str:
     """Return the strides and centres of fields of maps that meet, or "" if they are the same."""
     found = set()

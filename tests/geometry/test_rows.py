@@ -183,19 +183,30 @@ def test_what_is_not_known_is_named_and_has_no_number() -> None:
 
 def test_a_statistic_of_the_whole_map_is_said_beside_the_field() -> None:
     found = describe(Chain((Conv(4, 3, padding=1), GroupNorm(2), Conv(4, 3, padding=1))), (12, 1))
-    assert [(x.field and x.field.size, x.sees_all) for x in found.layers] == [
-        ((3,), False),
-        ((3,), True),
-        ((5,), True),
+    assert [(x.field and x.field.size, x.besides) for x in found.layers] == [
+        ((3,), ""),
+        ((3,), "all"),
+        ((5,), "all"),
     ]
     assert [row[5] for row in found.rows()] == ["3", "3 + all", "5 + all", "5 + all"]
+
+
+def test_a_statistic_of_a_part_of_the_map_is_said_too() -> None:
+    """Every unit also sees the first four pixels."""
+
+    def f(w: Array, x: Array) -> Array:
+        y = lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"))
+        return y * x[:, :4].mean(1, keepdims=True)
+
+    found = describe_function(f, jnp.ones((3, 2, 2)), (9, 2))
+    assert found.rows()[-2][5] == "3 + more"
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 def test_a_border_changes_no_field(mode: str) -> None:
     found = describe(Chain((Conv(2, 5, padding=2, padding_mode=mode), Conv(2, 3))), (9, 1))
     assert found.layers[-1].field == ((7,), (1,), (2,), True)
-    assert found.layers[-1].sees_all is False
+    assert found.layers[-1].besides == ""
 
 
 def test_jnp_pad_is_a_border_too() -> None:
