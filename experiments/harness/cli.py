@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import itertools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -100,6 +102,9 @@ def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = Non
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
     if flags.__module__ == "__main__":  # not when another program calls this
         runtime.prepare()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without a character shows "?"
+            stream.reconfigure(errors="replace")
     parsed = parse(flags, doc=doc)
     try:
         main(parsed)
@@ -111,6 +116,9 @@ def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = Non
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # who read the output, `head` perhaps, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def fail(message: str) -> NoReturn:

@@ -1,10 +1,11 @@
 """What all entry points share: flags in, one line and exit code 2 for bad input."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -130,3 +131,28 @@ def test_every_program_answers_help_without_a_slow_import() -> None:
     assert done.returncode == 0, done.stderr
     for name in names:
         assert f"usage: python -m experiments.{name} [-h]" in done.stdout
+
+
+def started(**options: Any) -> subprocess.Popen[bytes]:
+    """Start a program that prints a table with ×."""
+    command = [sys.executable, "-m", "experiments.describe", "--model", "lenet5"]
+    command += ["--input", "28", "28", "1"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+
+
+def test_a_terminal_that_lacks_characters_shows_the_others() -> None:
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with started(stdout=subprocess.PIPE, env=ascii_only) as program:
+        out, err = program.communicate(timeout=120)
+    assert program.returncode == 0, err.decode()
+    assert b"lenet5 on 28?28?1" in out and b"61,706" in out
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with started(stdout=writer) as program:
+        os.close(writer)
+        _, err = program.communicate(timeout=120)
+    assert program.returncode == 1
+    assert b"Traceback" not in err and b"Exception ignored" not in err
