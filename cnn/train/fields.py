@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from dataclasses import fields
 from functools import cache
 from numbers import Real
@@ -24,7 +25,8 @@ def check_fields(settings: DataclassInstance) -> None:
     `~` is expanded. Annotations may hold literals, tuples and `| None`.
 
     Raises:
-        InputError: For the first field with a value of another type, or that is not a choice.
+        InputError: For the first field with a value of another type, that is not a choice, or with
+            a path of a bucket (gs://) or of a home folder that is not known.
     """
     hints = _hints(type(settings))
     for name in (field.name for field in fields(settings)):
@@ -61,12 +63,22 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         value = float(value) if valid else value
     elif kind is Path:
         valid = isinstance(value, str | Path)
-        value = Path(os.path.expanduser(value)) if valid else value
+        value = _path(name, str(value)) if valid else value
     else:
         valid = isinstance(value, kind)
     if not valid:
         raise _wrong(name, WORDS.get(kind, f"a {kind.__name__}"), value)
     return value
+
+
+def _path(name: str, text: str) -> Path:
+    """Return a path of a file system, with the home folder for `~`."""
+    path = os.path.expanduser(text)
+    if re.match(r"[a-z0-9]{2,}:/", path):
+        raise InputError(f"{name} must be in a file system, got {path!r}: mount the bucket")
+    if path.startswith("~"):
+        raise InputError(f"{name} must be in a home folder that is known, got {path!r}")
+    return Path(path)
 
 
 WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}

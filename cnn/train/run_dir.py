@@ -33,6 +33,8 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
 
     It may start in a new or empty folder, or in the folder of a run to resume or overwrite.
     """
+    if any(sign in str(out.absolute()) for sign in "*?["):  # Orbax takes them for a pattern
+        raise InputError(f"out must not contain * ? or [, got {str(out.absolute())!r}: rename it")
     parent = out.absolute()
     while not parent.exists():
         parent = parent.parent

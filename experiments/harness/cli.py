@@ -15,6 +15,7 @@ import tyro
 from tyro import _errors as tyro_errors
 
 from cnn.errors import InputError, RunError
+from cnn.train.fields import check_fields
 from experiments.harness import runtime
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
         fail(_explain(event, flags, given))
 
     with tyro_errors.on_parse_error(refuse):
-        return tyro.cli(flags, prog=program(), args=given, description=doc)
+        parsed = tyro.cli(flags, prog=program(), args=given, description=doc)
+    try:
+        check_fields(parsed)  # of dataclasses that do not check them themselves
+    except InputError as error:
+        fail(str(error))
+    return parsed
 
 
 def parse_value(name: str, kind: Any, text: str) -> Any:
@@ -62,7 +68,9 @@ def _explain(event: tyro_errors.ParseErrorEvent, flags: type[Flags], args: Seque
         return f"{name} must be one of {choices}, got {event.value!r}"
     if isinstance(event, tyro_errors.BadValue):
         return f"{event.argument.display_name()} needs a value"
-    if isinstance(event, tyro_errors.InstantiationFailure) and event.argument is not None:
+    if isinstance(event, tyro_errors.InstantiationFailure):
+        if event.argument is None:  # the dataclass has refused its fields
+            return event.message
         name, kind = event.argument.display_name(), str(event.argument.lowered.metavar)
         kinds = {"INT": "whole number", "FLOAT": "number"}
         noun = next((noun for key, noun in kinds.items() if key in kind), kind)

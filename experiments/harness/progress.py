@@ -23,7 +23,7 @@ def show_steps(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
     console = rich_console.Console(stderr=True)
     columns = (
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         rich_progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         Rate(),

@@ -68,5 +68,7 @@ def _text(cell: Any) -> str:
 
 def print_whole(table: rich_table.Table) -> None:
     """Print the table, as wide as it needs to be."""
-    width = rich_console.Console(width=1000).measure(table).maximum
-    rich_console.Console(width=max(rich_console.Console().width, width)).print(table)
+    # Names are the user's: "[bold]" is text.
+    width = rich_console.Console(width=1000, markup=False, emoji=False).measure(table).maximum
+    width = max(rich_console.Console().width, width)
+    rich_console.Console(width=width, markup=False, emoji=False).print(table)

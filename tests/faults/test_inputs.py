@@ -110,6 +110,19 @@ WRONG = [
     ("train", "--model cnn1d --data mnist1d --out file/run", "out 'file/run' cannot be written"),
     ("train", "--model cnn1d --data mnist1d --out other", "contains something that is not a run"),
     ("train", "--model cnn1d --data mnist1d --out other --overwrite", "that is not a run"),
+    # folders that cannot be used
+    ("train", "--model cnn1d --data mnist1d --out run[1]", "out must not contain * ? or [, got "),
+    ("train", "--model cnn1d --data mnist1d --out lr=[1e-3]/a", "out must not contain * ? or ["),
+    ("train", "--model cnn1d --data mnist1d --out gs://bucket/a", "out must be in a file system"),
+    (
+        "train",
+        "--model cnn1d --data mnist1d --data-dir s3://b",
+        "data_dir must be in a file system",
+    ),
+    ("train", "--model cnn1d --data mnist1d --out=~nobody-here/a", "a home folder that is known"),
+    ("ladder", "--out gs://bucket/a", "out must be in a file system, got 'gs:/bucket/a'"),
+    ("describe", "--model vgg16 --input 224 224 3 --out gs://bucket/a", "out must be in a file"),
+    ("runs", "gs://bucket", "folder must be in a file system"),
     # the other entry points
     ("describe", "--model vgg --input 224 224 3", "unknown model 'vgg': did you mean"),
     ("describe", "--model vgg16 --input 224 x 3", "--input must be whole numbers, got '224 x 3'"),

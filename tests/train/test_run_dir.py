@@ -26,6 +26,20 @@ def test_a_run_is_neither_overwritten_nor_resumed_unasked(tmp_path: Path) -> Non
     run_dir.check_folder(tmp_path / "run", resume=False, overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["run[1]", "lr=[1e-3]/a", "a*", "a?"])
+def test_a_name_that_is_a_pattern(name: str, tmp_path: Path) -> None:
+    """A checkpoint saved there could not be restored, or another run's would be."""
+    with pytest.raises(InputError, match="out must not contain"):
+        run_dir.check_folder(tmp_path / name, resume=False, overwrite=False)
+
+
+def test_a_parent_whose_name_is_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "[1]").mkdir()
+    monkeypatch.chdir(tmp_path / "[1]")
+    with pytest.raises(InputError, match="out must not contain"):
+        run_dir.check_folder(Path("run"), resume=False, overwrite=False)
+
+
 def test_overwrite_never_removes_what_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(InputError, match="not a run"):

@@ -156,3 +156,20 @@ def test_a_closed_pipe_is_no_traceback() -> None:
         _, err = program.communicate(timeout=120)
     assert program.returncode == 1
     assert b"Traceback" not in err and b"Exception ignored" not in err
+
+
+@dataclass(frozen=True)
+class Folders:
+    out: Path = Path("out")
+
+
+def test_paths_of_every_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell leaves `--out=~/a` alone."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cli.parse(Folders, ["--out=~/a"]).out == Path("/home/me/a")
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(Folders, ["--out=gs://b/a"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: out must be in a file system, got 'gs:/b/a'")

@@ -22,6 +22,12 @@ def test_numbers_become_text() -> None:
     assert Table("a", table.heads, table.rows) == table
 
 
+def test_names_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    Table("[red]a", ["[b]"], [["[bold]run[/x] :smile:"]]).show()
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("[red]a", "[b]", "[bold]run[/x] :smile:"))
+
+
 def test_table_on_a_terminal_and_in_html(capsys: pytest.CaptureFixture[str]) -> None:
     TABLE.show()
     assert "94.0 ± 0.5" in capsys.readouterr().out
