@@ -76,6 +76,8 @@ def _path(name: str, text: str) -> Path:
     path = os.path.expanduser(text)
     if re.match(r"[a-z0-9]{2,}:/", path):
         raise InputError(f"{name} must be in a file system, got {path!r}: mount the bucket")
+    if path.encode(errors="replace").decode() != path:
+        raise InputError(f"{name} must be UTF-8, got {path!r}")
     if path.startswith("~"):
         raise InputError(f"{name} must be in a home folder that is known, got {path!r}")
     return Path(path)

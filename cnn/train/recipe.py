@@ -99,6 +99,10 @@ class Recipe:
             need(getattr(self, name) >= 1, name, "1 or more")
         for name in ("steps", "warmup", "weight_decay", "seed", "keep_best"):
             need(getattr(self, name) >= 0, name, "0 or more")
+        # JAX counts steps and seeds in int32.
+        need(self.steps < 2**31, "steps", "below 2^31")
+        last = 2**31 - self.seeds
+        need(self.seed <= last, "seed", f"at most 2^31 - seeds = {last}")
         for name in ("label_smoothing", "ema"):
             need(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         need(0 < self.lr < float("inf"), "lr", "positive and finite")

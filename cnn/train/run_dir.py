@@ -36,8 +36,11 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
     if any(sign in str(out.absolute()) for sign in "*?["):  # Orbax takes them for a pattern
         raise InputError(f"out must not contain * ? or [, got {str(out.absolute())!r}: rename it")
     parent = out.absolute()
-    while not parent.exists():
-        parent = parent.parent
+    try:
+        while not parent.exists():
+            parent = parent.parent
+    except OSError as error:  # a name that is too long
+        raise _unusable(out, error) from error
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"out {str(out)!r} cannot be written: choose another folder")
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
@@ -127,9 +130,12 @@ def make_folder(out: Path) -> None:
         write_atomic(out / ".probe", "")
         (out / ".probe").unlink()
     except OSError as error:
-        raise InputError(
-            f"out {str(out)!r} cannot be written ({error.strerror}): choose another folder"
-        ) from error
+        raise _unusable(out, error) from error
+
+
+def _unusable(out: Path, error: OSError) -> InputError:
+    why = f"cannot be written ({error.strerror}): choose another folder"
+    return InputError(f"out {str(out)!r} {why}")
 
 
 def environment() -> dict[str, Any]:

@@ -26,7 +26,7 @@ from cnn.train.files import write_atomic
 from cnn.train.loop import Event, evaluate, train
 from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
-from cnn.train.recipe import Recipe, identity
+from cnn.train.recipe import identity
 from cnn.train.relax import relax
 
 
@@ -53,8 +53,8 @@ def fit(
     config.check()
     data = config.data.held_out() if config.validate else config.data
     if jax.process_count() > 1:
-        recipe = {field.name: getattr(config, field.name) for field in fields(Recipe)}
-        check_same({**recipe, **_subject(config, data)})
+        settings = {field.name: getattr(config, field.name) for field in fields(config)}
+        check_same(settings | _subject(config, data))
     parameters = [check_model(model, data) for model, _ in config.phases][-1]
     phases = [(programs(m, config, data.input_shape), until) for m, until in config.phases]
     (first, _), (last, _) = phases[0], phases[-1]

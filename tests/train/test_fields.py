@@ -35,6 +35,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "out": ({"out": 3}, "out must be a Path, got 3"),
     "bucket": ({"out": "gs://b/a"}, "out must be in a file system, got 'gs://b/a': mount"),
     "nobody": ({"out": "~nobody-here"}, "a home folder that is known, got '~nobody-here'"),
+    "bytes": ({"out": "a\udcff"}, "out must be UTF-8, got 'a\\udcff'"),
     "data": ({"data": "mnist1d"}, "data must be a Dataset, got 'mnist1d'"),
     "model": ({"model": "lenet5"}, "model must be a Module, got 'lenet5'"),
     "rates": ({"learning_rates": (1e-2, "1")}, "learning_rates must be a number, got '1'"),

@@ -33,6 +33,11 @@ def test_a_name_that_is_a_pattern(name: str, tmp_path: Path) -> None:
         run_dir.check_folder(tmp_path / name, resume=False, overwrite=False)
 
 
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\)"):
+        run_dir.check_folder(tmp_path / ("x" * 300), resume=False, overwrite=False)
+
+
 def test_a_parent_whose_name_is_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "[1]").mkdir()
     monkeypatch.chdir(tmp_path / "[1]")

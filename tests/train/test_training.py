@@ -98,6 +98,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "lr": ({"lr": 0.0}, r"lr must be positive and finite, got 0\.0"),
     "lr nan": ({"lr": float("nan")}, r"lr must be positive and finite, got nan"),
+    "many steps": ({"steps": 2**31}, r"steps must be below 2\^31, got 2147483648"),
+    "last seed": (
+        {"seed": 2**31 - 1, "seeds": 2},
+        r"seed must be at most .* = 2147483646, got 2147483647",
+    ),
     "lr underflow": (
         {"lr": 1e-38},
         r"lr must be a float32 from 1\.18e-38 to 3\.4e\+38, got 1e-38",
