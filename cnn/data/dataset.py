@@ -149,7 +149,18 @@ def from_images(
 
     Both parts are standardized by the mean and standard deviation of each channel over all pixels
     of the training images. A constant channel is only centred.
+
+    Raises:
+        InputError: If the images are not uint8, or the labels no whole numbers.
     """
+    for part, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
+        if x.dtype != np.uint8:
+            error = f"images must be uint8 with values from 0 to 255, got {x.dtype}"
+        elif y.dtype.kind not in "iu":
+            error = f"labels must be whole numbers, the indices of the classes, got {y.dtype}"
+        else:
+            continue
+        raise InputError(f"data set {name!r}, {part}: {error}")
     mean, std = statistics(train_x)
 
     def standardize(x: np.ndarray, y: np.ndarray) -> Split:

@@ -128,3 +128,12 @@ def test_the_hash_of_files_does_not_depend_on_their_folder() -> None:
     one = stored("here", values).content_hash()
     assert one == stored("there", values).content_hash()
     assert one != stored("here", values // 2).content_hash()
+
+
+def test_images_of_floats_and_labels_of_text_are_refused() -> None:
+    """As integers, floats from 0 to 1 would have mean and deviation 0."""
+    x, y = np.zeros((2, 3, 1), np.uint8), np.array([0, 1])
+    with pytest.raises(InputError, match=r"'set', train: images must be uint8 .* got float32"):
+        from_images("set", x.astype(np.float32), y, x, y, ("a", "b"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"'set', test: labels must be whole numbers, .* got <U1"):
+        from_images("set", x, y, x, np.array(["a", "b"]), ("a", "b"))
