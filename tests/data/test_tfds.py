@@ -329,15 +329,6 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, tally: Tally) 
     tally("data records damaged, cut off or gone: one line with file and record", 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "shape", "train", "mean", "std"),
-    [  # the per-channel figures that are in general use for these sets, of 255
-        ("mnist", (28, 28, 1), 60_000, [0.1307], [0.3081]),
-        ("fashion_mnist", (28, 28, 1), 60_000, [0.2860], [0.3530]),
-        ("cifar10", (32, 32, 3), 50_000, [0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]),
-    ],
-)
 def encoded(pixels: np.ndarray, kind: str) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
@@ -366,6 +357,15 @@ def test_pixels_of_32_bits_are_refused_by_record(tmp_path: Path) -> None:
         data.load("wide", data_dir=tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shape", "train", "mean", "std"),
+    [  # the per-channel figures that are in general use for these sets, of 255
+        ("mnist", (28, 28, 1), 60_000, [0.1307], [0.3081]),
+        ("fashion_mnist", (28, 28, 1), 60_000, [0.2860], [0.3530]),
+        ("cifar10", (32, 32, 3), 50_000, [0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]),
+    ],
+)
 def test_known_sets(
     prepared: Prepared,
     name: str,
