@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import re
@@ -53,22 +54,17 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, str) and value in choices:
             return value
         raise _wrong(name, f"one of {', '.join(choices)}", value)
-    if kind is bool or isinstance(value, bool):
-        valid = kind is bool and isinstance(value, bool)
-    elif kind is int:
-        valid = hasattr(value, "__index__")
-        value = operator.index(value) if valid else value
-    elif kind is float:
-        valid = isinstance(value, Real)
-        value = float(value) if valid else value
-    elif kind is Path:
-        valid = isinstance(value, str | Path)
-        value = _path(name, str(value)) if valid else value
-    else:
-        valid = isinstance(value, kind)
-    if not valid:
-        raise _wrong(name, WORDS.get(kind, f"a {kind.__name__}"), value)
-    return value
+    if kind in (int, float) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, OverflowError):
+            if kind is int:
+                return operator.index(value)
+            if isinstance(value, Real):
+                return float(value)
+    elif kind is Path and isinstance(value, str | Path):
+        return _path(name, str(value))
+    elif kind not in (int, float) and isinstance(value, kind):
+        return value
+    raise _wrong(name, WORDS.get(kind, f"a {kind.__name__}"), value)
 
 
 def _path(name: str, text: str) -> Path:

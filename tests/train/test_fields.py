@@ -27,6 +27,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "augment": ({"augment": ("flip", "mixup")}, "augment must be one of crop, flip, shift, cutout"),
     "a name": ({"augment": "flip"}, "augment must be a tuple, got 'flip'"),
     "steps": ({"steps": 3.0}, "steps must be a whole number, got 3.0"),
+    "array": ({"steps": np.array([3, 4])}, "steps must be a whole number, got array([3, 4])"),
+    "large": ({"lr": 10**400}, "lr must be a number, got 1000"),
     "flag": ({"steps": True}, "steps must be a whole number, got True"),
     "none": ({"steps": None}, "steps must be a whole number, got None"),
     "text": ({"lr": "1e-3"}, "lr must be a number, got '1e-3'"),
