@@ -58,7 +58,9 @@ def train(
     steps = range(start, until)
     data, batches = make_inputs(split, program.devices, BY_EXAMPLE_AND_SEED, steps, rows)
     chunk = program.chunk if on_device(split) else 1
-    history, throttle, step = [], Throttle(), start
+    pending: list[Sequence[Metrics]] = []  # on the devices
+    window: list[dict[str, np.ndarray]] = []  # on the host, since the last line of metrics
+    throttle, step = Throttle(), start
     while step < until:
         to_next = [n - step % n for n in (config.log_every, config.checkpoint_every)]
         length = min(chunk, until - step, *to_next)
@@ -66,21 +68,21 @@ def train(
         states, metrics = zip(*trained, strict=True)
         throttle.wait_if_ahead(metrics)
         step += length
-        history.append(program.devices.unreplicate(metrics))
+        pending.append(program.devices.unreplicate(metrics))
         log, checkpoint = step % config.log_every == 0 or step == until, checkpoint_due(step)
-        window = None
-        if log or checkpoint or len(history) % CHECK_EVERY == 0:
-            window = _gather(history)
-            finite = np.array(is_finite(window)) | window.get("skipped", False)
+        if log or checkpoint or len(pending) == CHECK_EVERY:
+            new = _gather(pending)
+            finite = np.array(is_finite(new)) | new.get("skipped", False)
             if checkpoint or step == until:
                 finite[-1] &= are_finite(program.devices.unreplicate(states))
             if not finite.all():
                 first, count = step - len(finite), len(split.y)
-                raise Diverged(divergence_report(config, states, count, window, finite, first))
-        means = _mean(window) if log and window else {}
-        yield Event(step, length, states, checkpoint, means)
+                raise Diverged(divergence_report(config, states, count, new, finite, first))
+            pending = []
+            window.append(new)
+        yield Event(step, length, states, checkpoint, _mean(window) if log else {})
         if log:
-            history = []
+            window = []
 
 
 def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
@@ -92,8 +94,9 @@ def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
     }
 
 
-def _mean(window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _mean(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the means over the steps that were not skipped, and the number of skipped steps."""
+    window = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     taken = ~window.get("skipped", np.zeros_like(window["loss"], bool))
     norm = np.sqrt((window["gradient_norms"].astype(float) ** 2).sum(-1))
     values = {k: window[k] for k in ("loss", "accuracy")} | {"gradient_norm": norm}
