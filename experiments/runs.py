@@ -59,9 +59,9 @@ def row(folder: Path, run: Path) -> list[str]:
         step = str(lines[-1]["step"] if lines else 0)
         model = model_name(described)
         data = str(described["data"]["name"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return [name, model, data, status(run, lines), step, best(lines), rate(lines)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return [name, "–", "–", "unreadable", "–", "–", "–"]
-    return [name, model, data, status(run, lines), step, best(lines), rate(lines)]
 
 
 def model_name(described: dict[str, Any]) -> str:

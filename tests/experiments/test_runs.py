@@ -48,3 +48,25 @@ def test_the_rate_is_of_one_start() -> None:
     lines = [{"step": step, "seconds": seconds} for step, seconds in steps]
     assert runs.rate(lines) == "10"
     assert runs.rate(lines[:1]) == "–"
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        "[]",
+        "[" * 100_000,
+        '{"model": 1, "data": {"name": "a"}, "command": ""}',
+        '{"model": {"layer": "a"}, "data": {"name": "a"}, "command": 3}',
+        '{"overwritten": true}',
+    ],
+    ids=range(5),
+)
+def test_a_broken_run_does_not_hide_the_others(described: str, tmp_path: Path) -> None:
+    whole = '{"model": {"layer": "a"}, "data": {"name": "a"}, "command": ""}'
+    for name, text in {"broken": described, "whole": whole, "odd": whole}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / run_dir.RUN).write_text(text)
+    (tmp_path / "odd" / run_dir.METRICS).write_text('{"step": 1, "test_accuracy": "high"}\n')
+    found = rows(tmp_path)
+    assert found["broken"][2] == found["odd"][2] == "unreadable"
+    assert found["whole"][:4] == ["a", "a", "stopped", "0"]
