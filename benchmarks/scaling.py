@@ -105,9 +105,7 @@ def images_per_second(processes: int, steps: int) -> float:
         length += ["--batch-size", str(SPLIT_BATCH)]
         command = [*launcher, *train, *length, "--out", str(run)]
         subprocess.run(command, check=True, timeout=600, capture_output=True)
-        half, whole = (
-            line for line in run_dir.read_metrics(run) if not line.get("final")
-        )
+        half, whole = (line for line in run_dir.read_metrics(run) if not line.get("final"))
     return SPLIT_BATCH * (whole["step"] - half["step"]) / (whole["seconds"] - half["seconds"])
 
 
