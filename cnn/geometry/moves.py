@@ -155,6 +155,8 @@ def _tile(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> Seen:
 
 def _gather(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> Seen:
     """Move the bounds as the data, if the indices are known. Else every unit may see all."""
+    if not values[0].from_input:
+        return _look_up(eqn, operands[1])
     if any(v.constant is None for v in values[1:]):
         return see_all(eqn, values, operands)
     indices = [jnp.asarray(v.constant()) for v in values[1:] if v.constant is not None]
@@ -164,6 +166,15 @@ def _gather(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> Seen:
     lines = broadcast(operands[0].bounds, values[0].shape)
     made = np.stack([eqn.primitive.bind(jnp.asarray(x), *indices, **params) for x in lines])
     return follow(made, most_varied(made, range(made.ndim - 1)))
+
+
+def _look_up(eqn: JaxprEqn, indices: Seen) -> Seen:
+    """Return what entries of a table see: what their indices see."""
+    offsets, rank = eqn.params["dimension_numbers"].offset_dims, len(out_shapes(eqn)[0])
+    made = np.expand_dims(indices.bounds.min(-1), [1 + a for a in offsets])
+    places = [a for a in range(rank) if a not in offsets]
+    follows = None if indices.axis is None else places[indices.axis]
+    return follow(made, follows, indices.stride)
 
 
 def _dynamic_update_slice(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> Seen:

@@ -88,7 +88,8 @@ def _read(program: ClosedJaxpr, input_shape: Shape, rows: Rows) -> Reading:
         return row
 
     args = [Value(w.shape, leaves=frozenset([i])) for i, w in enumerate(weights)]
-    outputs = walk(program, [*args, x], visit)
+    with jax.ensure_compile_time_eval():  # of constants, also while JAX traces another program
+        outputs = walk(program, [*args, x], visit)
     return Reading(x, rows, steps, outputs)
 
 
