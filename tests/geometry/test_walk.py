@@ -82,6 +82,13 @@ def steps(x: Array) -> Array:
     return lax.scan(step, x[:, 0], jnp.moveaxis(x, 1, 0))[1].swapaxes(0, 1)
 
 
+@jax.custom_vjp
+def doubled(x: Array) -> Array:
+    return 2 * x
+
+
+doubled.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+
 FUNCTIONS: dict[str, Function] = {
     "conv": lambda x: conv(x, padding="SAME"),
     "strided": lambda x: conv(x, 3, 2),
@@ -142,9 +149,11 @@ FUNCTIONS: dict[str, Function] = {
         lambda c, r: (c + r, c), jnp.zeros((1, 2)), x.swapaxes(0, 1), reverse=True
     )[1],
     "fori_loop": lambda x: lax.fori_loop(0, 3, lambda i, c: c + jnp.roll(c, 1, 1), x),
+    "while": lambda x: lax.while_loop(lambda y: jnp.abs(y).sum() < 50, lambda y: 2 * y, x),
     "cond": lambda x: lax.cond(x[0, 0, 0] > 0, lambda y: y[:, 1:], lambda y: 2 * y[:, :-1], x),
     "switch": lambda x: lax.switch(1, [lambda y: y, lambda y: y[:, ::-1]], x) + 0,
     "remat": jax.checkpoint(lambda x: conv(jnp.tanh(x))),
+    "custom_vjp": lambda x: conv(doubled(x)),
     "relu": lambda x: conv(jax.nn.relu(x)),
     "vmap": lambda x: jax.vmap(jnp.sin)(x)[:, 1:],
     "rev": lambda x: lax.rev(x, (1,)) + 0,
