@@ -13,7 +13,6 @@ has most of the weight if all weights are equal (`map`), and what the layers cos
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,10 +96,10 @@ def _describe(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> Geom
 
 
 def growth(found: dict[str, Geometry]) -> plots.Figure:
-    """Return the receptive field of the layers outside of branches, in their order."""
+    """Return the receptive field of the layers that widen it, in their order."""
     series = []
     for (name, described), color in zip(found.items(), COLORS, strict=False):
-        fields = _trunk(described)
+        fields = _widening(described)
         sizes = [1, *(max(field.size) for field in fields)]
         strides = [1, *(max(field.stride) for field in fields)]
         jumps = [i for i in range(1, len(sizes)) if strides[i] > strides[i - 1]]
@@ -118,14 +117,16 @@ def growth(found: dict[str, Geometry]) -> plots.Figure:
         y_limits=(0, None),
         references=[Reference(y=size, label="input", line="--")],
     )
-    return plots.Figure([panel], height=2.2)
+    return plots.Figure([panel], height=2.4 + 0.6 * len(found), legend="below")
 
 
-def _trunk(described: Geometry) -> list[Field]:
-    """Return the fields, each wider than the last, of the layers that are not in a branch."""
-    inside = re.compile(r"(^|/)((body|shortcut)(/|$)|branches_)")
-    fields = [layer.field for layer in described.local if not inside.search(layer.name)]
-    return list(dict.fromkeys(filter(None, fields)))
+def _widening(described: Geometry) -> list[Field]:
+    """Return the fields of the local layers that are wider than those of all layers before."""
+    fields: list[Field] = []
+    for layer in described.local:
+        if layer.field and max(layer.field.size) > max((max(f.size) for f in fields), default=0):
+            fields.append(layer.field)
+    return fields
 
 
 def costs(found: dict[str, Geometry]) -> plots.Figure:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from cnn import geometry
 from cnn.errors import InputError
 from experiments import describe
 from experiments.harness import cli
+from tests.ablations.foreign import ResNet
 
 
 def test_prints_a_table_that_nothing_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +71,14 @@ def test_a_network_of_the_users_own(
     ):
         with pytest.raises(InputError, match=line):
             describe.main(describe.Flags(model=name, input=(12, 12, 1)))
+
+
+def test_growth_leaves_out_branches_that_see_less() -> None:
+    """The shortcut of a block sees less than its body, whatever the block is called."""
+    found = {"resnet": geometry.describe(ResNet(), (16, 16, 1), aligned=False)}
+    (panel,) = describe.growth(found).panels
+    sizes = panel.series[0].y
+    assert sizes == [1, 3, 5, 9, 13, 17, 25]
 
 
 def test_wrong_input_leaves_no_folder(tmp_path: Path) -> None:
