@@ -77,7 +77,7 @@ def test_growth_leaves_out_branches_that_see_less() -> None:
     """The shortcut of a block sees less than its body, whatever the block is called."""
     found = {"resnet": geometry.describe(ResNet(), (16, 16, 1), aligned=False)}
     (panel,) = describe.growth(found).panels
-    sizes = panel.series[0].y
+    sizes = panel.series[0].values
     assert sizes == [1, 3, 5, 9, 13, 17, 25]
 
 
