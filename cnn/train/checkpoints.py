@@ -7,14 +7,16 @@ that does not match it is moved to the folder "corrupt", and the one before is r
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from etils import epy
@@ -27,9 +29,11 @@ from cnn.train.run_dir import process_zero_only
 
 with epy.lazy_imports():  # takes a second to import, and only runs with a folder need it
     import orbax.checkpoint as ocp
+    from orbax.checkpoint._src import asyncio_utils
 
 MANIFEST, CORRUPT = "sha256.json", "corrupt"
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Checkpoints:
@@ -61,6 +65,7 @@ class Checkpoints:
         )
         for name in ("absl", "asyncio"):  # Orbax also raises the errors that these log
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        finish_writes()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._saving = -1
 
@@ -146,6 +151,26 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+
+@functools.cache
+def finish_writes() -> None:
+    """Let Orbax end the other writes of a checkpoint when one of them fails.
+
+    It closes their event loop at the first failure. TensorStore then prints a traceback for every
+    write that ends later.
+    """
+    run_sync = asyncio_utils.run_sync
+
+    async def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await coroutine
+        except Exception:
+            if others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others, timeout=60)
+            raise
+
+    asyncio_utils.run_sync = lambda coroutine: run_sync(finished(coroutine))
 
 
 def check_files(folder: Path) -> None:

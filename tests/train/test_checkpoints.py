@@ -1,14 +1,16 @@
 """Checkpoints come back bit for bit, and only to the run they came from."""
 
+import asyncio
 from contextlib import closing
 from pathlib import Path
 
 import jax
 import pytest
+from orbax.checkpoint._src import asyncio_utils
 
 from cnn.errors import InputError
 from cnn.train import fit
-from cnn.train.checkpoints import Checkpoints
+from cnn.train.checkpoints import Checkpoints, finish_writes
 from tests.small import assert_close, assert_same, config, model
 
 
@@ -66,3 +68,22 @@ def test_a_run_goes_on_with_other_devices(tmp_path: Path) -> None:
     for devices, steps in ((4, 5), (1, 10), (4, 20)):
         run = fit(config(tmp_path / "run", steps=steps, devices=devices, resume=True))
     assert_close(run.states[0].params, straight.states[0].params, 1e-5)
+
+
+def test_when_a_write_fails_the_others_end_before_their_loop_closes() -> None:
+    finish_writes()
+    ended = []
+
+    async def fail() -> None:
+        raise OSError("disk full")
+
+    async def write() -> None:
+        await asyncio.sleep(0.01)
+        ended.append(True)
+
+    async def save() -> None:
+        await asyncio.gather(fail(), write())
+
+    with pytest.raises(OSError, match="disk full"):
+        asyncio_utils.run_sync(save())
+    assert ended
