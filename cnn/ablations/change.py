@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn.ablations.plan import ChangeLayers, Layers
 from cnn.ablations.rewrite import Where
-from cnn.errors import unknown_name
+from cnn.errors import InputError, unknown_name
 from cnn.layers.serialization import serializable
 
 ABLATIONS: dict[str, Callable[..., Any]] = {}
@@ -27,6 +28,11 @@ class Change:
     def __post_init__(self) -> None:
         if self.ablation not in ABLATIONS:
             raise unknown_name("ablation", self.ablation, ABLATIONS)
+        signature = inspect.signature(ABLATIONS[self.ablation])
+        try:
+            signature.bind(None, **dict(self.arguments), where=self.where)
+        except TypeError as error:
+            raise InputError(f"ablation {self.ablation!r}: {error}") from None
 
     def __call__(self, layers: Layers) -> Layers:
         """Return the layers, by name, with those changed that `where` selects."""

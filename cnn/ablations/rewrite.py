@@ -10,7 +10,7 @@ from cnn.errors import InputError, LayerError, unknown_name
 from cnn.layers import ConvBase
 from cnn.layers.tree import leaf_layers, map_layers
 
-Where = Callable[[str, nn.Module], bool] | int | Iterable[str | int] | None
+Where = Callable[[str, nn.Module], bool] | int | str | Iterable[str | int] | None
 """Which layers to change: a predicate `(name, layer) -> bool`, names, numbers, or `None` for all.
 
 A name is a path among the parameters, "layers_3/branches_1/layers_0", or the beginning of one,

@@ -1,8 +1,11 @@
 """Models as JSON."""
 
 import dataclasses
-from functools import partial
-from typing import Any, TypeVar
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache, partial
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from flax import linen as nn
 
@@ -64,24 +67,93 @@ def _value(value: Any) -> Json:
 
 
 def from_spec(spec: dict[str, Json]) -> nn.Module:
-    """Return the model of a `to_spec`. It looks up names, and executes no code of the spec."""
-    name = spec.get("layer", "")
+    """Return the model of a `to_spec`. It looks up names, and executes no code of the spec.
+
+    Raises:
+        InputError: If a layer or field is unknown, missing or of the wrong type, or they are
+            nested too deeply.
+    """
+    try:
+        model = _layer(spec)
+    except RecursionError:
+        raise InputError("spec is nested too deeply for Python: nest fewer layers") from None
+    if not isinstance(model, nn.Module):
+        raise InputError(f"spec must be a layer, got a {type(model).__name__}")
+    return model
+
+
+def _layer(spec: Json) -> Any:
+    if not isinstance(spec, dict) or not isinstance(name := spec.get("layer"), str):
+        raise InputError(f"spec of a layer must be an object with 'layer', got {_short(spec)}")
     if name not in _KINDS:
         raise unknown_name("layer", name, _KINDS)
     kind: Any = _KINDS[name]
-    fields = {k: _field(v) for k, v in spec.items() if k != "layer"}
-    for field in fields.keys() - {f.name for f in dataclasses.fields(kind)}:
-        raise InputError(f"layer {name} has no field {field!r}: remove it")
-    model: nn.Module = kind(**fields)
-    return model
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "parent"}
+    values = {k: _field(v) for k, v in spec.items() if k != "layer"}
+    annotations = _annotations(kind)
+    for field, value in values.items():
+        if field not in fields:
+            raise InputError(f"layer {name} has no field {_short(field)}: remove it")
+        if not _fits(value, annotations[field]):
+            wanted = _text(annotations[field])
+            raise InputError(f"{field} of layer {name} must be {wanted}, got {_short(spec[field])}")
+    for field, declared in fields.items():
+        if field not in values and _is_required(declared):
+            raise InputError(f"layer {name} needs field {field!r}: add it")
+    return kind(**values)
 
 
 def _field(value: Json) -> Any:
     if isinstance(value, dict):
-        return from_spec(value)
+        return _layer(value)
     if isinstance(value, list):
         return tuple(_field(v) for v in value)
     return value
+
+
+@cache
+def _annotations(kind: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind)
+    except NameError as error:
+        raise InputError(
+            f"annotations of layer {kind.__name__} must have names of its module, got {error}"
+        ) from None
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Return whether a value of a spec, with tuples for lists, is of the annotated type."""
+    origin, choices = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in choices)
+    if origin is Literal:
+        return isinstance(value, str) and value in choices
+    if origin is tuple and choices[1:] != (...,):
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(choices)
+            and all(map(_fits, value, choices))
+        )
+    if origin in (tuple, list, Sequence, Iterable):
+        return isinstance(value, tuple) and all(_fits(each, choices[0]) for each in value)
+    if annotation is Any:
+        return True
+    if annotation in (int, float) and isinstance(value, bool):
+        return False
+    if annotation is float and isinstance(value, int):
+        return True
+    expected = origin or annotation
+    return not isinstance(expected, type) or isinstance(value, expected)
+
+
+def _text(annotation: Any) -> str:
+    """Return an annotation without the modules of its names."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return re.sub(r"[a-z_]\w*\.", "", text)
 
 
 def differences(old: Json, new: Json, path: str = "") -> list[str]:

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from hypothesis import given
 
+from cnn import ablations
 from cnn.errors import InputError
 from cnn.layers import BatchNorm, Chain, Concat, Conv, ConvTiled, MaxPool, Residual
 from cnn.layers.serialization import differences, from_spec, to_spec
 from cnn.models import lenet5
+from tests.mutations import mutated
 
 NESTED = Chain(
     (
@@ -68,6 +71,83 @@ def test_unknown_layer_and_field() -> None:
         from_spec({"layer": "Convv"})
     with pytest.raises(InputError, match="layer Conv has no field 'size'"):
         from_spec({"layer": "Conv", "size": 3})
+
+
+DEEP: Any = {"layer": "ReLU"}
+for _ in range(100_000):
+    DEEP = {"layer": "Residual", "body": DEEP}
+CONV = {"layer": "Conv", "features": 8, "window": 3}
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (None, "spec of a layer must be an object with 'layer', got None"),
+        ([CONV], f"spec of a layer must be an object with 'layer', got {str([CONV])[:37]}..."),
+        ({"features": 8}, "spec of a layer must be an object with 'layer', got {'features': 8}"),
+        ({"layer": []}, "spec of a layer must be an object with 'layer', got {'layer': []}"),
+        ({"layer": "Conv", "window": 3}, "layer Conv needs field 'features': add it"),
+        (CONV | {"parent": None}, "layer Conv has no field 'parent': remove it"),
+        (CONV | {"features": "8"}, "features of layer Conv must be int, got '8'"),
+        (CONV | {"features": True}, "features of layer Conv must be int, got True"),
+        (CONV | {"window": ""}, "window of layer Conv must be int | Sequence[int], got ''"),
+        (
+            CONV | {"window": [3, 3.0]},
+            "window of layer Conv must be int | Sequence[int], got [3, 3.0]",
+        ),
+        (
+            CONV | {"padding_mode": "zero"},
+            "padding_mode of layer Conv must be Literal['zeros', 'reflect', 'replicate', "
+            "'circular'], got 'zero'",
+        ),
+        (
+            {"layer": "Chain", "layers": 3},
+            "layers of layer Chain must be tuple[Module, ...], got 3",
+        ),
+        (
+            {"layer": "Residual", "body": {"layer": "Change", "ablation": "unshare"}},
+            "body of layer Residual must be Module, got {'layer': 'Change', 'ablation': 'unsh...",
+        ),
+        ({"layer": "Change", "ablation": "unshare"}, "spec must be a layer, got a Change"),
+        (
+            {"layer": "Change", "ablation": "tile", "arguments": [["period"]]},
+            "arguments of layer Change must be tuple[tuple[str, Any], ...], got [['period']]",
+        ),
+        (
+            {"layer": "Change", "ablation": "tile", "arguments": [["size", 2]]},
+            "ablation 'tile': missing a required argument: 'period'",
+        ),
+        (DEEP, "spec is nested too deeply for Python: nest fewer layers"),
+    ],
+    ids=range(17),
+)
+def test_a_malformed_spec_is_one_line(spec: Any, line: str) -> None:
+    with pytest.raises(InputError) as error:
+        from_spec(spec)
+    assert str(error.value) == line
+
+
+CHANGED = ablations.Ablated(
+    NESTED,
+    (
+        ablations.change.Change("tile", (("period", (2, 1)),), "layers_0"),
+        ablations.change.Change("unshare", (), (0, "layers_1")),
+    ),
+)
+
+
+def test_names_of_an_ablation_are_rebuilt() -> None:
+    assert from_spec(json.loads(json.dumps(to_spec(CHANGED)))) == CHANGED
+
+
+@given(mutated(json.loads(json.dumps(to_spec(CHANGED)))))
+def test_a_mutated_spec_is_rebuilt_or_refused(spec: Any) -> None:
+    try:
+        model = from_spec(spec)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert from_spec(to_spec(model)) == model
 
 
 def test_differences_name_the_path() -> None:
