@@ -4,7 +4,6 @@ import importlib.util
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from cnn.errors import InputError
 from cnn.layers import BatchNorm, Conv, Dense, Flatten, GroupNorm
 
 with epy.lazy_imports():
-    import safetensors
     import safetensors.numpy
 
 _Path = tuple[str, ...]
@@ -43,8 +41,12 @@ def from_torch(
     `state_dict` a `.npz` or `.safetensors` file, or arrays by name. Raises `InputError` if a file
     cannot be read without executing code, or weights are missing, misshapen or unused.
     """
-    tensors = state_dict if isinstance(state_dict, Mapping) else _read(Path(state_dict))
-    torch_layers = _torch_layers(tensors)
+    if isinstance(state_dict, str | Path):
+        state_dict = _read(Path(state_dict))
+    elif not isinstance(state_dict, Mapping):
+        kind = type(state_dict).__name__
+        raise InputError(f"state_dict must be a file or arrays by name, got a {kind}")
+    torch_layers = _torch_layers({key: _array(key, value) for key, value in state_dict.items()})
     flax_layers, shapes = _flax_layers(model, _input_channels(torch_layers))
     if len(flax_layers) != len(torch_layers):
         raise InputError(
@@ -77,6 +79,22 @@ def from_torch(
     return result
 
 
+def _array(name: object, value: Any) -> np.ndarray:
+    """Return a value of a state_dict as an array. Raise `InputError` if it is not of numbers."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # uneven lists, tensors on a GPU or with gradient
+        array = np.array(None)
+    is_real = any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    if not (is_real and isinstance(name, str) and name.isprintable()):
+        raise InputError(
+            "state_dict must hold arrays of real numbers under printable names, got "
+            f"{type(value).__name__} under {name!r}: save arrays, as in "
+            "{k: v.detach().cpu().numpy() for k, v in state_dict.items()}"
+        )
+    return array
+
+
 def _channels_last(weight: np.ndarray, channels: int | None) -> np.ndarray:
     """Return (o, i, *window) as (*window, i, o), and (o, i) as (i, o).
 
@@ -85,7 +103,7 @@ def _channels_last(weight: np.ndarray, channels: int | None) -> np.ndarray:
     if weight.ndim == 2:
         out, flat = weight.shape
         c = channels if channels and flat % channels == 0 else flat
-        return weight.reshape(out, c, flat // c).transpose(2, 1, 0).reshape(flat, out)
+        return weight.reshape(out, c, flat // c if c else 0).transpose(2, 1, 0).reshape(flat, out)
     return np.moveaxis(weight, (1, 0), (-2, -1)) if weight.ndim > 2 else weight
 
 
@@ -123,7 +141,7 @@ def _torch_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.n
     for name in sorted(tensors, key=_running_order):
         prefix, _, last = name.rpartition(".")
         if not name.startswith("aux") and last != "num_batches_tracked":
-            layers.setdefault(prefix, {})[last] = np.asarray(tensors[name])
+            layers.setdefault(prefix, {})[last] = tensors[name]
     return layers
 
 
@@ -141,7 +159,7 @@ def _running_order(name: str) -> list[tuple[float, int, str]]:
 
 def _input_channels(layers: dict[str, dict[str, np.ndarray]]) -> int:
     weight = next(iter(layers.values()), {}).get("weight")
-    if weight is None or weight.ndim != 4:
+    if weight is None or weight.ndim != 4 or weight.size == 0:
         raise InputError("state_dict must start with a convolution, under torchvision's names")
     return int(weight.shape[1])
 
@@ -153,21 +171,23 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             "because that executes code: save with safetensors.torch.save_file(state_dict, "
             "'x.safetensors') or np.savez('x.npz', **{k: v.numpy() for k, v in state_dict.items()})"
         )
-    if not path.is_file():
-        raise InputError(f"state_dict {path} does not exist: give the path of a saved file")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"state_dict {path} is not readable: save it again ({error})") from None
+        if not path.is_file():
+            raise InputError(f"state_dict {path} does not exist: give the path of a saved file")
+        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_npz(path)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive can raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"state_dict {path} is not readable: save it again ({reason})") from None
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     if importlib.util.find_spec("safetensors") is None:
         raise InputError(f"{path} needs a package: pip install safetensors, or save a .npz")
-    try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"state_dict {path} is not readable: save it again ({error})") from None
+    return safetensors.numpy.load_file(path)

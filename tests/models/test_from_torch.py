@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import sys
+import tempfile
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cnn import models
 from cnn.errors import InputError
@@ -386,3 +392,123 @@ def test_weights_that_do_not_fit(model: Chain, weights: Arrays, line: str) -> No
     with pytest.raises(InputError) as error:
         from_torch(model, weights)
     assert str(error.value) == line
+
+
+def refused(state_dict: Any) -> str:
+    with pytest.raises(InputError) as error:
+        from_torch(TINY, state_dict)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("value", [3, None, [WEIGHTS]], ids=str)
+def test_what_is_no_state_dict(value: Any) -> None:
+    kind = type(value).__name__
+    assert refused(value) == f"state_dict must be a file or arrays by name, got a {kind}"
+
+
+@pytest.mark.parametrize(
+    "value", [b"x", "1", None, [[1], [1, 2]], np.ones(2, bool), np.ones(2, complex), {}], ids=str
+)
+def test_what_is_no_array_of_real_numbers(value: Any) -> None:
+    line = "state_dict must hold arrays of real numbers under printable names, got "
+    assert refused(WEIGHTS | {"features.0.bias": value}).startswith(line)
+    assert refused({**WEIGHTS, 3: np.ones(2)}).startswith(f"{line}ndarray under 3")
+    assert refused(WEIGHTS | {"a\nb.bias": np.ones(2)}).startswith(
+        f"{line}ndarray under 'a\\nb.bias'"
+    )
+
+
+def test_a_tensor_with_a_gradient() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    line = refused(WEIGHTS | {"features.0.bias": torch.ones(2, requires_grad=True)})
+    assert "got Tensor under 'features.0.bias': save arrays, as in {k: v.detach()" in line
+
+
+def test_arrays_without_entries() -> None:
+    line = refused(WEIGHTS | {"features.0.weight": np.ones((0, 0, 1, 1))})
+    assert line == "state_dict must start with a convolution, under torchvision's names"
+    convolution = Chain((Conv(2, (1, 1)), AdaptiveAvgPool(1), Dense(4)))
+    with pytest.raises(InputError, match=r"classifier\.0\.weight has shape \(0, 4\)"):
+        from_torch(convolution, WEIGHTS | {"classifier.0.weight": np.ones((4, 0))})
+
+
+def test_names_that_are_no_path(tmp_path: Path) -> None:
+    for name in ("a" * 300, "\0"):
+        refused(tmp_path / f"{name}.npz")
+
+
+def npy(header: str) -> bytes:
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(HEADER % "(1000000000000000,)") + b"1",  # 8 PB
+        npy(HEADER % "(-1,)"),
+        npy(HEADER % "'x'"),
+        npy("{" * 100),
+        npy("{'descr': 'O', 'fortran_order': False, 'shape': (1,)}") + pickle.dumps([print]),
+        b"cos\nsystem\n(S'false'\ntR.",  # a pickle that would run a command
+        b"",
+    ],
+    ids=range(7),
+)
+def test_hostile_members_of_an_archive(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    np.savez(path, **WEIGHTS)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("classifier.2.weight.npy", content)
+    assert refused(path)
+
+
+@given(st.data())
+def test_bytes_that_are_changed_in_a_file(data: st.DataObject) -> None:
+    """Whatever is read has the same weights, or is refused. The names have no checksum."""
+    with io.BytesIO() as file:
+        np.savez(file, **WEIGHTS)
+        content = bytearray(file.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w.npz"
+        path.write_bytes(content)
+        try:
+            check_tiny(from_torch(TINY, path))
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+NAMES = st.sampled_from(
+    [
+        *WEIGHTS,
+        "",
+        ".",
+        "weight",
+        "features.0.weight.weight",
+        "features.¹.bias",
+        "aux",
+        "\n.weight",
+        "\ud800",
+    ]
+)
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 6]), max_size=5).map(tuple)
+TYPES = st.sampled_from(["float64", "float16", "int8", "bool", "complex64", "O", "U3", "M8[s]"])
+
+
+@given(st.dictionaries(NAMES, st.builds(np.zeros, SHAPES, TYPES), min_size=1, max_size=3))
+def test_arrays_of_other_names_shapes_and_types(others: Arrays) -> None:
+    expected = {key: value.shape for key, value in WEIGHTS.items()}
+    try:
+        from_torch(TINY, WEIGHTS | others)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        kept = {key: value.shape for key, value in others.items() if not key.startswith("aux")}
+        assert kept.items() <= expected.items()
+        assert all(others[key].dtype.kind in "fi" for key in kept)
