@@ -22,10 +22,10 @@ import jax
 from etils import epy
 
 from cnn.errors import InputError, RunError
-from cnn.layers.serialization import differences
 from cnn.train.ensemble import States
 from cnn.train.files import write_atomic
 from cnn.train.run_dir import process_zero_only
+from cnn.train.run_identity import check_identity
 
 with epy.lazy_imports():  # takes a second to import, and only runs with a folder need it
     import orbax.checkpoint as ocp
@@ -100,12 +100,7 @@ class Checkpoints:
                 self._quarantine(step)
                 continue
             identity = self._item(step, "identity", ocp.args.JsonRestore())
-            if other := differences(identity, self._identity):
-                more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
-                raise InputError(
-                    f"the checkpoint of step {step} is of another run: {'; '.join(other[:3])}"
-                    f"{more}: resume with the settings of that run, or choose another folder"
-                )
+            check_identity(step, identity, self._identity)
             target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw_keys(template(step)))
             return step, _typed_keys(self._item(step, "states", ocp.args.StandardRestore(target)))
         return None

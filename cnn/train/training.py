@@ -28,6 +28,7 @@ from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
 from cnn.train.recipe import identity
 from cnn.train.relax import relax
+from cnn.train.run_identity import program_hash
 
 
 def fit(
@@ -169,7 +170,9 @@ class Run:
 @contextmanager
 def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator[Run]:
     """Lock the run folder, write `run.json` and, if the run diverges, a report."""
-    described = {**_subject(config, data), "recipe": identity(config)}
+    hashes = [program_hash(model, data.input_shape) for model, _ in config.phases]
+    program = {"jax": jax.__version__, "hashes": hashes}
+    described = {**_subject(config, data), "recipe": identity(config), "program": program}
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)
     with run_dir.locked(out):
         run_dir.describe_run(out, described, config.overwrite)
