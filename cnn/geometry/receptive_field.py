@@ -34,7 +34,7 @@ class Field(NamedTuple):
 
     @property
     def is_map(self) -> bool:
-        """Whether the units form a map: equal fields, equally spaced along every axis."""
+        """Whether the units form a map, with equal fields, equally spaced along every axis."""
         return self.uniform and all(self.stride)
 
     def of(self, unit: Sequence[int]) -> tuple[tuple[int, int], ...]:
