@@ -9,7 +9,6 @@ update was not finite, and "stopped" otherwise: `--resume` continues it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +22,7 @@ from experiments.harness import cli
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,15 @@ def row(folder: Path, run: Path) -> list[str]:
     """Return the row of one run, "unreadable" where a file is broken."""
     name = str(run.relative_to(folder))
     try:
-        described = json.loads((run / run_dir.RUN).read_bytes())
+        described = files.read_json(run / run_dir.RUN)
         lines = run_dir.read_metrics(run)
         step = str(lines[-1]["step"] if lines else 0)
         model = model_name(described)
         data = str(described["data"]["name"])
-        return [name, model, data, status(run, lines), step, best(lines), rate(lines)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return [name, "–", "–", "unreadable", "–", "–", "–"]
+        cells = [name, model, data, status(run, lines), step, best(lines), rate(lines)]
+    except Exception:  # damaged records can raise almost anything
+        cells = [name, "–", "–", "unreadable", "–", "–", "–"]
+    return [cell if cell.isprintable() else repr(cell) for cell in cells]
 
 
 def model_name(described: dict[str, Any]) -> str:

@@ -7,14 +7,16 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn.errors import RunError
+from cnn.errors import InputError, RunError
 
 PART = ".part"
 """Suffix of a file that is not complete."""
+Check = Callable[[dict[str, Any]], bool]
+"""Whether a record has the fields that its reader needs."""
 logger = logging.getLogger(__name__)
 
 
@@ -76,24 +78,44 @@ def _whole_lines(path: Path) -> int:
         return file.read().rfind(b"\n") + 1
 
 
-def read_jsonl(path: Path, needs: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+def read_json(path: Path) -> Any:
+    """Return the value in a file of JSON. Raise OSError or ValueError if it cannot be read."""
+    return _parse(path.read_bytes())
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+
+
+def read_jsonl(path: Path, is_valid: Check = lambda record: True) -> list[dict[str, Any]]:
     """Return the records of a file of JSON lines. It need not exist.
 
-    Lines that are no JSON object with fields of the types `needs`, or that are incomplete, are
-    skipped, and one warning names them.
+    Lines that are no JSON object, are not valid, or are incomplete, are skipped, and one warning
+    names them.
+
+    Raises:
+        InputError: If the file cannot be read.
     """
-    return parse_jsonl(path.read_bytes(), path, needs or {}) if path.exists() else []
+    try:
+        return parse_jsonl(path.read_bytes(), path, is_valid)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): move it away") from error
 
 
-def parse_jsonl(content: bytes, path: Path, needs: Mapping[str, type]) -> list[dict[str, Any]]:
+def parse_jsonl(content: bytes, path: Path, is_valid: Check) -> list[dict[str, Any]]:
     """Return the records in the `content` of the file `path`, as `read_jsonl` does."""
     records, bad = [], []
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
         try:
-            record = json.loads(line) if line.endswith(b"\n") else None
-        except (ValueError, RecursionError):
+            record = _parse(line) if line.endswith(b"\n") else None
+        except ValueError:
             record = None
-        if isinstance(record, dict) and all(isinstance(record.get(k), needs[k]) for k in needs):
+        if isinstance(record, dict) and is_valid(record):
             records.append(record)
         else:
             bad.append(str(number))

@@ -180,7 +180,12 @@ def append_metrics(out: Path, record: dict[str, Any]) -> None:
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics."""
-    return read_jsonl(out / METRICS, needs={"step": int})
+    return read_jsonl(out / METRICS, has_step)
+
+
+def has_step(record: dict[str, Any]) -> bool:
+    """Return whether a line of metrics says the step that it is of."""
+    return type(record.get("step")) is int
 
 
 @process_zero_only

@@ -20,7 +20,7 @@ with epy.lazy_imports():
     import tensorboardX
     import wandb as wandb_client
 
-    from cnn.train import files
+    from cnn.train import files, run_dir
 
 Write = Callable[[int, dict[str, float]], None]
 """Takes a step, and numbers by name."""
@@ -48,7 +48,7 @@ def follow(
             offset += len(complete + end)
             if complete and not opened:
                 opened.extend(stack.enter_context(writer) for writer in writers)
-            for record in files.parse_jsonl(complete + end, path, {"step": int}):
+            for record in files.parse_jsonl(complete + end, path, run_dir.has_step):
                 for write in opened:
                     write(record["step"], numbers(record))
 
@@ -64,9 +64,9 @@ def numbers(record: dict[str, Any]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name, value in record.items():
-        if isinstance(value, list) and name != "seeds":
+        if isinstance(value, list):
             each = {f"{name}/{i}" if len(value) > 1 else name: v for i, v in enumerate(value)}
-            found |= {key: v for key, v in each.items() if v is not None}
+            found |= {key: v for key, v in each.items() if isinstance(v, float)}
         elif isinstance(value, float):
             found[name] = value
     return found

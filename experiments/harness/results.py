@@ -93,9 +93,17 @@ def _description(config: Config) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the lines of a results file by key."""
-    rows = files.read_jsonl(path, needs={"key": str, "measured": list, "parameters": int})
-    return {row["key"]: row for row in rows}
+    """Return the lines of a results file by key, without those that have no numbers."""
+    return {row["key"]: row for row in files.read_jsonl(path, _is_result)}
+
+
+def _is_result(row: dict[str, Any]) -> bool:
+    try:
+        values = [np.asarray(row[name]) for name in row["measured"]]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return False
+    typed = type(row.get("key")) is str and type(row.get("parameters")) is int
+    return typed and len(values) > 0 and all(value.dtype == float for value in values)
 
 
 def lines(
@@ -134,11 +142,24 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
     """Return the outcome of a point from the records of its seeds.
 
     The validation part takes the place of the test part, as in `Result`.
+
+    Raises:
+        InputError: If the records do not have the same measures of the same shapes.
     """
     standard = {f"validation_{name}": f"test_{name}" for name in ("accuracy", "loss")}
     measured = {name: standard.get(name, name) for name in rows[0]["measured"]}
+    for row in rows:
+        if _shapes(row) != _shapes(rows[0]):
+            raise InputError(
+                f"results of keys {rows[0]['key']!r} and {row['key']!r} must have the same "
+                "measures and shapes: remove their lines from results.jsonl"
+            )
     values = {to: np.array([row[name] for row in rows]) for name, to in measured.items()}
     return Outcome(rows[0]["parameters"], values)
+
+
+def _shapes(row: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(row[name]) for name in row["measured"]}
 
 
 def pool_seeds(results: Results) -> dict[Name, Outcome]:

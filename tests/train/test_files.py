@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given
 
+from cnn.errors import InputError
 from cnn.train import files
+from cnn.train.run_dir import has_step
+from tests.mutations import mutated
 
 
 def test_write_whole_keeps_the_old_file_if_it_fails(
@@ -49,6 +55,9 @@ DAMAGED = [
     b"[" * 100_000,
     b'{"steps": 2}',
     b'{"step": "2"}',
+    b'{"step": true}',
+    b'{"step": 2.0}',
+    b'{"step": ' + b"9" * 5000 + b"}",
     b"",
 ]
 
@@ -59,7 +68,7 @@ def test_a_damaged_line_is_named_and_skipped(
 ) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n' + line + b"\n")
-    assert files.read_jsonl(path, {"step": int}) == [{"step": 1}, {"step": 3}]
+    assert files.read_jsonl(path, has_step) == [{"step": 1}, {"step": 3}]
     assert caplog.messages == [f"{path}: skipped damaged lines (2, 4)"]
 
 
@@ -69,3 +78,25 @@ def test_of_many_damaged_lines_the_first_are_named(
     (tmp_path / "m").write_bytes(b"?\n" * 99)
     assert files.read_jsonl(tmp_path / "m") == files.read_jsonl(tmp_path / "none") == []
     assert caplog.messages == [f"{tmp_path / 'm'}: skipped damaged lines (1, 2, 3, 4, 5, ...)"]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\): move it away$"):
+        files.read_jsonl(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"\xff", b"9" * 5000], ids=range(5))
+def test_a_file_that_is_not_json(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(text)
+    with pytest.raises(ValueError):
+        files.read_json(tmp_path / "f")
+
+
+@given(mutated([{"step": 1, "train_loss": [0.5, None]}, {"step": 2, "final": True}]))
+@example([{"step": True}])
+def test_of_mutated_metrics_lines_with_a_step_are_read(records: list[Any]) -> None:
+    valid = [r for r in records if isinstance(r, dict) and type(r.get("step")) is int]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "metrics.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        assert json.dumps(files.read_jsonl(path, has_step)) == json.dumps(valid)

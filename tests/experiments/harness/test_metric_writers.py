@@ -18,6 +18,7 @@ LINES = [
 def test_one_seed_needs_no_number() -> None:
     assert numbers({"step": 1, "train_loss": [0.5]}) == {"train_loss": 0.5}
     assert numbers(LINES[0]) == {"train_loss/0": 0.5, "seconds": 1.5}
+    assert numbers({"step": 1, "train_loss": ["high", {}, True, 0.5]}) == {"train_loss/3": 0.5}
     assert numbers(LINES[2]) == {"test_accuracy": 0.75}
 
 
