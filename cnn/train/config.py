@@ -36,7 +36,7 @@ class Config(Recipe):
 
     @property
     def replicas(self) -> list[tuple[int, float]]:
-        """Seed and learning rate of every state that trains: all seeds of the first rate first."""
+        """Seed and learning rate of every state that trains, all seeds of the first rate first."""
         return [(seed, lr) for lr in self.learning_rates or (self.lr,) for seed in self.seed_range]
 
     @property

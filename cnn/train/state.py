@@ -33,7 +33,7 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Tree]:
-        """The variables to evaluate with `model.apply`: the moving average if there is one."""
+        """The variables to evaluate with `model.apply`, the moving average if there is one."""
         return self.average or to_variables(self.params, self.batch_stats)
 
 
