@@ -50,13 +50,15 @@ def main(settings: Gallery) -> None:
             rows = folder / "results.jsonl"
             count = rows.read_bytes().count(b"\n") if rows.is_file() else 0
             lines.append((shown, f"unfinished: no {Path(error.filename).name}, {count} results"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # a damaged summary can raise almost anything
             lines.append((shown, f"cannot be read: {type(error).__name__}: {error}"))
     rest = "".join(f"<li><b>{name}</b> {html.escape(' '.join(why.split()))}" for name, why in lines)
     body = f"<h1>{TITLE}</h1><nav>{''.join(links)}</nav><main>{''.join(articles)}</main>"
     body += f"<h2>Not shown</h2><ul>{rest}</ul>" if rest else ""
     run_dir.make_folder(settings.out.parent)
-    files.write_atomic(settings.out, summary.page(TITLE, body))
+    # Names of files, and strings of JSON, need not be UTF-8.
+    page = summary.page(TITLE, body).encode(errors="backslashreplace")
+    files.write_atomic(settings.out, page)
     print(f"{len(articles)} studies, {len(lines)} not shown, in {settings.out}")
 
 

@@ -58,9 +58,9 @@ def render(folder: Path, name: str = "", open_details: bool = False) -> str:
     """Return an HTML article about the study in `folder`, with its `name` as id.
 
     Text is escaped and drawings are images, so nothing that a folder holds is executed. A file that
-    is not a summary raises ValueError, KeyError, TypeError or AttributeError.
+    is not a summary raises almost anything.
     """
-    content: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    content: Any = files.read_json(folder / FILE)
     pictures = "".join(
         _picture(folder / f"{Path(file).name}.svg", figure["marks"], figure["width"])
         for file, figure in content["figures"].items()
