@@ -23,7 +23,7 @@ from etils import epy
 
 from cnn.errors import InputError, RunError
 from cnn.train.ensemble import States
-from cnn.train.files import write_atomic
+from cnn.train.files import read_json, write_atomic
 from cnn.train.run_dir import process_zero_only
 from cnn.train.run_identity import check_identity
 
@@ -190,7 +190,7 @@ def digests(folder: Path) -> dict[str, str]:
 def is_intact(folder: Path, step: int) -> bool:
     """Return whether the checkpoint in `folder` matches its manifest."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = read_json(folder / MANIFEST)
     except (OSError, ValueError):
         return False
     return bool(manifest == {"step": step, "files": digests(folder)})

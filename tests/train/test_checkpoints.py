@@ -1,6 +1,7 @@
 """Checkpoints come back bit for bit, and only to the run they came from."""
 
 import asyncio
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from orbax.checkpoint._src import asyncio_utils
 
 from cnn.errors import InputError
 from cnn.train import fit
-from cnn.train.checkpoints import Checkpoints, finish_writes
+from cnn.train.checkpoints import MANIFEST, Checkpoints, digests, finish_writes, is_intact
 from tests.small import assert_close, assert_same, config, model
 
 
@@ -87,3 +88,17 @@ def test_when_a_write_fails_the_others_end_before_their_loop_closes() -> None:
     with pytest.raises(OSError, match="disk full"):
         asyncio_utils.run_sync(save())
     assert ended
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, "{}", "3", "\\ud800", '{"step": 1, "files": {}}'], ids=range(6)
+)
+def test_a_hostile_manifest_seals_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "item").mkdir()
+    (tmp_path / "item" / "array").write_bytes(b"1")
+    manifest = {"step": 1, "files": digests(tmp_path)}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    assert is_intact(tmp_path, 1)
+    assert not is_intact(tmp_path, 2)
+    (tmp_path / MANIFEST).write_text(text)
+    assert not is_intact(tmp_path, 1)
