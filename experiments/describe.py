@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from cnn.errors import InputError
 from experiments.harness import cli, plots, tables
 from experiments.harness.plots import Curves, Reference, Series
 
@@ -57,7 +56,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Print the table; write tables and figures to `flags.out` if it is given."""
     names = [flags.model] if flags.compare is None else [flags.model, flags.compare]
-    built = {name: _build(name) for name in names}
+    built = {name: models.build(name) for name in names}
     found = {name: _describe(name, model, flags.input) for name, model in built.items()}
     shown = found[names[0]] if len(names) == 1 else geometry.pair(*(found[n] for n in names))
     table = shown.to_rich(f"{' → '.join(names)} on {'×'.join(map(str, flags.input))}")
@@ -77,13 +76,6 @@ def main(flags: Flags) -> None:
     plots.save(costs(found), flags.out / "costs")
     plots.save(field_map(found, densities), flags.out / "map")
     print(f"written to {flags.out}", file=sys.stderr)
-
-
-def _build(name: str) -> nn.Module:
-    made = models.by_name(name)()
-    if not isinstance(made, nn.Module):
-        raise InputError(f"model {name!r} must return a Linen module, got {type(made).__name__}")
-    return made
 
 
 def _describe(name: str, model: nn.Module, input_shape: tuple[int, ...]) -> Geometry:

@@ -46,7 +46,8 @@ class Flags(Processes, Recipe):
     """A model, a data set and a recipe."""
 
     model: str
-    """Network: a function of cnn.models, e.g. lenet5."""
+    """Network: a function of cnn.models, e.g. lenet5, or package.module:function for one of your
+    own, which gets num_classes if it has such an argument."""
     data: str
     """Data set: mnist1d and digits are built in; others by TFDS from `data_dir`."""
     data_dir: Path | None = None
@@ -72,8 +73,8 @@ Network = Callable[["Dataset"], "nn.Module"]
 
 def by_name(name: str) -> Network:
     """Return the network of `cnn.models` with this name. Raise `InputError` if there is none."""
-    build = models.by_name(name)
-    return lambda data: build(num_classes=data.num_classes)
+    models.by_name(name)
+    return lambda data: models.build(name, data.num_classes)
 
 
 def config(flags: Flags, data: Dataset, network: Network | None = None) -> Config:

@@ -1,6 +1,7 @@
 """Named networks: each a function that returns a module."""
 
 import importlib
+import inspect
 from collections.abc import Callable
 
 from flax import linen as nn
@@ -17,6 +18,7 @@ from cnn.models.vgg import small_vgg, vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
     "alexnet",
+    "build",
     "by_name",
     "cnn1d",
     "d_conv",
@@ -44,7 +46,7 @@ __all__ = [
 
 def names() -> list[str]:
     """Return the names of all networks."""
-    return sorted(set(__all__) - {"by_name", "from_torch", "names"})
+    return sorted(set(__all__) - {"build", "by_name", "from_torch", "names"})
 
 
 def by_name(name: str) -> Callable[..., nn.Module]:
@@ -70,3 +72,21 @@ def by_name(name: str) -> Callable[..., nn.Module]:
     if not callable(found):
         raise InputError(f"model {name!r} must name a function, but {module} has no such function")
     return found
+
+
+def build(name: str, num_classes: int | None = None) -> nn.Module:
+    """Return the network that the function called `name` makes.
+
+    Args:
+      name: as in `by_name`.
+      num_classes: is passed on if the function has such an argument.
+
+    Raises:
+      InputError: there is no such function, or it returns no Linen module.
+    """
+    function = by_name(name)
+    takes = num_classes is not None and "num_classes" in inspect.signature(function).parameters
+    made = function(num_classes=num_classes) if takes else function()
+    if not isinstance(made, nn.Module):
+        raise InputError(f"model {name!r} must return a Linen module, got {type(made).__name__}")
+    return made

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.errors import FlaxError
+from jaxtyping import Array
 
 from cnn.data import Dataset
 from cnn.errors import InputError, RunError
+from cnn.layers.combinators import train_argument
 from cnn.train.devices import DeviceMap
 from cnn.train.ensemble import States
 from cnn.train.recipe import Recipe
@@ -105,10 +110,27 @@ def check_model(model: nn.Module, data: Dataset) -> int:
     except TypeError:
         raise InputError("the model must be hashable: use tuples, not lists, as fields") from None
     x = jax.ShapeDtypeStruct((1, *data.input_shape), jnp.float32)
+
+    def run(x: Array, train: bool) -> tuple[Array, Any]:
+        """Call the model as in training, or as in evaluation."""
+        key, argument = jax.random.key(0), train_argument(model, train)
+        variables = model.init(key, x, **train_argument(model, False))
+        options: dict[str, Any] = (
+            {"rngs": {"dropout": key}, "mutable": ["batch_stats"]} if train else {}
+        )
+        y: Any = model.apply(variables, x, **options, **argument)
+        return y[0] if train else y, variables
+
     try:
-        logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+        for train in (True, False):
+            logits, variables = jax.eval_shape(partial(run, train=train), x)
     except InputError as error:
         raise InputError(f"on inputs of shape {data.input_shape} of {data.name}, {error}") from None
+    except (TypeError, ValueError, FlaxError) as error:
+        line = str(error).partition("\n")[0]
+        raise InputError(
+            f"the model cannot be called on inputs {data.input_shape} of {data.name}: {line}"
+        ) from error
     if logits.shape != (1, data.num_classes):
         raise InputError(
             f"the model must return {data.num_classes} values, one per class of {data.name}, got "

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnn.errors import InputError
 from experiments import train
 from experiments.harness import cli
 
@@ -88,3 +89,19 @@ def test_an_unwritable_folder(
         invoke([*SMALL, "--out", str(tmp_path / "file" / "run")], monkeypatch)
     assert stop.value.code == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_network_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without an argument for the number of classes."""
+    (tmp_path / "own_networks.py").write_text(
+        "from flax import linen as nn\n"
+        "def mean(x): return x.mean(1)\n"
+        "def small(num_classes): return nn.Sequential((mean, nn.Dense(num_classes)))\n"
+        "def ten(): return small(10)\n"
+        "def nine(): return small(9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("small", "ten"):
+        train.main(train.Flags(model=f"own_networks:{name}", data="mnist1d", steps=2, batch_size=8))
+    with pytest.raises(InputError, match="the model must return 10 values"):
+        train.main(train.Flags(model="own_networks:nine", data="mnist1d", steps=2, batch_size=8))

@@ -203,3 +203,20 @@ def test_modules_of_other_authors(model: nn.Module) -> None:
     keyword = {"train": False} if isinstance(model, TrainsByDefault) else {}
     logits = np.asarray(model.apply(state.variables, data.test.x, **keyword))
     assert result.test_accuracy[0] == (logits.argmax(-1) == data.test.y).mean()
+
+
+class NeedsMore(nn.Module):
+    """A module that fails in training alone: it draws from a stream of keys that nobody gives."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.Dense(2)(x.mean(1))
+        return x * jax.random.normal(self.make_rng("noise"), x.shape) if train else x
+
+
+def test_a_module_that_fails_in_one_of_its_forms_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match=r"the model cannot be called on inputs .* waves: .*noise"):
+        fit(config(tmp_path / "run", model=NeedsMore(), steps=1))
+    assert list(tmp_path.iterdir()) == []
