@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import jax
-from jax.experimental import multihost_utils
+from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 from cnn.errors import RunError
 from cnn.train.recipe import Recipe
@@ -51,24 +51,28 @@ class CheckpointSchedule:
 
 @contextmanager
 def stop_on_signals() -> Iterator[ShouldStop]:
-    """Yield a function that asks to stop after SIGTERM or SIGINT. A second signal exits at once.
+    """Yield a function that asks to stop after SIGTERM, SIGINT or SIGHUP.
 
-    With several processes JAX watches for SIGTERM, which may reach only one of them, and makes all
-    stop after the same step.
+    A second signal exits at once, except for SIGHUP: a terminal that closes may send several. What
+    `nohup` ignores stays ignored. With several processes JAX watches for SIGTERM, which may reach
+    only one of them, and makes all stop after the same step. The other signals become SIGTERM.
     """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
     received: list[int] = []
+    alone = jax.process_count() == 1
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received and number != signal.SIGHUP:
             os._exit(128 + number)
         received.append(number)
+        if not alone and len(received) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    previous = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
+    handled = [signal.SIGINT, *([signal.SIGTERM] if alone else [])]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in handled}
     try:
-        yield lambda step: bool(received)
+        yield (lambda step: bool(received)) if alone else reached_preemption_sync_point
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -113,9 +113,8 @@ def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = Non
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without a character shows "?"
             stream.reconfigure(errors="replace")
-    parsed = parse(flags, doc=doc)
     try:
-        main(parsed)
+        main(parse(flags, doc=doc))
     except InputError as error:
         fail(str(error))
     except RunError as error:

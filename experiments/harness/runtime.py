@@ -1,4 +1,4 @@
-"""Settings of the process in which a program trains: memory and compiled programs are kept."""
+"""Settings of the process in which a program trains: memory, compiled programs, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import ctypes
 import functools
 import os
 import platform
+import signal
+import sys
 from pathlib import Path
+from types import FrameType
 
 from etils import epy
 
@@ -16,9 +19,29 @@ with epy.lazy_imports():
 
 
 def prepare() -> None:
-    """Keep freed memory and compiled programs. Call it before JAX is imported."""
+    """Keep freed memory and compiled programs; end at Ctrl-C. Call it before JAX is imported."""
+    end_imports_at_interrupt()
     keep_freed_memory()
     keep_compiled_programs()
+
+
+def end_imports_at_interrupt() -> None:
+    """Let Ctrl-C during an import end the process at once, with one line and exit code 130.
+
+    C extensions that are being imported turn `KeyboardInterrupt` into another error, or lose it.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        caller = frame
+        while caller is not None:
+            if caller.f_code.co_filename.startswith("<frozen importlib"):
+                print("interrupted", file=sys.stderr, flush=True)
+                os._exit(130)
+            caller = caller.f_back
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)
 
 
 def keep_freed_memory() -> None:

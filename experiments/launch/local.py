@@ -113,8 +113,12 @@ def main() -> int:
     for name in ("processes", "devices"):
         if getattr(flags, name) < 1:
             cli.fail(f"{name} must be at least 1, got {getattr(flags, name)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    return launch(command, flags.processes, flags.devices, flags.grace)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    try:
+        return launch(command, flags.processes, flags.devices, flags.grace)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

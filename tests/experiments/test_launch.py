@@ -170,17 +170,43 @@ def test_when_one_is_lost_the_other_ends_within_30_seconds_and_says_so(
 
 @pytest.mark.slow
 @pytest.mark.fault
-def test_a_sigterm_to_one_saves_and_ends_both(tmp_path: Path, tally: Tally) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_one_saves_and_ends_both(number: int, tmp_path: Path, tally: Tally) -> None:
     out = tmp_path / "run"
     with two_processes(out) as both:
-        both[1].send_signal(signal.SIGTERM)
+        both[1].send_signal(number)
         said = [process.communicate(timeout=60) for process in both]
         assert [process.returncode for process in both] == [0, 0]
     assert "--resume" in said[0][0] + said[0][1]
     assert "--resume" not in said[1][0] + said[1][1]
     newest = max(int(folder.name) for folder in (out / "checkpoints").iterdir())
     assert f"after step {newest} of" in said[0][0] + said[0][1]
-    tally("SIGTERM to one of two processes: both saved and ended", 1)
+    tally("SIGTERM, SIGINT or SIGHUP to one of two processes: both saved and ended", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_ctrl_c_saves_what_local_launched(tmp_path: Path, tally: Tally) -> None:
+    """A terminal sends SIGINT to the launcher and to all processes that it started."""
+    out, pipe = tmp_path / "run", subprocess.PIPE
+    command = [sys.executable, "-m", "experiments.launch.local", "--", sys.executable, "-m"]
+    command += ["experiments.train", *RECIPE, "--steps", "1000000", "--out", str(out)]
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as launcher:
+        try:
+            until = time.monotonic() + 120
+            while not (out / "metrics.jsonl").exists() and time.monotonic() < until:
+                time.sleep(0.1)
+            os.killpg(launcher.pid, signal.SIGINT)
+            said, complaints = launcher.communicate(timeout=60)
+        finally:
+            launcher.kill()
+    assert launcher.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in complaints
+    newest = max(int(folder.name) for folder in (out / "checkpoints").iterdir())
+    assert f"[0] stopped after step {newest} of" in said
+    tally("Ctrl-C to two processes of one launcher: both saved and ended", 1)
 
 
 def test_the_first_bad_end_ends_all_and_is_returned(

@@ -66,7 +66,7 @@ def test_killed_at_random_moments(tmp_path: Path, tally: Tally) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     number: int, tmp_path: Path, tally: Tally
 ) -> None:
@@ -86,7 +86,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     (step, arrays), (_, others) = newest(out), newest(straight)
     assert step == 200
     assert all((a == b).all() for a, b in zip(arrays, others, strict=True))
-    tally("SIGTERM and SIGINT: saved, resumed, its end state equal bit for bit", 1)
+    tally("SIGTERM, SIGINT and SIGHUP: saved, resumed, its end state equal bit for bit", 1)
 
 
 def test_asked_twice_it_ends_at_once(tmp_path: Path) -> None:

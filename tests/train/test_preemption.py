@@ -18,7 +18,7 @@ def steps_kept(out: Path) -> set[str]:
     return {path.name for path in (out / run_dir.CHECKPOINTS).iterdir()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_after_the_step_with_a_checkpoint(number: int, tmp_path: Path) -> None:
     straight = fit(config(steps=12, seeds=2))
     out = tmp_path / "run"
@@ -41,6 +41,16 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(number: int, tmp_path
 
 def test_a_signal_at_the_last_step_is_a_run_that_ended(tmp_path: Path) -> None:
     assert fit(config(tmp_path / "run", steps=3), stop=lambda step: step == 3).steps == 3
+
+
+def test_nohup_stays() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop(1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:

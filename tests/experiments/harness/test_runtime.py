@@ -49,6 +49,34 @@ def test_a_program_from_a_stream_runs_to_its_end(command: str, tmp_path: Path) -
     assert done.stdout == "ran to the end with ['a', 'b']\n"
 
 
+def test_an_interrupt_is_one_line_during_imports_and_an_exception_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """The module does as C extensions do: it turns the exception into another one."""
+    (tmp_path / "extension.py").write_text(
+        "import signal\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: raise ImportError('initializing failed') from None\n"
+    )
+    code = """
+import signal
+from experiments.harness import runtime
+runtime.prepare()
+try: signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt: print("raised", flush=True)
+import extension
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(XDG_CACHE_HOME=str(tmp_path), PYTHONPATH=f"{Path.cwd()}:{tmp_path}"),
+        timeout=60,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("raised\n", "interrupted\n", 130)
+
+
 @needs_glibc
 @pytest.mark.parametrize(
     "variable",
