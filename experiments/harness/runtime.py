@@ -7,10 +7,13 @@ import ctypes
 import functools
 import os
 import platform
+import re
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from etils import epy
 
@@ -23,6 +26,7 @@ def prepare() -> None:
     end_imports_at_interrupt()
     keep_freed_memory()
     keep_compiled_programs()
+    replace_damaged_programs()
 
 
 def end_imports_at_interrupt() -> None:
@@ -94,3 +98,34 @@ def keep_compiled_programs() -> None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        for entry in folder.glob("*-cache"):
+            used = entry.with_name(entry.name.removesuffix("-cache") + "-atime")
+            if not used.exists():  # a process was killed; JAX would write no further entry
+                used.write_bytes(bytes(8))
+
+
+def replace_damaged_programs() -> None:
+    """Let JAX replace a damaged compiled program, of which it warns, instead of warning each time.
+
+    JAX compiles the program after the warning, but keeps it only if no entry is there. The warning
+    tells the name of the program alone, so other entries of that name are compiled again, too.
+    """
+    show = warnings.showwarning
+
+    def remove_and_show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        found = re.match(r"Error reading persistent .* entry for '(\w+)'", str(message))
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        if found and folder:
+            with contextlib.suppress(OSError):
+                for entry in Path(folder).glob(f"{found[1]}-*-cache"):
+                    entry.unlink()
+        show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = remove_and_show

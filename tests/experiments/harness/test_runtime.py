@@ -197,3 +197,41 @@ def test_a_second_start_finds_the_compiled_program_of_the_first(tmp_path: Path) 
     first = start()
     assert first
     assert start() == first
+
+
+@pytest.mark.parametrize("damage", ["cut off", "other bytes"])
+def test_a_damaged_program_is_warned_of_once_and_replaced(damage: str, tmp_path: Path) -> None:
+    code = (
+        "from experiments.harness import runtime; runtime.prepare()\n"
+        "import jax; print(jax.jit(lambda x: x * 2 + 1)(3.0))\n"
+    )
+    environ = environment(JAX_ENABLE_COMPILATION_CACHE="true", XDG_CACHE_HOME=str(tmp_path))
+
+    def warned() -> int:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, check=True, timeout=60, env=environ, capture_output=True, text=True
+        )
+        assert done.stdout == "7.0\n"
+        return done.stderr.count("Error reading persistent compilation cache")
+
+    assert warned() == 0
+    (entry,) = (tmp_path / "cnn-biases" / "compiled").glob("*-cache")
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:50] if damage == "cut off" else bytes(len(whole)))
+    assert [warned(), warned()] == [1, 0]
+    assert entry.stat().st_size == len(whole)
+
+
+def test_an_entry_without_its_time_does_not_stop_the_cache(tmp_path: Path) -> None:
+    folder = tmp_path / "cnn-biases" / "compiled"
+    folder.mkdir(parents=True)
+    (folder / "jit_f-0123-cache").write_bytes(b"half")  # by a process that was killed then
+    code = (
+        "from experiments.harness import runtime; runtime.prepare()\n"
+        "import jax; jax.jit(lambda x: x * 2 + 1)(3.0)\n"
+    )
+    environ = environment(JAX_ENABLE_COMPILATION_CACHE="true", XDG_CACHE_HOME=str(tmp_path))
+    command = [sys.executable, "-W", "error", "-c", code]
+    subprocess.run(command, check=True, timeout=60, env=environ, capture_output=True)
+    assert len(list(folder.glob("*-cache"))) == 2
