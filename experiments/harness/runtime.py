@@ -91,9 +91,9 @@ def keep_compiled_programs() -> None:
     Settings in the environment stay: JAX_COMPILATION_CACHE_DIR is another folder, and
     JAX_ENABLE_COMPILATION_CACHE=false none. JAX reads them once, when it is imported.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "cnn-biases" / "compiled"
-    with contextlib.suppress(OSError):  # then nothing is kept
+    with contextlib.suppress(OSError, RuntimeError):  # no home folder: then nothing is kept
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "cnn-biases" / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,11 @@ def test_compiled_programs_are_kept_in_the_users_cache(
     (tmp_path / "file").touch()  # a folder cannot be made in it
     runtime.keep_compiled_programs()
     assert len(environ) == 1
+    del environ["XDG_CACHE_HOME"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pwd, "getpwuid", {}.__getitem__)  # a container's user without a home folder
+        runtime.keep_compiled_programs()
+    assert not environ
     environ["XDG_CACHE_HOME"] = str(tmp_path)
     runtime.keep_compiled_programs()
     assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cnn-biases" / "compiled")
