@@ -45,4 +45,11 @@ def names(data_dir: str | Path | None = None) -> list[str]:
 
 def data_root(data_dir: str | Path | None) -> Path:
     """Return the folder of prepared sets: `data_dir`, `CNN_DATA_DIR`, or the default of TFDS."""
-    return Path(data_dir or os.environ.get("CNN_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    folder = Path(data_dir or os.environ.get("CNN_DATA_DIR") or "~/tensorflow_datasets")
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"data_dir must not begin with ~ without a home folder, got {str(folder)!r}: give "
+            "data_dir or CNN_DATA_DIR in full"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -255,6 +256,10 @@ def test_data_dir_comes_from_the_environment(
     monkeypatch.setenv("CNN_DATA_DIR", "")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert data_root(None) == Path("/home/somebody/tensorflow_datasets")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as for a user of a container
+    with pytest.raises(InputError, match="without a home folder, got '~/tensorflow_datasets': giv"):
+        data_root(None)
 
 
 def test_tfrecord_is_named_with_the_remedy(tmp_path: Path) -> None:
