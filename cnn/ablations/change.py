@@ -11,7 +11,7 @@ from typing import Any
 from cnn.ablations.plan import ChangeLayers, Layers
 from cnn.ablations.rewrite import Where
 from cnn.errors import InputError, unknown_name
-from cnn.layers.serialization import serializable
+from cnn.layers.serialization import fits, serializable, type_hints, wrong_type
 
 ABLATIONS: dict[str, Callable[..., Any]] = {}
 
@@ -28,11 +28,15 @@ class Change:
     def __post_init__(self) -> None:
         if self.ablation not in ABLATIONS:
             raise unknown_name("ablation", self.ablation, ABLATIONS)
-        signature = inspect.signature(ABLATIONS[self.ablation])
+        function = ABLATIONS[self.ablation]
         try:
-            signature.bind(None, **dict(self.arguments), where=self.where)
+            inspect.signature(function).bind(None, **dict(self.arguments), where=self.where)
         except TypeError as error:
             raise InputError(f"ablation {self.ablation!r}: {error}") from None
+        for name, value in self.arguments:
+            kind = type_hints(function)[name]
+            if not fits(value, kind):
+                raise wrong_type(f"{name} of {self.ablation}", kind, value)
 
     def __call__(self, layers: Layers) -> Layers:
         """Return the layers, by name, with those changed that `where` selects."""

@@ -4,6 +4,8 @@ import math
 
 from flax import linen as nn
 
+from cnn.errors import InputError
+
 
 def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
     """Return the initializer N(0, scale / fan_in), for outputs that depend on `fan_in` inputs.
@@ -12,4 +14,8 @@ def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
     eq. 10), 1 without one (LeCun et al. 1998). `nn.initializers.variance_scaling` would compute
     the fan-in from the kernel's shape, which is wrong for kernels that are not shared.
     """
+    if fan_in < 1 or not scale >= 0:
+        raise InputError(
+            f"a kernel must have 1 input or more and a scale of 0 or more, got {fan_in} and {scale}"
+        )
     return nn.initializers.normal(math.sqrt(scale / fan_in))

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -54,6 +55,10 @@ def _value(value: Any) -> Json:
     match value:
         case str() | int() | float() | None:
             return value
+        case Integral():  # of NumPy
+            return int(value)
+        case Real():
+            return float(value)
         case tuple() | list():
             return [_value(v) for v in value]
         case dict():
@@ -90,13 +95,12 @@ def _layer(spec: Json) -> Any:
     kind: Any = _KINDS[name]
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "parent"}
     values = {k: _field(v) for k, v in spec.items() if k != "layer"}
-    annotations = _annotations(kind)
+    hints = type_hints(kind)
     for field, value in values.items():
         if field not in fields:
             raise InputError(f"layer {name} has no field {_short(field)}: remove it")
-        if not _fits(value, annotations[field]):
-            wanted = _text(annotations[field])
-            raise InputError(f"{field} of layer {name} must be {wanted}, got {_short(spec[field])}")
+        if not fits(value, hints[field]):
+            raise wrong_type(f"{field} of layer {name}", hints[field], spec[field])
     for field, declared in fields.items():
         if field not in values and _is_required(declared):
             raise InputError(f"layer {name} needs field {field!r}: add it")
@@ -112,12 +116,13 @@ def _field(value: Json) -> Any:
 
 
 @cache
-def _annotations(kind: type) -> dict[str, Any]:
+def type_hints(of: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of the fields of a class, or of the arguments of a function."""
     try:
-        return get_type_hints(kind)
+        return get_type_hints(of)
     except NameError as error:
         raise InputError(
-            f"annotations of layer {kind.__name__} must have names of its module, got {error}"
+            f"annotations of {of.__name__} must have names of its module, got {error}"
         ) from None
 
 
@@ -125,29 +130,33 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 
 
-def _fits(value: Any, annotation: Any) -> bool:
-    """Return whether a value of a spec, with tuples for lists, is of the annotated type."""
+def fits(value: Any, annotation: Any) -> bool:
+    """Return whether a value, with tuples for lists, is of the annotated type."""
     origin, choices = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
-        return any(_fits(value, choice) for choice in choices)
+        return any(fits(value, choice) for choice in choices)
     if origin is Literal:
         return isinstance(value, str) and value in choices
     if origin is tuple and choices[1:] != (...,):
         return (
             isinstance(value, tuple)
             and len(value) == len(choices)
-            and all(map(_fits, value, choices))
+            and all(map(fits, value, choices))
         )
     if origin in (tuple, list, Sequence, Iterable):
-        return isinstance(value, tuple) and all(_fits(each, choices[0]) for each in value)
+        return isinstance(value, tuple) and all(fits(each, choices[0]) for each in value)
     if annotation is Any:
         return True
-    if annotation in (int, float) and isinstance(value, bool):
-        return False
-    if annotation is float and isinstance(value, int):
-        return True
+    if annotation in (int, float):
+        kind = Integral if annotation is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool)
     expected = origin or annotation
     return not isinstance(expected, type) or isinstance(value, expected)
+
+
+def wrong_type(name: str, annotation: Any, value: Any) -> InputError:
+    """Return the error for a value that does not fit its annotation."""
+    return InputError(f"{name} must be {_text(annotation)}, got {_short(value)}")
 
 
 def _text(annotation: Any) -> str:
@@ -172,5 +181,5 @@ def differences(old: Json, new: Json, path: str = "") -> list[str]:
 
 
 def _short(value: Json) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 40 else text[:37] + "..."

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -138,6 +139,54 @@ CHANGED = ablations.Ablated(
 
 def test_names_of_an_ablation_are_rebuilt() -> None:
     assert from_spec(json.loads(json.dumps(to_spec(CHANGED)))) == CHANGED
+
+
+@pytest.mark.parametrize(
+    ("ablation", "arguments", "line"),
+    [
+        ("tile", [["period", "2"]], "period of tile must be int | Sequence[int], got '2'"),
+        ("group", [["groups", []]], "groups of group must be int, got ()"),
+        ("localize", [["radius", 1.5]], "radius of localize must be int | None, got 1.5"),
+        ("factorize", [["activation", 0]], "activation of factorize must be Module | None, got 0"),
+        ("unshare", [["bias", 3]], "bias of unshare must be Literal['untied', 'tied'], got 3"),
+        (
+            "unshare",
+            [["bias", CONV]],
+            "bias of unshare must be Literal['untied', 'tied'], got Conv(",
+        ),
+        ("unshare", [["kind", 3]], "ablation 'unshare': got an unexpected keyword argument 'kind'"),
+    ],
+)
+def test_arguments_of_an_ablation_have_its_types(
+    ablation: str, arguments: list[Any], line: str
+) -> None:
+    change = {"layer": "Change", "ablation": ablation, "arguments": arguments}
+    with pytest.raises(InputError) as error:
+        from_spec({"layer": "Ablated", "module": CONV, "changes": [change]})
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"layer": "SeparableConv", "features": 2, "window": 3, "multiplier": 0},
+        {"layer": "Dense", "features": 2, "scale": -1.0},
+        {"layer": "Chain", "layers": [CONV | {"features": 0}, CONV]},
+    ],
+    ids=range(3),
+)
+def test_a_kernel_without_inputs_or_of_negative_scale(spec: Any) -> None:
+    model = from_spec(spec)
+    with pytest.raises(InputError, match=r"a kernel must have 1 input or more and a scale of 0"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    change = ablations.change.Change("tile", (("period", np.int64(2)),))
+    assert change.arguments == (("period", 2),)
+    model = Conv(np.int64(8), 3, scale=np.float32(0.5))  # type: ignore[arg-type]
+    assert json.dumps(to_spec(model)) == json.dumps(CONV | {"scale": 0.5})
 
 
 @given(mutated(json.loads(json.dumps(to_spec(CHANGED)))))
