@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.layers.initializers import fan_in_normal
+from cnn.layers.initializers import check_features, fan_in_normal
 from cnn.ops import Padding, PaddingMode, Size
 from cnn.ops.checks import check_groups
 
@@ -54,6 +54,7 @@ class ConvBase(nn.Module):
                 f"the input of {type(self).__name__} must have the shape (batch, *spatial, "
                 f"channels), got {x.shape}: reshape it, or use Dense"
             )
+        check_features(self.features)
         return ops.per_axis(self.window, x.ndim - 2, "window")
 
     @nn.nowrap

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnn.layers.initializers import fan_in_normal
+from cnn.layers.initializers import check_features, fan_in_normal
 from cnn.ops import dense
 
 
@@ -19,6 +19,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
+        check_features(self.features)
         c_in = x.shape[-1]
         kernel = self.param("kernel", fan_in_normal(self.scale, c_in), (c_in, self.features))
         y = dense(x, kernel)

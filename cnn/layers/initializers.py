@@ -7,6 +7,12 @@ from flax import linen as nn
 from cnn.errors import InputError
 
 
+def check_features(features: int) -> None:
+    """Raise `InputError` if the number of output channels is negative."""
+    if features < 0:
+        raise InputError(f"features must be 0 or more, got {features}")
+
+
 def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
     """Return the initializer N(0, scale / fan_in), for outputs that depend on `fan_in` inputs.
 

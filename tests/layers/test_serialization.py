@@ -182,6 +182,16 @@ def test_a_kernel_without_inputs_or_of_negative_scale(spec: Any) -> None:
         jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 8, 8, 1)))
 
 
+@pytest.mark.parametrize(
+    "kind", ["Conv", "ConvTiled", "ConvLocal", "DenseSpatial", "SeparableConv", "Dense"]
+)
+def test_negative_features(kind: str) -> None:
+    window = {} if kind == "Dense" else {"window": 3}
+    model = from_spec({"layer": kind, "features": -1, **window})
+    with pytest.raises(InputError, match="features must be 0 or more, got -1"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     change = ablations.change.Change("tile", (("period", np.int64(2)),))
     assert change.arguments == (("period", 2),)
