@@ -142,10 +142,11 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait as `wait` does and release the folder."""
-        try:
-            self.wait()
-        finally:
-            self._manager.close()
+        with self._writing():
+            try:
+                self._manager.wait_until_finished()
+            finally:
+                self._manager.close()
 
 
 @functools.cache

@@ -6,12 +6,13 @@ import contextlib
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etils import epy
 
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 
 with epy.lazy_imports():
     import jax
@@ -88,6 +89,16 @@ def join(flags: Processes) -> Iterator[bool]:
             # A collective failed. The usual way out would wait for the lost process, then abort.
             print(f"error: {' '.join(str(error).split())[:300]}", file=sys.stderr, flush=True)
             os._exit(1)
+        except InputError:
+            raise
+        except Exception as error:
+            # Its cause may be that another process is lost. This one is then aborted as it leaves.
+            if isinstance(error, RunError):
+                print(f"error: {error}", file=sys.stderr, flush=True)
+            else:
+                traceback.print_exc()
+            jax.distributed.shutdown()
+            raise SystemExit(1) from None
 
 
 @contextlib.contextmanager
