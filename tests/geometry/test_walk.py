@@ -113,7 +113,7 @@ FUNCTIONS: dict[str, Function] = {
     "sort channels": lambda x: jnp.sort(x, 2),
     "top_k": lambda x: lax.top_k(x[:, 2:6, 0], 2)[0],
     "take": lambda x: x[:, np.array([3, 1, 1, 7])],
-    "take everywhere": lambda x: jnp.take(x, jnp.arange(N)[::-1], 1),
+    "take everywhere": lambda x: jnp.take(x, jnp.arange(x.shape[1])[::-1], 1),
     "embedding": lambda x: weights(5, 3)[(jnp.abs(x) * 2).astype(int).clip(0, 4)],
     "slice": lambda x: x[:, 1:7:3],
     "dynamic_slice": lambda x: lax.dynamic_slice_in_dim(x, jnp.argmax(x[0, :, 0]), 3, 1),
