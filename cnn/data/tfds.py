@@ -227,9 +227,8 @@ class _Reader:
 
     def _array(self, raw: bytes) -> np.ndarray:
         image: Image.Image = Image.open(io.BytesIO(raw))
-        if image.format == "PNG" and image.mode.startswith(
-            "I"
-        ):  # 16 bits: `convert` would clip them
+        # `convert` would clip 16 bits; TensorFlow takes the high byte.
+        if image.format == "PNG" and image.mode.startswith("I"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode in ("I", "F") or image.mode.startswith("I;"):
             raise ValueError(f"pixels must have 8 bits, or 16 in a PNG, got mode {image.mode}")

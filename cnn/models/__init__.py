@@ -67,7 +67,7 @@ def by_name(name: str) -> Callable[..., nn.Module]:
         return made
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except ModuleNotFoundError as error:
+    except (ImportError, ValueError, TypeError) as error:  # no module, no name, a relative name
         raise InputError(f"model {name!r} cannot be imported: {error}") from error
     if not callable(found):
         raise InputError(f"model {name!r} must name a function, but {module} has no such function")
@@ -85,8 +85,16 @@ def build(name: str, num_classes: int | None = None) -> nn.Module:
       InputError: there is no such function, or it returns no Linen module.
     """
     function = by_name(name)
-    takes = num_classes is not None and "num_classes" in inspect.signature(function).parameters
-    made = function(num_classes=num_classes) if takes else function()
+    signature = inspect.signature(function)
+    takes = num_classes is not None and "num_classes" in signature.parameters
+    arguments = {"num_classes": num_classes} if takes else {}
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise InputError(
+            f"model {name!r} must need no argument but num_classes, got {signature}: {error}"
+        ) from error
+    made = function(**arguments)
     if not isinstance(made, nn.Module):
         raise InputError(f"model {name!r} must return a Linen module, got {type(made).__name__}")
     return made

@@ -254,8 +254,8 @@ def test_data_dir_comes_from_the_environment(
     assert data_root(None) == Path("/from/environment")
     assert data_root(tmp_path) == tmp_path
     monkeypatch.setenv("CNN_DATA_DIR", "")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert data_root(None) == Path("/home/somebody/tensorflow_datasets")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_root(None) == tmp_path / "tensorflow_datasets"
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as for a user of a container
     with pytest.raises(InputError, match="without a home folder, got '~/tensorflow_datasets': giv"):

@@ -56,6 +56,7 @@ def test_a_network_of_the_users_own(
         "from flax import linen as nn\n"
         "def wide(): return nn.Sequential([nn.Conv(4, (5, 5)), nn.relu, nn.Conv(8, (3, 3), 2)])\n"
         "def text(): return 'wide'\n"
+        "def sized(width): return nn.Dense(width)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "out"
@@ -66,6 +67,8 @@ def test_a_network_of_the_users_own(
     assert (found["params"], found["receptive_field"]) == (104 + 296, [7, 7])
     for name, line in (
         ("own_nets:text", "must return a Linen module, got str"),
+        ("own_nets:sized", r"must need no argument but num_classes, got \(width\)"),
+        (":wide", "cannot be imported: Empty module name"),
         ("own_nets:deep", "own_nets has no such function"),
         ("other_nets:wide", "cannot be imported: No module named 'other_nets'"),
     ):

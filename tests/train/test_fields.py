@@ -61,18 +61,20 @@ def test_recipes_and_settings_of_studies() -> None:
         Settings(schedule="linear")  # type: ignore[arg-type]
 
 
-def test_what_means_the_same_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+def test_what_means_the_same_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     given: dict[str, Any] = {"steps": np.int64(5), "lr": 1, "out": "~/a", "augment": ["flip"]}
     made = Recipe(**given)
-    assert (made.steps, made.lr, made.out) == (5, 1.0, Path("/home/me/a"))
+    assert (made.steps, made.lr, made.out) == (5, 1.0, tmp_path / "a")
     assert [type(v) for v in (made.steps, made.lr)] == [int, float]
     assert made.augment == ("flip",)
     assert Recipe(out=None, devices=None).devices is None
 
 
-def test_a_home_folder_that_no_shell_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_that_no_shell_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A shell leaves `--out=~/runs` alone."""
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path))
     flags = cli.parse(train.Flags, ["--model=mlp", "--data=digits", "--out=~/a", "--data-dir=~/b"])
-    assert (flags.out, flags.data_dir) == (Path("/home/me/a"), Path("/home/me/b"))
+    assert (flags.out, flags.data_dir) == (tmp_path / "a", tmp_path / "b")

@@ -164,11 +164,11 @@ class Folders:
 
 
 def test_paths_of_every_program(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A shell leaves `--out=~/a` alone."""
-    monkeypatch.setenv("HOME", "/home/me")
-    assert cli.parse(Folders, ["--out=~/a"]).out == Path("/home/me/a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.parse(Folders, ["--out=~/a"]).out == tmp_path / "a"
     with pytest.raises(SystemExit) as stop:
         cli.parse(Folders, ["--out=gs://b/a"])
     assert stop.value.code == 2
