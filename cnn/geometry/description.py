@@ -197,6 +197,8 @@ def describe(
       InputError: a shape depends on the data.
     """
     shape = checked_shape(input_shape)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a Linen module, got {model!r}: use describe_function")
     try:
         reading = read_model(model, shape, variables)
     except InputError as error:

@@ -233,6 +233,8 @@ def test_it_is_the_same_while_jax_traces_another_program() -> None:
 
 
 def test_bad_input() -> None:
+    with pytest.raises(InputError, match=r"model must be a Linen module, got .*: use describe"):
+        describe(nn.Dense, (4, 1))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a shape or a branch of the function depends on data"):
         describe_function(lambda _, x: x[x > 0], {}, (4, 1))
     with pytest.raises(InputError, match="params must hold arrays alone, got 'relu' at act"):
