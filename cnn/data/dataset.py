@@ -1,4 +1,4 @@
-"""`Dataset`: arrays in memory, ready for a network, and the rule that holds a part out."""
+"""`Dataset`: inputs and targets ready for a network, and the rule that holds a part out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,28 @@ HASHED = 256
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples `x`, `(n, *spatial, channels)`, and their class indices `y`, `(n,)`."""
+    """Examples `x`, `(n, *spatial, channels)`, and their targets `y`.
+
+    Targets are class indices, int32 `(n,)`, or floats, float32 `(n, *target_shape)` with at least
+    one axis per example: values to predict, 0 or 1 for each of several labels, or maps. The last
+    axis of float targets is that of the network's outputs.
+    """
 
     x: Float32[np.ndarray, "n *spatial channels"] | LazyArray
-    y: Int32[np.ndarray, " n"]
+    y: Int32[np.ndarray, " n"] | Float32[np.ndarray, "n *target outputs"]
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are class indices."""
+        return self.y.dtype == np.int32
+
+    @property
+    def strata(self) -> Int[np.ndarray, " n"]:
+        """The groups that subsets and held-out parts are balanced over: classes, or one group."""
+        return self.y if self.has_classes else np.zeros(len(self), np.int32)
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Split:
         """Return the examples at these row numbers, in this order."""
@@ -37,12 +52,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled data set. To choose settings, use its `held_out()`.
+    """Inputs with class labels or float targets. To choose settings, use its `held_out()`.
 
     `x` is standardized: raw values are `x * std + mean`, with one mean and deviation per channel.
+    Float targets are not. `classes` are the names of the classes; with float targets, the names of
+    the `outputs`, or `()`.
 
     Raises:
-        InputError: If the arrays do not fit together.
+        InputError: If the arrays do not fit together, or one in memory holds NaN or infinity.
     """
 
     name: str
@@ -54,24 +71,73 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
-            x, y = split.x, split.y
-            if x.ndim < 3 or x.dtype != np.float32 or y.shape != x.shape[:1] or y.dtype != np.int32:
-                error = "x must be float32 (n, *spatial, channels) and y int32 (n,), got "
-                error += f"{x.dtype} {x.shape} and {y.dtype} {y.shape}"
-            elif x.shape[1:] != self.input_shape:
-                error = f"examples must have shape {self.input_shape}, got {x.shape[1:]}"
-            elif len(y) == 0:
-                error = "there must be at least one example, got no examples"
-            elif y.min() < 0 or y.max() >= (classes := len(self.classes)):
-                error = f"labels must be from 0 to {classes - 1}, got {y.min()} to {y.max()}"
-            else:
-                continue
-            raise InputError(f"data set {self.name!r}, {part}: {error}")
+            if error := self._error(split):
+                raise InputError(f"data set {self.name!r}, {part}: {error}")
+
+    def _error(self, split: Split) -> str:
+        """Return what does not fit in one part, or an empty string."""
+        x, y, names = split.x, split.y, len(self.classes)
+        labels = y.dtype == np.int32 and y.ndim == 1
+        targets = y.dtype == np.float32 and y.ndim > 1
+        if (
+            x.ndim < 3
+            or x.dtype != np.float32
+            or y.shape[:1] != x.shape[:1]
+            or not (labels or targets)
+        ):
+            return (
+                "x must be float32 (n, *spatial, channels), and y int32 (n,) or float32 (n, "
+                f"*target_shape), got {x.dtype} {x.shape} and {y.dtype} {y.shape}"
+            )
+        if x.shape[1:] != self.input_shape:
+            return f"examples must have shape {self.input_shape}, got {x.shape[1:]}"
+        if (y.dtype, y.shape[1:]) != (self.train.y.dtype, self.target_shape):
+            wanted = f"{self.train.y.dtype} {('n', *self.target_shape)}".replace("'", "")
+            return f"y must be {wanted} as in train, got {y.dtype} {y.shape}"
+        if len(y) == 0:
+            return "there must be at least one example, got no examples"
+        if 0 in (*x.shape, *y.shape):
+            return f"no axis may have length 0, got x {x.shape} and y {y.shape}"
+        if targets and names not in (0, y.shape[-1]):
+            return f"classes must name the {y.shape[-1]} values of the targets, got {names} names"
+        if labels and not names:
+            return "classes must name the classes of the labels, got none"
+        if labels and (y.min() < 0 or y.max() >= names):
+            return f"labels must be from 0 to {names - 1}, got {y.min()} to {y.max()}"
+        for what, array in (("x", x), ("y", y)):
+            if not isinstance(array, LazyArray) and (row := _first_not_finite(array)) is not None:
+                return f"{what} must be finite, got NaN or infinity in row {row}"
+        return ""
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are class indices, and not floats."""
+        return self.train.has_classes
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes.
+
+        Raises:
+            InputError: If the targets are floats. Code that counts classes does not fit them; the
+                size of a network's output is `outputs`.
+        """
+        if not self.has_classes:
+            raise InputError(
+                f"data set {self.name!r} must have class labels here, got float targets "
+                f"{self.target_shape}: what takes them asks for outputs, not for num_classes"
+            )
         return len(self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Values that a network returns: one per class, or the last axis of float targets."""
+        return len(self.classes) if self.has_classes else self.target_shape[-1]
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of the target of one example. It is `()` for class labels."""
+        return self.train.y.shape[1:]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -79,11 +145,13 @@ class Dataset:
         return self.train.x.shape[1:]
 
     def content_hash(self) -> str:
-        """Return a hash of the name, the labels and the examples; of lazy ones, of a sample.
+        """Return a hash of the name, the targets and the examples; of lazy ones, of a sample.
 
         It does not depend on where the files are, or on when they were written.
         """
         digest = hashlib.sha256(self.name.encode())
+        if not self.has_classes:  # their bytes could be those of labels, or of another shape
+            digest.update(f"float32 {self.target_shape}".encode())
         for split in (self.train, self.test):
             x = split.x
             if isinstance(x, LazyArray):
@@ -97,13 +165,23 @@ class Dataset:
     def held_out(self) -> Dataset:
         """Return the set whose test part is the last tenth of each class of `train`.
 
-        "Last" is in stored order, and the tenth is rounded. The scaling stays.
+        "Last" is in stored order, and the tenth is rounded. The scaling stays. Float targets have
+        no classes: it is the last tenth of all examples.
 
         Raises:
             InputError: If no class has the five examples that this needs.
         """
-        kept, held = split_last(self.train.y, 1 / 10)
+        kept, held = split_last(self.train.strata, 1 / 10)
         return replace(self, train=self.train.take(kept), test=self.train.take(held))
+
+
+def _first_not_finite(array: np.ndarray) -> int | None:
+    """Return the first row that holds NaN or infinity."""
+    with np.errstate(all="ignore"):  # a sum that is finite needs no second look, and no copy
+        if np.isfinite(array.sum()):
+            return None
+    finite = np.array([np.isfinite(row).all() for row in array])
+    return None if finite.all() else int(finite.argmin())
 
 
 def split_last(

@@ -43,8 +43,14 @@ def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
     inverse is `permute(·, numpy.argsort(order))`.
 
     Raises:
-        InputError: If `order` is not a permutation of the positions.
+        InputError: If `order` is not a permutation of the positions, or the targets are maps, whose
+            positions would no longer be those of the inputs.
     """
+    if len(dataset.target_shape) > 1:
+        raise InputError(
+            f"permute needs class labels or vectors as targets, got maps {dataset.target_shape} in "
+            f"data set {dataset.name!r}"
+        )
     positions = math.prod(dataset.input_shape[:-1])
     if not np.array_equal(np.sort(order), np.arange(positions)):
         raise InputError(
@@ -64,7 +70,7 @@ def permute(dataset: Dataset, order: Int[np.ndarray, " positions"]) -> Dataset:
 
 
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """Return the set with `n` of its training examples, balanced over the classes.
+    """Return the set with `n` of its training examples, balanced over the classes if it has any.
 
     With one seed a smaller subset is part of a larger one. Order, scaling and test examples stay.
 
@@ -77,6 +83,6 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
             f"n must be from 1 to the {total} training examples of {dataset.name!r}, got {n}"
         )
     shuffled = np.random.default_rng(seed).permutation(total)
-    turn = rank_in_class(dataset.train.y[shuffled])
+    turn = rank_in_class(dataset.train.strata[shuffled])
     drawn = shuffled[np.argsort(turn, kind="stable")[:n]]
     return replace(dataset, train=dataset.train.take(np.sort(drawn)))

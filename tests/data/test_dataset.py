@@ -46,6 +46,16 @@ def test_scaling_agrees_with_numpy_in_double_precision(seed: int) -> None:
         ({"test": Split(np.zeros((2, 1), np.float32), np.zeros(2, np.int32))}, "spatial"),
         ({"test": Split(np.zeros((0, 1, 1), np.float32), np.zeros(0, np.int32))}, "no examples"),
         ({"classes": ("only",)}, "labels must be from 0 to 0, got 0 to 1"),
+        ({"classes": ()}, "classes must name the classes of the labels, got none"),
+        (
+            {"train": Split(np.float32([0, np.nan, 2]).reshape(3, 1, 1), np.zeros(3, np.int32))},
+            "x must be finite, got NaN or infinity in row 1",
+        ),
+        ({"test": Split(np.zeros((2, 1, 1), np.float32), np.zeros(2, np.float32))}, "float32 (2,)"),
+        (
+            {"test": Split(np.zeros((2, 1, 1), np.float32), np.zeros((2, 3), np.float32))},
+            "y must be int32 (n,) as in train, got float32 (2, 3)",
+        ),
         (
             {"test": Split(np.zeros((1, 1, 1), np.float32), np.array([-1], np.int32))},
             "got -1 to -1",
@@ -90,6 +100,68 @@ def test_held_out_of_a_set_stored_class_after_class_has_every_class() -> None:
 def test_held_out_of_too_few_examples() -> None:
     with pytest.raises(InputError, match="no examples"):
         numbered([0, 1, 1, 1]).held_out()
+
+
+def with_targets(y: np.ndarray, classes: tuple[str, ...] = ()) -> Dataset:
+    """A set whose values are all different, with these float targets in both parts."""
+    split = Split(np.arange(len(y), dtype=np.float32).reshape(-1, 1, 1), np.float32(y))
+    return Dataset("targets", split, split, classes, (0.0,), (1.0,))
+
+
+def test_float_targets_have_a_shape_and_outputs_but_no_classes() -> None:
+    maps, vectors = with_targets(np.zeros((3, 5, 4, 2))), with_targets(np.eye(3), ("a", "b", "c"))
+    labels = numbered([0, 1, 2, 3])
+    assert [d.target_shape for d in (maps, vectors, labels)] == [(5, 4, 2), (3,), ()]
+    assert [d.outputs for d in (maps, vectors, labels)] == [2, 3, 4]
+    assert [d.has_classes for d in (maps, vectors, labels)] == [False, False, True]
+    assert labels.num_classes == 4
+    with pytest.raises(InputError, match=r"float targets \(3,\): .* asks for outputs"):
+        _ = vectors.num_classes
+    assert vectors.train.take(np.array([2, 0])).y.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_held_out_of_float_targets_is_the_last_tenth_of_all() -> None:
+    chosen = with_targets(np.arange(30)[:, None]).held_out()
+    assert chosen.test.y[:, 0].tolist() == [27, 28, 29]
+    assert chosen.train.y[:, 0].tolist() == list(range(27))
+    assert chosen.train.x[:, 0, 0].tolist() == list(range(27))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_float_targets_that_are_not_finite_are_named_by_row(value: float) -> None:
+    y = np.zeros((4, 2))
+    y[2, 1] = value
+    with pytest.raises(InputError, match=r"'targets', train: y must be finite, got .* in row 2$"):
+        with_targets(y)
+    y[:3] = np.finfo(np.float32).max  # finite, although their sum is not
+    y[2, 1] = 0
+    with_targets(y)
+
+
+def test_names_of_the_outputs_are_as_many_as_these() -> None:
+    with pytest.raises(InputError, match=r"classes must name the 2 values .*, got 1 names"):
+        with_targets(np.zeros((3, 2)), ("a",))
+    with pytest.raises(InputError, match=r"no axis may have length 0, got .* \(3, 0\)"):
+        with_targets(np.zeros((3, 0)))
+
+
+def test_the_hash_follows_float_targets_and_their_shape() -> None:
+    y = np.arange(24, dtype=np.float32).reshape(4, 6)
+    changed = y.copy()
+    changed[3, 5] = -1
+    variants = [y, y.reshape(4, 2, 3), y.reshape(4, 3, 2), changed]
+    assert len({with_targets(v).content_hash() for v in variants}) == 4
+    labels = numbered([0, 1, 1])
+    targets = [
+        replace(split, y=split.y.view(np.float32)[:, None]) for split in (labels.train, labels.test)
+    ]  # the same bytes
+    same = Dataset("numbered", *targets, (), (0.0,), (1.0,))
+    assert same.content_hash() != labels.content_hash()
+
+
+def test_the_hash_of_class_labels_stays_that_of_earlier_versions() -> None:
+    """Checkpoints hold it."""
+    assert numbered([0, 1, 1]).content_hash()[:16] == "0786566df2cb5d27"
 
 
 def test_the_hash_follows_every_label_and_value() -> None:

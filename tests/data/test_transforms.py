@@ -83,3 +83,18 @@ def test_blocks_move_as_a_whole() -> None:
     for block in (0, 4):
         with pytest.raises(InputError, match=f"block must divide the size .4, 6., got {block}"):
             data.permutation((4, 6), seed=0, block=block)
+
+
+def test_float_targets_are_drawn_and_permuted_inputs_keep_them() -> None:
+    y = np.arange(20, dtype=np.float32).reshape(10, 2)
+    split = Split(np.arange(30, dtype=np.float32).reshape(10, 3, 1), y)
+    whole = Dataset("vectors", split, split, (), (0.0,), (1.0,))
+    small, large = data.subset(whole, 3, seed=0), data.subset(whole, 7, seed=0)
+    assert small.train.y.shape == (3, 2)
+    assert rows(small.train) < rows(large.train) < rows(whole.train)
+    np.testing.assert_array_equal(large.train.y[:, 0] / 2, large.train.x[:, 0, 0] / 3)
+    moved = data.permute(whole, np.array([2, 0, 1]))
+    np.testing.assert_array_equal(moved.train.y, y)
+    maps = Split(split.x, np.zeros((10, 3, 1), np.float32))
+    with pytest.raises(InputError, match=r"got maps \(3, 1\) in data set 'maps'"):
+        data.permute(Dataset("maps", maps, maps, (), (0.0,), (1.0,)), np.array([2, 0, 1]))
