@@ -3,7 +3,8 @@
     python -m experiments.sweep --data digits --over model=mlp,logistic --over lr=1e-3,3e-3,1e-2
 
 Any flag of `experiments.train` can be given once, or varied by `--over`. Each point and seed is a
-line of `results.jsonl` in `--out`. Points that differ only in their learning rates share one
+line of `results.jsonl` in `--out`. A point that fails is named, and the others are trained; the
+exit code is then 1. Points that differ only in their learning rates share one
 compiled program; on an accelerator they train side by side in it, as seeds do.
 
 Several processes divide a sweep by `--shard 0/4`, `--shard 1/4` and so on, on one machine or as
@@ -25,8 +26,8 @@ from etils import epy
 
 from cnn.errors import InputError, unknown_name
 from experiments import train
-from experiments.harness import cli, runtime, study
-from experiments.harness.study import Name, Results, Table
+from experiments.harness import cli, results, runner, runtime, study
+from experiments.harness.study import Name, Outcome, Table
 from experiments.launch.distributed import Processes
 
 with epy.lazy_imports():
@@ -70,7 +71,13 @@ def main(flags: Flags) -> None:
     names, points = axes(flags.over)
     chosen = shard(flags.shard, {point: at_point(flags, names, point) for point in points})
     settings = study.Settings(seeds=flags.seeds, validate=flags.validate, out=flags.out)
-    table(settings, names, study.outcomes(settings, names, configs(chosen))).show()
+    made, not_made = configs(chosen)
+    found, not_trained = study.train_missing(settings, names, made)
+    failed = not_made | not_trained
+    outcomes = {name: found.get(name) for name in chosen}
+    table(settings, names, outcomes).show()
+    if failed:
+        raise study.failure(failed)
 
 
 def axes(over: Sequence[str]) -> tuple[list[str], list[Name]]:
@@ -100,7 +107,8 @@ def at_point(flags: Flags, names: Sequence[str], point: Name) -> Flags:
     for name in ("model", "data"):
         if not getattr(changed, name):
             raise InputError(f"{name} is missing: give --{name}, or --over {name}=A,B")
-    changed.check()
+    with results.naming(point):
+        changed.check()
     return changed
 
 
@@ -112,20 +120,31 @@ def shard(part: str, points: Mapping[Name, Flags]) -> dict[Name, Flags]:
     return dict(itertools.islice(points.items(), int(i), None, int(n)))
 
 
-def configs(points: Mapping[Name, Flags]) -> dict[Name, Config]:
-    """Return the run of every point; points with the same data set share it."""
+def configs(points: Mapping[Name, Flags]) -> tuple[dict[Name, Config], dict[Name, str]]:
+    """Return the run of every point, and why there is none of points whose network is not made.
+
+    Points with the same data set share it.
+    """
     load_once = lru_cache(datasets.load)
-    return {
-        name: train.config(replace(flags, out=None), load_once(flags.data, flags.data_dir))
-        for name, flags in points.items()
-    }
+    made, failed = dict[Name, "Config"](), dict[Name, str]()
+    for name, flags in points.items():
+        data, network = load_once(flags.data, flags.data_dir), train.by_name(flags.model)
+        try:
+            made[name] = train.config(replace(flags, out=None), data, network)
+        except Exception as error:
+            failed[name] = runner.say_why(name, error)
+    return made, failed
 
 
-def table(settings: study.Settings, names: Sequence[str], results: Results) -> Table:
+def table(
+    settings: study.Settings, names: Sequence[str], outcomes: Mapping[Name, Outcome | None]
+) -> Table:
     """Return accuracy in percent and training loss of every point, mean ± deviation over seeds."""
     rows = [
         [*name, r.parameters, r["test_accuracy"], f"{r['train_loss'].mean():.4f}"]
-        for name, r in results.items()
+        if r
+        else [*name, "", "failed", ""]
+        for name, r in outcomes.items()
     ]
     caption = f"Mean ± standard deviation over {settings.seeds} seeds"
     return Table(caption, [*names, "parameters", f"{settings.part}, %", "training loss"], rows)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,13 +61,24 @@ def keys(points: Points, measure: Measure | None) -> dict[tuple[Name, int], str]
     measured = measure and _source(measure)
     found = {}
     for name, config in points.items():
-        what = {**_description(config), "data": hashes[id(config.data)], "measured": measured}
+        with naming(name):
+            described = _description(config)
+        what = {**described, "data": hashes[id(config.data)], "measured": measured}
         defaults = recipe.Recipe
         what["recipe"] = {k: v for k, v in what["recipe"].items() if v != getattr(defaults, k)}
         for seed in config.seed_range:
             text = json.dumps({**what, "seed": seed}, sort_keys=True)
             found[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
+
+
+@contextlib.contextmanager
+def naming(name: Name) -> Iterator[None]:
+    """Let an `InputError` say that it is about this point."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"point {'/'.join(name)}: {error}") from error
 
 
 def _source(measure: Measure) -> str:

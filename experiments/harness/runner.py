@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 import cnn
-from cnn.errors import RunError
+from cnn.errors import InputError, RunError
 from experiments.harness.results import Name
 
 with epy.lazy_imports():
@@ -33,18 +34,18 @@ def train(
     missing: Mapping[Name, Config],
     on_step: Callable[[int], None],
     keep: Callable[[Name, Config, Result], None],
-) -> None:
+) -> dict[Name, str]:
     """Train every point and call `keep` as soon as one ends. Stop at once when interrupted.
 
-    Raises:
-        RunError: If points took no step. It names them; the others are trained and kept.
+    Returns:
+        Why points failed. Points that fail are named on standard error, and the others go on.
     """
     on_cpu = jax.default_backend() == "cpu"
     # Lazy imports are not safe in several threads at once, so everything is imported before.
     for room in pkgutil.iter_modules(cnn.__path__):
         importlib.import_module(f"cnn.{room.name}")
     fit = training.fit
-    interrupted, failed = Event(), dict[str, str]()
+    interrupted, failed = Event(), dict[Name, str]()
 
     def fit_group(group: Sequence[Name]) -> Result:
         def step(n: int) -> None:
@@ -65,8 +66,8 @@ def train(
                     try:
                         result = _part(done.result(), i, missing[name].seeds)
                         result.check_trained()
-                    except RunError as error:
-                        failed["/".join(name)] = str(error)
+                    except Exception as error:
+                        failed[name] = say_why(name, error)
                         continue
                     if result.skipped.any():
                         skipped = f"{result.skipped.sum()} non-finite steps skipped"
@@ -79,8 +80,22 @@ def train(
                 kept = "finished points are kept: the same command continues from there"
                 print(kept, file=sys.stderr)
             raise
-    if failed:
-        raise RunError("; ".join(f"point {name}: {why}" for name, why in failed.items()))
+    return {name: failed[name] for name in missing if name in failed}
+
+
+def say_why(name: Name, error: Exception) -> str:
+    """Print that a point failed, and return why in one line.
+
+    An error that this project does not raise itself may be a bug of a network: its traceback is
+    printed, too.
+    """
+    why = str(error).partition("\n")[0]
+    if not isinstance(error, InputError | RunError):
+        why = f"{type(error).__name__}: {why}"
+        if not isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+            traceback.print_exception(error)
+    print(f"point {'/'.join(name)} failed: {why}", file=sys.stderr)
+    return why
 
 
 def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:

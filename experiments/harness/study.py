@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from etils import epy
 
-from cnn.errors import InputError, unknown_name
+from cnn.errors import InputError, RunError, unknown_name
 from cnn.train.fields import check_fields
 from experiments.harness import progress, results, runner, runtime, summary
 from experiments.harness.results import (
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study"]
 __all__ += ["Summary", "Table", "choose", "costs", "difference", "differences", "number"]
-__all__ += ["outcomes", "paired", "percent", "pool_seeds"]
+__all__ += ["failure", "outcomes", "paired", "percent", "pool_seeds", "train_missing"]
 
 STARTED = time.perf_counter()
 RECIPE = ("steps", "batch_size", "lr", "schedule", "weight_decay", "seed", "seeds", "validate")
@@ -225,7 +225,31 @@ def outcomes(
 ) -> dict[Name, Outcome]:
     """Train the seeds that `results.jsonl` lacks, and return the outcome of every point.
 
+    Raises:
+        InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
+        RunError: Points failed. All others are trained and kept.
+    """
+    found, failed = train_missing(settings, labels, points, measure)
+    if failed:
+        raise failure(failed)
+    return found
+
+
+def failure(failed: Mapping[Name, str]) -> RunError:
+    """Return the error that names the points that failed, and why."""
+    listed = "; ".join(f"point {'/'.join(name)}: {why}" for name, why in failed.items())
+    return RunError(f"{listed}; all other points are kept: the same command trains the rest")
+
+
+def train_missing(
+    settings: Settings, labels: Sequence[str], points: Points, measure: Measure | None = None
+) -> tuple[dict[Name, Outcome], dict[Name, str]]:
+    """Train the seeds that `results.jsonl` lacks.
+
     The seeds of a point train together. Several processes may share a folder.
+
+    Returns:
+        The outcome of every point that did not fail, and why the others did.
 
     Raises:
         InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
@@ -233,8 +257,9 @@ def outcomes(
     by_name = {"/".join(name): name for name in points}
     chosen = [choose("point", name, by_name) for name in settings.only]
     points = {name: points[name] for name in chosen or points}
-    for config in points.values():
-        config.check()
+    for name, config in points.items():
+        with results.naming(name):
+            config.check()
     keys = results.keys(points, measure)
     run_dir.make_folder(settings.out)
     path = settings.out / "results.jsonl"
@@ -259,8 +284,10 @@ def outcomes(
             files.append_jsonl(path, [found[keys[name, seed]] for seed in result.seeds])
 
     with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
-        runner.train(missing, on_step, keep)
-    return {
+        failed = runner.train(missing, on_step, keep)
+    measured = {
         name: results.outcome([found[keys[name, s]] for s in config.seed_range])
         for name, config in points.items()
+        if name not in failed
     }
+    return measured, failed

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from flax import linen as nn
 
 from cnn.train import Config, Result
 from experiments import sweep
@@ -103,6 +104,37 @@ def test_learning_rates_that_train_together_are_those_trained_alone(
     assert alone["wide", "0.1"]["test_loss"][0] != alone["wide", "0.001"]["test_loss"][0]
 
 
+def unfinished() -> nn.Module:
+    raise KeyError("what a network's author forgot")
+
+
+def test_a_bad_point_is_named_and_the_others_go_on(
+    tmp_path: Path,
+    trained: list,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A network that is not made, one that does not fit the data, and points that train."""
+    mine = f"{__name__}:unfinished"
+    over = ["--over", f"model={mine},lecture_cnn,logistic", "--over", "batch-size=8,100000"]
+    with pytest.raises(SystemExit) as stop:
+        invoke([*SMALL, *over, "--out", str(tmp_path)], monkeypatch)
+    assert stop.value.code == 1
+    assert trained == [("650", (1e-3,))]
+    (tmp_path / "results.jsonl").read_text().index('"model": "logistic", "batch_size": "8"')
+    said = capsys.readouterr()
+    rows = [line for line in said.out.splitlines() if "failed" in line]
+    assert len(rows) == 5
+    for named, size in ((mine, 8), (mine, 100000), ("lecture_cnn", 8), ("logistic", 100000)):
+        assert any(f" {named} " in row and f" {size} " in row for row in rows)
+        assert f"point {named}/{size} failed: " in said.err
+    last = said.err.splitlines()[-1]
+    assert last.startswith(f'error: point {mine}/8: KeyError: "what a network\'s author forgot"; ')
+    assert "point lecture_cnn/8: on inputs of shape (8, 8, 1) of digits, layer layers_" in last
+    assert "; point logistic/100000: batch_size must be at most the " in last
+    assert last.endswith("; all other points are kept: the same command trains the rest")
+
+
 BAD = {
     "nothing": ([], "over is missing: give --over NAME=A,B,C"),
     "name": (["--over", "rate=1,2"], "unknown setting 'rate'"),
@@ -110,7 +142,7 @@ BAD = {
     "no values": (["--over", "lr"], "each name once, got 'lr'"),
     "twice": (["--over", "lr=1", "--over", "lr=2"], "each name once, got 'lr=2'"),
     "type": (["--model", "mlp", "--over", "steps=1,x"], "over steps cannot be 'x': see --help"),
-    "value": (["--model", "mlp", "--over", "lr=1,-1"], "lr must be positive and finite, got -1.0"),
+    "value": (["--model", "mlp", "--over", "lr=1,-1"], "point -1: lr must be positive and finite"),
     "choice": (
         ["--model", "mlp", "--over", "schedule=linear"],
         "over schedule cannot be 'linear'",

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy import stats
 
 from cnn.errors import InputError, RunError
@@ -113,6 +115,46 @@ def test_a_point_without_a_step_is_named_and_the_others_are_kept(tmp_path: Path)
     with pytest.raises(RunError, match=r"^point wide/waves: all 1 steps were skipped, because"):
         study.outcomes(given, ("width", "data"), two | {("wide", "waves"): bad})
     assert {row["width"] for row in rows(tmp_path)} == {"narrow"}
+
+
+class Unfinished(nn.Module):
+    """A network with a mistake."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return {"no": x}["yes"]
+
+
+def test_points_that_cannot_train_are_named_and_the_others_are_kept(
+    tmp_path: Path, trained: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = settings(tmp_path)
+    more = {
+        ("large", "waves"): given.config(model(), waves(), batch_size=1000),
+        ("unfinished", "waves"): given.config(Unfinished(), waves(), batch_size=16),
+    }
+    with pytest.raises(RunError) as error:
+        study.outcomes(given, ("width", "data"), more | points(given))
+    assert "\n" not in str(error.value)
+    assert sorted(str(error.value).split("; ")) == [
+        "all other points are kept: the same command trains the rest",
+        "point large/waves: batch_size must be at most the 64 training examples, got 1000",
+        "point unfinished/waves: KeyError: 'yes'",
+    ]
+    assert {row["width"] for row in rows(tmp_path)} == {"narrow", "wide"}
+    said = capsys.readouterr().err
+    assert 'return {"no": x}["yes"]' in said  # the traceback shows where the mistake is
+    assert "point large/waves failed: batch_size must be at most" in said
+    run(given)
+    assert len(trained) == 4
+
+
+def test_an_invalid_setting_names_its_point_before_anything_is_written(tmp_path: Path) -> None:
+    given = settings(tmp_path / "new")
+    bad = {("slow", "waves"): replace(points(given)["wide", "waves"], lr=0.0)}
+    with pytest.raises(InputError, match=r"^point slow/waves: lr must be positive"):
+        study.outcomes(given, ("width", "data"), points(given) | bad)
+    assert not given.out.exists()
 
 
 def test_a_line_cut_off_while_being_written_is_made_again(tmp_path: Path, trained: list) -> None:
