@@ -1,7 +1,8 @@
 """Data sets by name, as arrays in memory, and pure functions from data set to data set."""
 
-from cnn.data.dataset import Dataset, Split, from_images
+from cnn.data.dataset import Dataset, from_images
 from cnn.data.registry import load, names
+from cnn.data.split import Split
 from cnn.data.transforms import permutation, permute, subset
 
 __all__ = ["Dataset", "Split", "from_images", "load", "names", "permutation", "permute", "subset"]

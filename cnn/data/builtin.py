@@ -9,7 +9,8 @@ import numpy as np
 from etils import epy
 
 from cnn.data.cache import cached
-from cnn.data.dataset import Dataset, Split, from_images, split_last
+from cnn.data.dataset import Dataset, from_images
+from cnn.data.split import Split, split_last
 
 with epy.lazy_imports():  # slow to import, and not needed once the arrays are cached
     import mnist1d.data

@@ -1,53 +1,27 @@
-"""`Dataset`: inputs and targets ready for a network, and the rule that holds a part out."""
+"""`Dataset`: inputs and targets ready for a network, from arrays or from files."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, UInt8
+from jaxtyping import Int, UInt8
 
+from cnn.data.arrays import ChannelAxis, parts_of_arrays
+from cnn.data.class_folders import resolved
+from cnn.data.folder import parts_of_folder
 from cnn.data.lazy import LazyArray
+from cnn.data.split import TEST_FRACTION, Split, first_not_finite, split_last, strata
+from cnn.data.standardize import standardized
 from cnn.errors import InputError
 
 HASHED = 256
 """Examples of a lazy split that `Dataset.content_hash` reads, evenly spaced."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Examples `x`, `(n, *spatial, channels)`, and their targets `y`.
-
-    Targets are class indices, int32 `(n,)`, or floats, float32 `(n, *target_shape)` with at least
-    one axis per example: values to predict, 0 or 1 for each of several labels, or maps. The last
-    axis of float targets is that of the network's outputs.
-    """
-
-    x: Float32[np.ndarray, "n *spatial channels"] | LazyArray
-    y: Int32[np.ndarray, " n"] | Float32[np.ndarray, "n *target outputs"]
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether the targets are class indices."""
-        return self.y.dtype == np.int32
-
-    @property
-    def strata(self) -> Int[np.ndarray, " n"]:
-        """The groups that subsets and held-out parts are balanced over: classes, or one group."""
-        return self.y if self.has_classes else np.zeros(len(self), np.int32)
-
-    def take(self, rows: Int[np.ndarray, " m"]) -> Split:
-        """Return the examples at these row numbers, in this order."""
-        x = self.x.take(rows) if isinstance(self.x, LazyArray) else self.x[rows]
-        return Split(x, self.y[rows])
-
-    def first(self, count: int) -> Split:
-        """Return the first `count` examples, or all if there are fewer."""
-        return self.take(np.arange(min(count, len(self))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +47,82 @@ class Dataset:
         for part, split in (("train", self.train), ("test", self.test)):
             if error := self._error(split):
                 raise InputError(f"data set {self.name!r}, {part}: {error}")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Any,
+        y: Any,
+        test: tuple[Any, Any] | None = None,
+        *,
+        name: str = "arrays",
+        classes: Sequence[str] | None = None,
+        channel_axis: ChannelAxis = None,
+        seed: int = 0,
+        test_fraction: float = TEST_FRACTION,
+    ) -> Dataset:
+        """Return the data set of these arrays, standardized by the training part.
+
+        Args:
+            x: Images or signals `(n, *spatial, channels)` with one to three spatial axes, of uint8
+                or of floats in any range.
+            y: Class labels `(n,)`, which are whole numbers or strings, or float targets
+                `(n, *target_shape)`. Float targets `(n,)` become `(n, 1)`. They are not scaled.
+            test: `x` and `y` of the test part. Without it, `seed` draws `test_fraction` of the
+                examples, of every class alike.
+            name: Part of the identity of a run.
+            classes: Names of the classes, in the order of the numbers in `y`; by default the sorted
+                values of `y`. For float targets, names of the values on the last axis.
+            channel_axis: The axis of `x` that is channels, or `"none"`: an axis of one channel is
+                added. By default it is the last one, if that has 1 to 4 entries; and uint8 images
+                `(n, height, width)` wider than 4 are grey. What else is not clear is refused.
+            seed: Draws the test part.
+            test_fraction: Size of the test part.
+
+        Raises:
+            InputError: If the arrays do not fit together, or do not say what they are.
+        """
+        return cls(name, *parts_of_arrays(x, y, test, classes, channel_axis, seed, test_fraction))
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | Path,
+        size: tuple[int, int] | None = None,
+        channels: int | None = None,
+        seed: int = 0,
+    ) -> Dataset:
+        """Return the data set of a folder that has a folder of images for each class.
+
+        The class folders are in `train/` and in `test/`, `val/` or `validation/`, or directly in
+        `path`. Without `test/`, `val/` or `validation/` is the test data; beside it, it joins the
+        training data. Where there is only one part, `seed` draws a fifth of every class as test
+        data. Classes are in the order of their names.
+
+        PNG, JPEG and WebP files are told by their content. Other files, hidden files and folders
+        beside the parts are not read, and the number of them is printed. A file that only has the
+        name of an image is an error, and so is a damaged one. Links are followed. Decoded images
+        are cached until a file changes; a set that exceeds 4 GiB as float32 stays in its files.
+
+        Of 16 bits the high byte is read, and of several frames the first. A palette gives its
+        colours. The orientation in Exif data is applied.
+
+        Args:
+            path: The folder. Its name is the name of the data set.
+            size: Height and width to which whole images are resized, without cropping, so that
+                their sides may change their ratio; bilinear, with antialiasing (Pillow). Without
+                it, all images must have one size.
+            channels: 1 (grey), 3 (red, green, blue), or 2 and 4 with opacity as the last channel.
+                By default 1 if all images are grey, and 3 if all are in colour. 1 and 3 drop the
+                transparency: what was under it shows.
+            seed: Draws the test part.
+
+        Raises:
+            InputError: If the folder, a file or the arguments do not say what the data set is. The
+                message names the file.
+        """
+        root = resolved(path)
+        return cls(os.path.basename(root), *parts_of_folder(root, size, channels, seed))
 
     def _error(self, split: Split) -> str:
         """Return what does not fit in one part, or an empty string."""
@@ -105,14 +155,14 @@ class Dataset:
         if labels and (y.min() < 0 or y.max() >= names):
             return f"labels must be from 0 to {names - 1}, got {y.min()} to {y.max()}"
         for what, array in (("x", x), ("y", y)):
-            if not isinstance(array, LazyArray) and (row := _first_not_finite(array)) is not None:
+            if not isinstance(array, LazyArray) and (row := first_not_finite(array)) is not None:
                 return f"{what} must be finite, got NaN or infinity in row {row}"
         return ""
 
     @property
     def has_classes(self) -> bool:
         """Whether the targets are class indices, and not floats."""
-        return self.train.has_classes
+        return self.train.y.dtype == np.int32
 
     @property
     def num_classes(self) -> int:
@@ -171,48 +221,8 @@ class Dataset:
         Raises:
             InputError: If no class has the five examples that this needs.
         """
-        kept, held = split_last(self.train.strata, 1 / 10)
+        kept, held = split_last(strata(self.train.y), 1 / 10)
         return replace(self, train=self.train.take(kept), test=self.train.take(held))
-
-
-def _first_not_finite(array: np.ndarray) -> int | None:
-    """Return the first row that holds NaN or infinity."""
-    with np.errstate(all="ignore"):  # a sum that is finite needs no second look, and no copy
-        if np.isfinite(array.sum()):
-            return None
-    finite = np.array([np.isfinite(row).all() for row in array])
-    return None if finite.all() else int(finite.argmin())
-
-
-def split_last(
-    y: Int[np.ndarray, " n"], fraction: float
-) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " last"]]:
-    """Return the rows before, and those in, the last `fraction` of each class, in stored order."""
-    last = rank_in_class(y) >= np.round(np.bincount(y) * (1 - fraction))[y]
-    return np.flatnonzero(~last), np.flatnonzero(last)
-
-
-def rank_in_class(y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Return for every row the number of earlier rows with the same label.
-
-    >>> rank_in_class(np.array([7, 3, 7, 7, 3])).tolist()
-    [0, 0, 1, 2, 1]
-    """
-    count = np.bincount(y)
-    return np.argsort(np.argsort(y, kind="stable")) - (np.cumsum(count) - count)[y]
-
-
-def statistics(
-    x: UInt8[np.ndarray, "n *spatial channels"],
-) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
-    """Return mean and standard deviation of each channel. A deviation of 0 is returned as 1."""
-    # Sums of bytes are exact in int64, and need no float64 copy of the images.
-    spatial, pixels = tuple(range(x.ndim - 2)), x.size // x.shape[-1]
-    mean = x.sum(axis=0, dtype=np.int64).sum(spatial) / pixels
-    squares = np.einsum("n...,n...->...", x, x, dtype=np.int64)
-    std = np.sqrt(squares.sum(spatial) / pixels - mean**2)
-    std[std == 0] = 1
-    return mean, std
 
 
 def from_images(
@@ -239,13 +249,5 @@ def from_images(
         else:
             continue
         raise InputError(f"data set {name!r}, {part}: {error}")
-    mean, std = statistics(train_x)
-
-    def standardize(x: np.ndarray, y: np.ndarray) -> Split:
-        scaled = x.astype(np.float32)
-        scaled -= mean.astype(np.float32)
-        scaled /= std.astype(np.float32)
-        return Split(scaled, y.astype(np.int32))
-
-    train, test = standardize(train_x, train_y), standardize(test_x, test_y)
-    return Dataset(name, train, test, tuple(classes), tuple(mean.tolist()), tuple(std.tolist()))
+    parts = (train_x, train_y.astype(np.int32)), (test_x, test_y.astype(np.int32))
+    return Dataset(name, *standardized(*parts, tuple(classes)))

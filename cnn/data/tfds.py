@@ -4,41 +4,34 @@ A prepared folder describes itself, so the code that built the set is not needed
 A set can be read if
 
 - it is stored as array_record (only TensorFlow reads tfrecord);
-- its features contain one `Image` of 8-bit values, all of one size, and one `ClassLabel`. If there
-  are several (CIFAR-100 has fine and coarse labels), the set's `supervised_keys` decide;
+- its features contain one `Image` of 8-bit values, all of one size unless they are resized, and
+  one `ClassLabel`. If there are several (CIFAR-100 has fine and coarse labels), the set's
+  `supervised_keys` decide;
 - it has a `train` split, and a `test` or a `validation` split. Without `test`, `validation` is the
   test data. With both, `validation` is appended to the training data.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from etils import epy
 from jaxtyping import Int, Int32, UInt8
-from PIL import Image
 
-from cnn.data.cache import cached
-from cnn.data.dataset import Dataset, Split, from_images, statistics
-from cnn.data.lazy import LazyArray, fits_budget
+from cnn.data.dataset import Dataset
+from cnn.data.images import MODES, Size, check_options, decode
+from cnn.data.stored import Source, cache_name, choose_parts, load_parts, one_line, progress
 from cnn.errors import InputError
 
 with epy.lazy_imports():  # slow to import, and not needed for a set that is built in or cached
-    import rich.console
-    import rich.progress
     import tensorflow_datasets
 
 BATCH = 512  # records per read: 1.7 times as fast as single records; larger is not faster
-SAMPLE = 10_000  # evenly spaced images from which the statistics of a lazy set are computed
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 
 
 def prepared(data_dir: Path) -> dict[str, Path]:
@@ -54,60 +47,35 @@ def prepared(data_dir: Path) -> dict[str, Path]:
     return found
 
 
-def load(name: str, folder: Path) -> Dataset:
+def load(name: str, folder: Path, size: Size | None = None, channels: int | None = None) -> Dataset:
     """Return the set prepared in `folder`.
 
     Decoded images are cached until the folder changes. A set beyond the budget of `cnn.data.lazy`
     stays in its files, and only its labels are cached.
 
+    Args:
+        name: Name of the data set.
+        folder: The folder of one version, with dataset_info.json.
+        size: Height and width to which whole images are resized (`cnn.data.images.decode`).
+        channels: From 1 to 4, instead of those of the set.
+
     Raises:
         InputError: If the set cannot be read. The message names a damaged record.
     """
-    where = str(folder.resolve())
+    check_options(size, channels)
     files = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
     state = repr([(file, stat.st_size, stat.st_mtime_ns) for file, stat in files])
-    file = f"{name.replace('/', '-')}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
-    arrays = cached(file, state, lambda: _decode(name, folder))
-    classes = tuple(str(label) for label in arrays.pop("classes"))
-    if "train_x" in arrays:
-        return from_images(name, classes=classes, **arrays)
-    mean, std, example = (tuple(arrays[key].tolist()) for key in ("mean", "std", "example"))
-    builder = open_folder(name, folder)
 
-    def lazy(split: str, y: np.ndarray) -> Split:
-        read, rows = _Reader(builder, split).images, np.arange(len(y))
-        return Split(LazyArray(f"{file} {state} {split}", read, rows, example, mean, std), y)
+    def open_source() -> Source:
+        builder = open_folder(name, folder)
+        train, test = choose_parts(name, builder.info.splits)
+        parts = "+".join(train), test
+        first, last = (_Reader(builder, part, size, channels) for part in parts)
+        return Source(first, last, tuple(builder.info.features[first.label].names))
 
-    train, test = _splits(name, builder.info)
-    parts = lazy(train, arrays["train_y"]), lazy(test, arrays["test_y"])
-    return Dataset(name, *parts, classes, mean, std)
-
-
-def _splits(name: str, info: Any) -> tuple[str, str]:
-    """Return the TFDS names of the splits that are training and test data."""
-    tests = [split for split in ("test", "validation") if split in info.splits]
-    if "train" not in info.splits or not tests:
-        raise InputError(
-            f"data set {name!r} needs a split 'train', and 'test' or 'validation', "
-            f"got {sorted(info.splits)}"
-        )
-    return "+".join(["train", *tests[1:]]), tests[0]
-
-
-def _decode(name: str, folder: Path) -> dict[str, np.ndarray]:
-    """Return the arrays to cache."""
-    builder = open_folder(name, folder)
-    train, test = (_Reader(builder, split) for split in _splits(name, builder.info))
-    arrays = {"classes": np.array(builder.info.features[train.label].names)}
-    example = train.images(np.arange(1)).shape[1:]
-    if fits_budget(len(train), example):
-        for part, reader in (("train", train), ("test", test)):
-            arrays[f"{part}_x"], arrays[f"{part}_y"] = reader.read_all()
-        return arrays
-    sample = np.linspace(0, len(train) - 1, min(len(train), SAMPLE)).astype(int)
-    mean, std = statistics(train.images(sample))
-    arrays |= {"mean": mean, "std": std, "example": np.array(example)}
-    return arrays | {"train_y": train.labels(), "test_y": test.labels()}
+    return Dataset(
+        name, *load_parts(cache_name(name, folder), f"{state} {size} {channels}", open_source)
+    )
 
 
 def open_folder(name: str, folder: Path) -> Any:
@@ -129,7 +97,9 @@ def open_folder(name: str, folder: Path) -> Any:
         json.loads((folder / "features.json").read_text(), object_hook=note_class)
         builder = None if foreign else tensorflow_datasets.builder_from_directory(folder)
     except Exception as error:  # anything that reading two damaged files can raise
-        raise InputError(f"{folder}: dataset_info.json or features.json: {_line(error)}") from error
+        raise InputError(
+            f"{folder}: dataset_info.json or features.json: {one_line(error)}"
+        ) from error
     if builder is None:
         raise InputError(
             f"data set {name!r} must use features of tensorflow_datasets, got {sorted(foreign)}, "
@@ -175,14 +145,15 @@ def image_and_label(name: str, info: Any) -> tuple[str, str]:
 class _Reader:
     """Reads the examples of one split by row number, and names a damaged record."""
 
-    def __init__(self, builder: Any, split: str) -> None:
+    def __init__(self, builder: Any, split: str, size: Size | None, channels: int | None) -> None:
         self.name, self._split = builder.info.name, builder.info.splits[split]
         if not self._split.num_examples:
             raise InputError(f"data set {self.name!r} has no examples in its split {split!r}")
         self._image, self.label = image_and_label(self.name, builder.info)
         raw = {self._image: tensorflow_datasets.decode.SkipDecoding()}
         self._source = builder.as_data_source(split, decoders=raw)
-        self._mode = MODES[builder.info.features[self._image].shape[-1]]
+        self._channels = channels or builder.info.features[self._image].shape[-1]
+        self._size = size
 
     def __len__(self) -> int:
         return len(self._source)
@@ -191,7 +162,7 @@ class _Reader:
         """Return the decoded images of these rows."""
         return self._stack(self._decode(rows.tolist()))
 
-    def labels(self) -> Int32[np.ndarray, " n"]:
+    def targets(self) -> Int32[np.ndarray, " n"]:
         """Return all labels without decoding the images."""
         read = [self._source.__getitems__(rows) for rows in self._batches("reading labels of")]
         return np.array([int(e[self.label]) for batch in read for e in batch], np.int32)
@@ -202,15 +173,10 @@ class _Reader:
         examples = [example for batch in read for example in batch]
         return self._stack(examples), np.array([y for _, y in examples], np.int32)
 
-    def _batches(self, doing: str) -> Iterator[list[int]]:
-        for start in rich.progress.track(
-            range(0, len(self), BATCH),
-            description=f"{doing} {self.name}, {self._split.name}",
-            console=rich.console.Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        ):
-            yield list(range(start, min(start + BATCH, len(self))))
+    def _batches(self, doing: str) -> Iterable[list[int]]:
+        starts = range(0, len(self), BATCH)
+        batches = (list(range(start, min(start + BATCH, len(self)))) for start in starts)
+        return progress(batches, len(starts), f"{doing} {self.name}, {self._split.name}")
 
     def _decode(self, rows: list[int]) -> list[tuple[np.ndarray, int]]:
         """Return image and label of each row. Raise `InputError` that names a damaged record."""
@@ -223,24 +189,17 @@ class _Reader:
             if len(rows) > 1:  # read the rows one by one to find it
                 return [example for row in rows for example in self._decode([row])]
             record = _record(self._split, rows[0])
-            raise InputError(f"data set {self.name!r}, {record}: {_line(error)}") from error
+            raise InputError(f"data set {self.name!r}, {record}: {one_line(error)}") from error
 
     def _array(self, raw: bytes) -> np.ndarray:
-        image: Image.Image = Image.open(io.BytesIO(raw))
-        # `convert` would clip 16 bits; TensorFlow takes the high byte.
-        if image.format == "PNG" and image.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise ValueError(f"pixels must have 8 bits, or 16 in a PNG, got mode {image.mode}")
-        pixels = np.asarray(image.convert(self._mode))
-        return pixels.reshape(*pixels.shape[:2], -1)
+        return decode(raw, self._channels, self._size, upright=False)  # as TFDS does
 
     def _stack(self, examples: list[tuple[np.ndarray, int]]) -> np.ndarray:
         sizes = {image.shape[:2] for image, _ in examples}
         if len(sizes) > 1:
             raise InputError(
                 f"images of data set {self.name!r} must have one size, got {len(sizes)} sizes from "
-                f"{min(sizes)} to {max(sizes)} in split {self._split.name!r}"
+                f"{min(sizes)} to {max(sizes)} in split {self._split.name!r}: give a size"
             )
         return np.stack([image for image, _ in examples])
 
@@ -252,7 +211,3 @@ def _record(split: Any, row: int) -> str:
             break
         row -= file.take
     return f"record {row} of {file.filename}"
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

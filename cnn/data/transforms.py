@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from cnn.data.dataset import Dataset, Split, rank_in_class
+from cnn.data.dataset import Dataset
 from cnn.data.lazy import LazyArray
+from cnn.data.split import Split, rank_in_class, strata
 from cnn.errors import InputError
 
 
@@ -83,6 +84,6 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
             f"n must be from 1 to the {total} training examples of {dataset.name!r}, got {n}"
         )
     shuffled = np.random.default_rng(seed).permutation(total)
-    turn = rank_in_class(dataset.train.strata[shuffled])
+    turn = rank_in_class(strata(dataset.train.y)[shuffled])
     drawn = shuffled[np.argsort(turn, kind="stable")[:n]]
     return replace(dataset, train=dataset.train.take(np.sort(drawn)))

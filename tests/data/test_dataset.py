@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnn.data.dataset import Dataset, Split, from_images, rank_in_class, split_last
+from cnn.data.dataset import Dataset, from_images
 from cnn.data.lazy import LazyArray
+from cnn.data.split import Split, rank_in_class, split_last
 from cnn.errors import InputError
 from tests.data.numbered import numbered, rows
 
