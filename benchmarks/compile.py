@@ -46,7 +46,7 @@ def starts(network: str, contender: str, backend: Backend) -> tuple[float, float
         seconds = []
         for _ in ("cold", "warm"):
             try:
-                worker = Worker(network, contender, backend, **caches)
+                worker = Worker(network, contender, backend, **caches).build()
             except Unavailable as reason:
                 print(reason)
                 return None

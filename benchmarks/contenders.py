@@ -2,9 +2,8 @@
 
     python -m benchmarks.contenders --network lenet5 --contender ours
 
-Prints `ready SECONDS`, or `unavailable` and the reason. Then each line of standard input is either
-a number of steps, answered with the seconds that they took, or `memory`, answered with the peak
-memory in MB.
+Answers each line of standard input: `build`, the first, with `ready SECONDS` or `unavailable` and
+the reason; a number of steps with the seconds that they took; `memory` with the peak memory in MB.
 """
 
 from __future__ import annotations
@@ -58,6 +57,8 @@ class Flags(Backend):
     """Network by name."""
     contender: str
     """Contender by name (ours, reference, flax, torch, ...), or gemm."""
+    batch: int | None = None
+    """Examples in a step; the network's own number if not given."""
     one_core: bool = False
     """Use one core, and count CPU seconds instead of the clock's."""
 
@@ -90,12 +91,13 @@ def main(flags: Flags) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if flags.contender in ("ours", "reference"):
         runtime.configure_jax()
-    network = networks.by_name(flags.network)
+    network = networks.by_name(flags.network, flags.batch)
     try:
         flags.select()
         if flags.contender.startswith("torch"):
             torch.manual_seed(0)  # imports PyTorch, which is not timed
         build = steps.build
+        sys.stdin.readline()
         start = clock()
         run = build(network, flags.contender, flags)
         run(2)

@@ -37,7 +37,7 @@ class Flags(page.Output, Backend):
 def peak(network: str, contender: str, backend: Backend) -> float | None:
     """Return the peak in MB after three steps, or None if the contender is unavailable."""
     try:
-        worker = Worker(network, contender, backend)
+        worker = Worker(network, contender, backend).build()
     except Unavailable as reason:
         print(reason)
         return None

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from cnn import layers, models
 from cnn.ablations import unshare
-from cnn.errors import unknown_name
+from cnn.errors import InputError, unknown_name
 
 with epy.lazy_imports():
     import torch
@@ -42,12 +42,21 @@ NETWORKS = {
     "local_lenet5": Network(lambda: unshare(models.lenet5()), (28, 28, 1), 128, 2.0, 1.5),
 }
 
+OTHERS = {"resnet18": Network(models.resnet18, (224, 224, 3), 8, 1.0)}
+"""Networks that are measured if they are named."""
 
-def by_name(name: str) -> Network:
-    """Return the network called `name`. Raises `InputError` if there is none."""
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    return NETWORKS[name]
+
+def by_name(name: str, batch: int | None = None) -> Network:
+    """Return the network called `name`, with another `batch` if one is given.
+
+    Raises:
+        InputError: If there is no such network, or the batch is not positive.
+    """
+    if name not in (known := NETWORKS | OTHERS):
+        raise unknown_name("network", name, known)
+    if batch is not None and batch < 1:
+        raise InputError(f"batch must be positive, got {batch}")
+    return known[name] if batch is None else known[name]._replace(batch=batch)
 
 
 class Sequential(nn.Module):
@@ -152,6 +161,16 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([branch(x) for branch in self.branches], 1)
 
+    class Sum(tnn.Module):
+        """A body and its shortcut, added."""
+
+        def __init__(self, body: tnn.Module, shortcut: tnn.Module) -> None:
+            super().__init__()
+            self.body, self.shortcut = body, shortcut
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x) + self.shortcut(x)
+
     def pad(padding: object, window: tuple[int, int]) -> int:
         if padding == "SAME":  # as PyTorch's users write it; with stride 2, a cell to the side
             return window[0] // 2
@@ -168,6 +187,10 @@ def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Mod
             return tnn.Sequential(*parts)
         case layers.Concat():
             return Joined([in_torch(branch, size, c_in) for branch in layer.branches])
+        case layers.Residual():
+            skip = layer.shortcut
+            shortcut = tnn.Identity() if skip is None else in_torch(skip, size, c_in)
+            return Sum(in_torch(layer.body, size, c_in), shortcut)
         case layers.Conv():
             padding = pad(layer.padding, layer.window)
             return tnn.Conv2d(

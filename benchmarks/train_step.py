@@ -3,6 +3,7 @@
     python -m benchmarks.train_step
     python -m benchmarks.train_step --networks lenet5 separable_net --seconds 2
     python -m benchmarks.train_step --platform gpu --precision bfloat16
+    python -m benchmarks.train_step --networks vgg16 resnet18 --batch 256 --platform gpu
     python -m benchmarks.train_step --networks separable_net --contenders ours ours_returned
 
 A step is forward, backward and SGD with momentum. Every contender has its own process, and they
@@ -11,8 +12,8 @@ that time. On a GPU, networks here run many steps in one program, as in training
 algorithms before it is timed, and is compiled with CUDA graphs.
 
 Writes `results/train_step.json`, a table in `docs/performance.md` and a figure beside it, after
-every network; rows of networks that are not named stay. Another platform or precision has a file, a
-table and a figure of its own.
+every network; rows of networks that are not named stay. Another platform, precision or batch has a
+file, a table and a figure of its own.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Flags(page.Output, Backend):
     """Networks by name; all if not given."""
     contenders: tuple[str, ...] = ()
     """Contenders by name (ours, flax, torch, ...); all but ours_returned if not given."""
+    batch: int | None = None
+    """Examples in a step; each network's own number if not given."""
     seconds: float = 0.5
     """Length of one contender's turn."""
     rounds: int = 7
@@ -65,10 +68,12 @@ class Flags(page.Output, Backend):
 def compare(network: str, names: Sequence[str], flags: Flags) -> Times:
     """Time contenders and "gemm" on a network; print on stderr why one is unavailable."""
     options = ["--one-core"] if flags.one_core else []
+    options += [] if flags.batch is None else ["--batch", str(flags.batch)]
+    started = {name: Worker(network, name, flags, *options) for name in [*names, "gemm"]}
     workers = {}
-    for name in [*names, "gemm"]:
+    for name, worker in started.items():
         try:
-            workers[name] = Worker(network, name, flags, *options)
+            workers[name] = worker.build()
         except Unavailable as reason:
             print(reason, file=sys.stderr)
     times = take_turns(
@@ -96,12 +101,12 @@ def goal(network: str, backend: Backend) -> float:
     return found.goal if backend.platform == "cpu" else found.goal_on_gpu
 
 
-def table(measured: dict[str, Times], backend: Backend) -> str:
+def table(measured: dict[str, Times], backend: Backend, batch: int | None = None) -> str:
     """Return a row per network: times, speed relative to PyTorch, share of the machine's limit."""
     named = [name for name in CONTENDERS if any(name in times for times in measured.values())]
     rows = []
     for name, times in measured.items():
-        network, median = networks.by_name(name), medians(times)
+        network, median = networks.by_name(name, batch), medians(times)
         flops = 3 * 2 * network.batch * geometry.describe(network.build(), network.shape).macs
         limit = 2 * steps.GEMM_SIDE[backend.platform] ** 3 / median["gemm"]
         ratios = relative_to_torch(median)
@@ -173,23 +178,26 @@ def main(flags: Flags) -> None:
     """Measure, print, and write the times, the table and the figure."""
     names = flags.networks or tuple(networks.NETWORKS)
     for name in names:
-        networks.by_name(name)
+        networks.by_name(name, flags.batch)
     contenders.check(flags.contenders, flags)
     if flags.one_core and flags.platform != "cpu":
         raise InputError("one_core is for the CPU: leave it out")
     flags.select()
-    result_name = flags.result_name("train_step")
+    sized = "train_step" if flags.batch is None else f"train_step_batch_{flags.batch}"
+    result_name = flags.result_name(sized)
     file = flags.out / f"{result_name}.json"
     measured = json.loads(file.read_text()) if file.exists() else {}
     chosen = flags.contenders or contenders.default_names(flags)
     for name in names:
         measured[name] = compare(name, chosen, flags)
-        print(table({name: measured[name]}, flags), flush=True)
-        result = {name: measured[name] for name in networks.NETWORKS if name in measured}
+        print(table({name: measured[name]}, flags, flags.batch), flush=True)
+        known = [*networks.NETWORKS, *networks.OTHERS]
+        result = {name: measured[name] for name in known if name in measured}
         device = page.machine()
         on = f"one core, {device}, CPU time" if flags.one_core else device
         about = ABOUT.format(flags.precision, on)
-        text = f"{about}\n\n{table(result, flags)}\n\n![Relative speed]({result_name}.png)"
+        rows = table(result, flags, flags.batch)
+        text = f"{about}\n\n{rows}\n\n![Relative speed]({result_name}.png)"
         page.publish(result_name, flags, result, text, draw(result, flags))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -59,7 +60,10 @@ class Unavailable(Exception):
 
 
 class Worker:
-    """The process of one contender (see `benchmarks.contenders`). Raises `Unavailable`."""
+    """The process of one contender (see `benchmarks.contenders`). Processes import in parallel."""
+
+    startup: float
+    """Seconds to build the network and to run two steps; imports are not counted."""
 
     def __init__(
         self, network: str, contender: str, backend: Backend, *flags: str, **environment: str
@@ -72,33 +76,38 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        word, _, rest = self._read_line().partition(" ")
+        self.name = f"{contender} cannot run {network}"
+
+    def build(self) -> Worker:
+        """Build the network, run two steps, and return this worker.
+
+        Raises:
+            Unavailable: If this machine cannot run it. The process has then ended.
+        """
+        word, _, rest = self._ask("build").partition(" ")
         if word != "ready":
             self.close()
-            raise Unavailable(f"{contender} cannot run {network}: {rest}")
+            raise Unavailable(f"{self.name}: {rest}")
         self.startup = float(rest)
-        """Seconds to build the network and to run two steps; imports are not counted."""
+        return self
 
-    def _read_line(self) -> str:
-        assert self.process.stdout is not None
+    def _ask(self, question: str) -> str:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has answered, and ended
+            self.process.stdin.write(f"{question}\n")
+            self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args} ended early")
         return line.strip()
 
-    def _ask(self, question: str) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{question}\n")
-        self.process.stdin.flush()
-        return float(self._read_line())
-
     def seconds(self, steps: int) -> float:
         """Return the seconds that a number of steps takes."""
-        return self._ask(str(steps))
+        return float(self._ask(str(steps)))
 
     def peak(self) -> float:
         """Return the peak memory of the process so far, in MB."""
-        return self._ask("memory")
+        return float(self._ask("memory"))
 
     def close(self) -> None:
         """End the process."""

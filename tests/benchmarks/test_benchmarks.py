@@ -24,7 +24,7 @@ from benchmarks import (
     steps,
     train_step,
 )
-from benchmarks.networks import Network
+from benchmarks.networks import Network, in_torch
 from benchmarks.workers import Backend
 from cnn import models
 from cnn.errors import InputError
@@ -36,6 +36,7 @@ def test_a_training_step_is_timed_and_its_row_kept(tmp_path: Path) -> None:
     flags = train_step.Flags(
         networks=("lenet5",),
         contenders=("ours",),
+        batch=16,
         seconds=0.0,
         rounds=1,
         one_core=True,
@@ -43,10 +44,10 @@ def test_a_training_step_is_timed_and_its_row_kept(tmp_path: Path) -> None:
         page=tmp_path / "page.md",
     )
     train_step.main(flags)
-    measured = json.loads((tmp_path / "train_step.json").read_text())
+    measured = json.loads((tmp_path / "train_step_batch_16.json").read_text())
     assert set(measured["lenet5"]) == {"ours", "gemm"}
-    assert "| lenet5, 128 |" in flags.page.read_text()
-    assert (tmp_path / "train_step.png").stat().st_size > 1000
+    assert "| lenet5, 16 |" in flags.page.read_text()
+    assert (tmp_path / "train_step_batch_16.png").stat().st_size > 1000
 
 
 def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
@@ -62,6 +63,7 @@ def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
     [
         (["--network", "lenet", "--contender", "ours"], "unknown network 'lenet': did you mean"),
         (["--network", "mlp", "--contender", "our"], "unknown contender 'our': did you mean"),
+        (["--network", "mlp", "--contender", "ours", "--batch", "0"], "batch must be positive"),
     ],
 )
 def test_unknown_contenders_and_networks_are_refused(flags: list[str], line: str) -> None:
@@ -173,6 +175,15 @@ def test_pytorch_computes_in_the_precision(
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", spied)
     assert steps.build(TINY, "torch", Backend(precision=precision))(2) == 2
     assert seen == [getattr(torch, precision)] * 2
+
+
+def test_pytorch_has_the_same_weights_in_a_residual_network() -> None:
+    torch = pytest.importorskip("torch", reason="the contender is PyTorch")
+    network = in_torch(models.resnet18(width=0.125), (32, 32), 3)
+    ours = models.resnet18(width=0.125).init(jax.random.key(0), np.zeros((1, 32, 32, 3)))
+    count = sum(w.size for w in jax.tree.leaves(ours["params"]))
+    assert sum(w.numel() for w in network.parameters()) == count
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 1000)
 
 
 @pytest.mark.slow
