@@ -19,8 +19,9 @@ import tyro
 from etils import epy
 
 from cnn.data import tfds
+from cnn.data.catalogue import check_known
 from cnn.data.registry import BUILT_IN, data_root
-from cnn.errors import InputError, unknown_name
+from cnn.errors import InputError
 from experiments.harness.cli import run
 
 with epy.lazy_imports():  # slow to import, and not needed for --help
@@ -65,15 +66,10 @@ def find_builder(name: str, root: Path) -> Any:
     """Return the TFDS builder of the set.
 
     Raises:
-        InputError: If TFDS does not know the set, or cannot download it.
+        InputError: If TFDS does not know the set or its configuration, or cannot download it.
     """
-    known = tensorflow_datasets.list_builders(with_community_datasets=False)
-    if name.split("/")[0] not in known:
-        raise unknown_name("TFDS data set", name, known)
-    try:
-        builder = tensorflow_datasets.builder(name, data_dir=root)
-    except ValueError as error:  # the set does not have this configuration
-        raise InputError(f"TFDS data set {name!r}: {' '.join(str(error).split())}") from error
+    check_known(name)
+    builder = tensorflow_datasets.builder(name, data_dir=root)
     if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         raise InputError(f"data set {name!r} is downloaded by hand: {' '.join(manual.split())}")
     return builder

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cnn.data.stored import choose_parts
+from cnn.data.stored import choose_parts, files_state
 from cnn.errors import InputError
 
 PARTS = ("train", "test", "val", "validation")
@@ -64,12 +63,8 @@ def read_folder(root: str) -> Folder:
         for label in labels
         for file in _walk(os.path.join(root, part, label))
     ]
-    digest = hashlib.sha256()
-    for file in files:
-        stat = os.stat(file.path)
-        digest.update(os.fsencode(os.path.relpath(file.path, root)))
-        digest.update(f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
-    return Folder(root, parts, left_out, files, digest.hexdigest())
+    state = files_state(root, (file.path for file in files))
+    return Folder(root, parts, left_out, files, state)
 
 
 def _layout(root: str) -> tuple[dict[str, list[str]], list[str]]:

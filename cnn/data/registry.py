@@ -1,41 +1,67 @@
-"""Data sets by name."""
+"""Data sets by name, folder or file."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from cnn.data import builtin, tfds
+from cnn.data import builtin, huggingface, npz, tfds
+from cnn.data.catalogue import check_known
 from cnn.data.dataset import Dataset
-from cnn.errors import InputError, unknown_name
+from cnn.data.images import Size
+from cnn.errors import InputError
 
 BUILT_IN = {"digits": builtin.load_digits, "mnist1d": builtin.load_mnist1d}
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """Return the data set of this name. Nothing is downloaded.
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    size: Size | None = None,
+    channels: int | None = None,
+) -> Dataset:
+    """Return the data set of this name. Nothing is downloaded, and no code of a set is run.
 
     Args:
-        name: `mnist1d` or `digits`, which are built in, or any image-classification set that TFDS
-            has prepared in `data_dir` (`cnn.data.tfds` says which ones can be read).
-        data_dir: By default the environment variable `CNN_DATA_DIR`, or `~/tensorflow_datasets`.
+        name: One of
+
+            - `mnist1d` or `digits`, which are built in;
+            - an image-classification set that TFDS has prepared in `data_dir`, such as
+              `fashion_mnist` or `emnist/letters` (`cnn.data.tfds` says which ones can be read);
+            - `folder:PATH`, a folder with a folder of images for each class
+              (`Dataset.from_folder`);
+            - a path that ends in `.npz`, with arrays `x` and `y` (`cnn.data.npz`);
+            - `hf:PATH`, a set that `datasets` of Hugging Face has saved (`cnn.data.huggingface`).
+        data_dir: Folder of TFDS sets, by default the environment variable `CNN_DATA_DIR`, or
+            `~/tensorflow_datasets`.
+        size: Height and width to which whole images are resized, for sets of TFDS, Hugging Face
+            and folders.
+        channels: Channels of the images, from 1 to 4, for the same sets.
 
     Raises:
         InputError: If there is no set of this name, or it cannot be read.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]()
-    root = data_root(data_dir)
-    folders = tfds.prepared(root)
+    kind, _, path = name.partition(":")
+    if kind in ("folder", "hf") and not path:
+        raise InputError(f"data set {name!r} must name a folder: {kind}:PATH")
+    if kind == "folder":
+        return Dataset.from_folder(path, size, channels)
+    if kind == "hf":
+        return huggingface.load(path, size, channels)
+    folders = {} if name in BUILT_IN else tfds.prepared(data_root(data_dir))
     if name in folders:
-        return tfds.load(name, folders[name])
-    unknown = unknown_name("data set", name, [*BUILT_IN, *folders])
-    missing = f"{root}/{name}/VERSION/dataset_info.json" if root.is_dir() else f"{root} (no folder)"
-    raise InputError(
-        f"{unknown} (looked for {missing}; prepare a TFDS set with: "
-        f"python -m experiments.prepare {shlex.quote(name)} --data-dir {shlex.quote(str(root))})"
-    )
+        return tfds.load(name, folders[name], size, channels)
+    is_file = name.endswith(".npz")
+    if name not in BUILT_IN and not is_file:
+        raise _not_found(name, data_root(data_dir), folders)
+    if size is not None or channels is not None:
+        raise InputError(
+            f"size and channels are for images in files, and data set {name!r} holds arrays: leave "
+            "them out"
+        )
+    return npz.load(name) if is_file else BUILT_IN[name]()
 
 
 def names(data_dir: str | Path | None = None) -> list[str]:
@@ -53,3 +79,21 @@ def data_root(data_dir: str | Path | None) -> Path:
             f"data_dir must not begin with ~ without a home folder, got {str(folder)!r}: give "
             "data_dir or CNN_DATA_DIR in full"
         ) from error
+
+
+def _not_found(name: str, root: Path, prepared: Iterable[str]) -> InputError:
+    """Return the error for a name that is not found: it is a path, unknown, or not prepared."""
+    if os.path.isdir(name):
+        return InputError(f"data set {name!r} is a folder: give folder:{name}, or hf:{name}")
+    where = f"{root}" if root.is_dir() else f"{root} (no folder)"
+    try:
+        check_known(name, [*BUILT_IN, *prepared])
+    except InputError as error:
+        here = ", ".join([*BUILT_IN, *prepared])
+        return InputError(
+            f"{error} (built in, or prepared in {where}: {here}; or folder:PATH, FILE.npz, hf:PATH)"
+        )
+    return InputError(
+        f"data set {name!r} is not prepared in {where}: prepare it with "
+        f"python -m experiments.prepare {shlex.quote(name)} --data-dir {shlex.quote(str(root))}"
+    )

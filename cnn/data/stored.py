@@ -121,6 +121,16 @@ def cache_name(name: str, path: str | Path) -> str:
     return f"{''.join(c if c.isalnum() or c in '_-.' else '-' for c in name)[:60]}-{where}"
 
 
+def files_state(root: str | Path, files: Iterable[str | Path]) -> str:
+    """Return a hash of the names below `root`, the sizes and the times of change of files."""
+    digest = hashlib.sha256()
+    for file in files:
+        stat = os.stat(file)
+        digest.update(os.fsencode(os.path.relpath(file, root)))
+        digest.update(f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
 def progress(steps: Iterable[T], total: int, description: str) -> Iterable[T]:
     """Return the steps, with a progress bar on a terminal."""
     return rich.progress.track(

@@ -25,7 +25,15 @@ from jaxtyping import Int, Int32, UInt8
 
 from cnn.data.dataset import Dataset
 from cnn.data.images import MODES, Size, check_options, decode
-from cnn.data.stored import Source, cache_name, choose_parts, load_parts, one_line, progress
+from cnn.data.stored import (
+    Source,
+    cache_name,
+    choose_parts,
+    files_state,
+    load_parts,
+    one_line,
+    progress,
+)
 from cnn.errors import InputError
 
 with epy.lazy_imports():  # slow to import, and not needed for a set that is built in or cached
@@ -63,8 +71,6 @@ def load(name: str, folder: Path, size: Size | None = None, channels: int | None
         InputError: If the set cannot be read. The message names a damaged record.
     """
     check_options(size, channels)
-    files = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
-    state = repr([(file, stat.st_size, stat.st_mtime_ns) for file, stat in files])
 
     def open_source() -> Source:
         builder = open_folder(name, folder)
@@ -73,9 +79,8 @@ def load(name: str, folder: Path, size: Size | None = None, channels: int | None
         first, last = (_Reader(builder, part, size, channels) for part in parts)
         return Source(first, last, tuple(builder.info.features[first.label].names))
 
-    return Dataset(
-        name, *load_parts(cache_name(name, folder), f"{state} {size} {channels}", open_source)
-    )
+    key = f"{files_state(folder, sorted(folder.iterdir()))} {size} {channels}"
+    return Dataset(name, *load_parts(cache_name(name, folder), key, open_source))
 
 
 def open_folder(name: str, folder: Path) -> Any:

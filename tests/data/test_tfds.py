@@ -232,9 +232,10 @@ def refused(name: str, data_dir: Path) -> str:
 
 
 def test_a_set_that_is_not_prepared(tmp_path: Path) -> None:
-    message = refused("mnist", tmp_path)
-    assert f"looked for {tmp_path}/mnist/" in message
-    assert f"python -m experiments.prepare mnist --data-dir {tmp_path}" in message
+    assert refused("mnist", tmp_path) == (
+        f"data set 'mnist' is not prepared in {tmp_path}: prepare it with "
+        f"python -m experiments.prepare mnist --data-dir {tmp_path}"
+    )
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -243,8 +244,19 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_mistyped_name(tmp_path: Path) -> None:
     write_set(tmp_path / "pets" / "1.0.0", {"train": examples(1), "test": examples(2)})
-    assert "did you mean 'mnist1d'?" in refused("mnst1d", tmp_path)
-    assert "did you mean 'pets'?" in refused("pet", tmp_path)
+    assert "did you mean 'mnist1d' or 'mnist'" in refused("mnst1d", tmp_path)
+    assert "did you mean 'pets'" in refused("pet", tmp_path)
+    assert "did you mean 'fashion_mnist'" in refused("fashion-mnist", tmp_path)
+    assert "configuration of data set 'emnist', 'leters': did you mean 'letters'" in refused(
+        "emnist/leters", tmp_path
+    )
+    assert "'emnist' has configurations: give one of emnist/byclass, emnist/bymerge" in refused(
+        "emnist", tmp_path
+    )
+    assert "'mnist' has no configurations, got 'mnist/letters'" in refused(
+        "mnist/letters", tmp_path
+    )
+    assert "prepared in" in refused("zzzz", tmp_path)
     assert "unknown data set 'pets/../pets'" in refused("pets/../pets", tmp_path)
 
 

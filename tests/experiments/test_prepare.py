@@ -123,8 +123,10 @@ def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("name", "said"),
     [
         ("mnsit", "did you mean 'mnist'"),
-        ("emnist/leters", "not found"),
-        ("imdb_reviews", "not for image classification"),
+        ("zzzz", "TFDS has none with a name like it"),
+        ("emnist", "give one of emnist/byclass, "),
+        ("emnist/leters", "did you mean 'letters'"),
+        ("imdb_reviews/plain_text", "not for image classification"),
         ("imagenet2012", "downloaded by hand"),
     ],
 )
