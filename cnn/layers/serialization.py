@@ -1,12 +1,13 @@
 """Models as JSON."""
 
 import dataclasses
+import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from flax import linen as nn
 
@@ -49,6 +50,22 @@ def _name(thing: Any) -> str:
     if _KINDS.get(name) is thing:
         return name
     return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def import_function(kind: str, name: str) -> Callable[..., Any]:
+    """Return the function "package.module:function". `kind` says in errors what it is for.
+
+    Raises:
+        InputError: If it cannot be imported, or is no function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except (ImportError, ValueError, TypeError) as error:  # no module, no name, a relative name
+        raise InputError(f"{kind} {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise InputError(f"{kind} {name!r} must name a function, but {module} has no such function")
+    return cast(Callable[..., Any], found)
 
 
 def _value(value: Any) -> Json:

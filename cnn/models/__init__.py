@@ -1,12 +1,12 @@
 """Named networks: each a function that returns a module."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 
 from flax import linen as nn
 
 from cnn.errors import InputError, unknown_name
+from cnn.layers.serialization import import_function
 from cnn.models.alexnet import alexnet
 from cnn.models.from_torch import from_torch
 from cnn.models.inception import googlenet, small_inception
@@ -59,19 +59,12 @@ def by_name(name: str) -> Callable[..., nn.Module]:
     Raises:
       InputError: there is no such function; suggests the nearest names.
     """
-    module, colon, function = name.partition(":")
-    if not colon and name not in names():
+    if ":" in name:
+        return import_function("model", name)
+    if name not in names():
         raise unknown_name("model", name, names())
-    if not colon:
-        made: Callable[..., nn.Module] = globals()[name]
-        return made
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-    except (ImportError, ValueError, TypeError) as error:  # no module, no name, a relative name
-        raise InputError(f"model {name!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise InputError(f"model {name!r} must name a function, but {module} has no such function")
-    return found
+    made: Callable[..., nn.Module] = globals()[name]
+    return made
 
 
 def build(name: str, num_classes: int | None = None) -> nn.Module:

@@ -43,10 +43,11 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
     Raises:
         InputError: As `device_map` does.
     """
-    kept = ["optimizer", "schedule", "warmup", "weight_decay", "label_smoothing", "clip_norm"]
+    kept = ["optimizer", "optimizer_args", "loss", "metrics", "schedule", "warmup", "weight_decay"]
+    kept += ["label_smoothing", "clip_norm"]
     kept += ["augment", "ema", "precision", "accumulate", "remat", "on_nan"]
     kept += ["map_devices", "devices", "seed_groups"]
-    kept += [] if recipe.schedule == "constant" else ["steps"]
+    kept += ["steps"] if recipe.schedule in ("cosine", "one-cycle") else []
     # Other fields do not matter to the programs. The learning rate is part of the state.
     recipe = Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
     return _programs(model, recipe, input_shape)

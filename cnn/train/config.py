@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -14,11 +15,15 @@ from flax.errors import FlaxError
 from jaxtyping import Array
 
 from cnn.data import Dataset
+from cnn.data.augment import MIXING
 from cnn.errors import InputError, RunError
 from cnn.layers.combinators import train_argument
 from cnn.train.devices import DeviceMap
 from cnn.train.ensemble import States
-from cnn.train.recipe import Recipe
+from cnn.train.losses import make_loss
+from cnn.train.metrics import make_metrics, measure
+from cnn.train.optimizers import check_optimizer
+from cnn.train.recipe import Recipe, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,19 @@ class Config(Recipe):
     relax_to: nn.Module | None = None
     learning_rates: tuple[float, ...] = ()
     """Learning rates that train together, each with every seed, instead of `lr`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs is not None and self.batch_size >= 1:
+            steps = self.epochs * (len(self.examples.train) // self.batch_size)
+            if self.steps not in (Recipe.steps, steps):
+                raise InputError(f"give steps or epochs, got {self.steps} and {self.epochs}")
+            object.__setattr__(self, "steps", steps)
+
+    @cached_property
+    def examples(self) -> Dataset:
+        """The data to train and evaluate on: with `validate`, without the test part."""
+        return self.data.held_out() if self.validate else self.data
 
     @property
     def seed_range(self) -> range:
@@ -67,16 +85,39 @@ class Result:
     """What a run measured. Arrays have one entry per state; accuracies are fractions."""
 
     steps: int
+    """Steps that were trained; fewer than the recipe's if `patience` ended the run."""
     seeds: tuple[int, ...]
     parameters: int
-    train_loss: np.ndarray
-    train_accuracy: np.ndarray
-    test_loss: np.ndarray
-    test_accuracy: np.ndarray
+    train: Mapping[str, np.ndarray]
+    """The loss and the metrics on the training set, by name."""
+    test: Mapping[str, np.ndarray]
+    """The loss and the metrics on the test set; with `validate` on the held-out part."""
     skipped: np.ndarray
     """Steps that were skipped because a loss, gradient or update was not finite."""
     seconds: float
     states: States
+    history: tuple[Mapping[str, Any], ...] = ()
+    """The lines of metrics while training, as in `metrics.jsonl`."""
+
+    @property
+    def train_loss(self) -> np.ndarray:
+        """Mean loss on the training set."""
+        return self.train["loss"]
+
+    @property
+    def test_loss(self) -> np.ndarray:
+        """Mean loss on the test set."""
+        return self.test["loss"]
+
+    @property
+    def train_accuracy(self) -> np.ndarray:
+        """Accuracy on the training set; a KeyError if it was not measured."""
+        return self.train["accuracy"]
+
+    @property
+    def test_accuracy(self) -> np.ndarray:
+        """Accuracy on the test set; a KeyError if it was not measured."""
+        return self.test["accuracy"]
 
     def check_trained(self) -> None:
         """Raise `RunError` if no state took a step: it measured the initial weights."""
@@ -95,15 +136,22 @@ def check_batch(config: Config, examples: int, devices: DeviceMap) -> None:
     if size % (devices.group_size * parts):
         factors = f"{devices.group_size} devices" + (f" × accumulate {parts}" if parts > 1 else "")
         raise InputError(f"batch_size must be a multiple of {factors}, got {size}")
+    mixed = config.augment and config.augment[-1] in MIXING
+    if mixed and size // devices.group_size % 2:
+        raise InputError(
+            f"batch_size must be even on each device for {config.augment[-1]}, which mixes pairs, "
+            f"got {size} on {devices.group_size} devices"
+        )
     if size > examples:
         raise InputError(f"batch_size must be at most the {examples} training examples, got {size}")
 
 
-def check_model(model: nn.Module, data: Dataset) -> int:
+def check_model(model: nn.Module, recipe: Recipe, data: Dataset) -> int:
     """Return the number of parameters of `model`, by abstract evaluation only.
 
     Raises:
-        InputError: If the model is not hashable or does not map the inputs to the classes.
+        InputError: If the model is not hashable, if its outputs do not fit the loss, the metrics
+            and the targets, or if the optimizer cannot train it.
     """
     try:
         hash(model)
@@ -123,7 +171,7 @@ def check_model(model: nn.Module, data: Dataset) -> int:
 
     try:
         for train in (True, False):
-            logits, variables = jax.eval_shape(partial(run, train=train), x)
+            outputs, variables = jax.eval_shape(partial(run, train=train), x)
     except InputError as error:
         raise InputError(f"on inputs of shape {data.input_shape} of {data.name}, {error}") from None
     except (TypeError, ValueError, FlaxError) as error:
@@ -131,9 +179,30 @@ def check_model(model: nn.Module, data: Dataset) -> int:
         raise InputError(
             f"the model cannot be called on inputs {data.input_shape} of {data.name}: {line}"
         ) from error
-    if logits.shape != (1, data.num_classes):
+    check_outputs(outputs, recipe, data)
+    params = variables.get("params", {})
+    check_optimizer(recipe, params)
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def check_outputs(outputs: jax.ShapeDtypeStruct, recipe: Recipe, data: Dataset) -> None:
+    """Raise `InputError` if loss and metrics cannot be computed from such outputs."""
+    classes = data.outputs if data.train.has_classes else None
+    if recipe.loss == "cross-entropy" and classes and outputs.shape != (1, classes):
         raise InputError(
-            f"the model must return {data.num_classes} values, one per class of {data.name}, got "
-            f"shape {logits.shape[1:]}: build it with num_classes={data.num_classes}"
+            f"the model must return {classes} values, one per class of {data.name}, got shape "
+            f"{outputs.shape[1:]}: build it with num_classes={classes}"
         )
-    return sum(leaf.size for leaf in jax.tree.leaves(variables.get("params", {})))
+    y = jax.ShapeDtypeStruct((1, *data.train.y.shape[1:]), data.train.y.dtype)
+    functions = make_loss(recipe), make_metrics(recipe)
+    try:
+        jax.eval_shape(partial(measure, *functions), outputs.update(dtype=jnp.float32), y)
+    except InputError as error:
+        raise InputError(f"on {data.name}, {error}") from None
+    except Exception as error:  # a function of somebody else can raise anything
+        names = ", ".join(str(plain(f)) for f in (recipe.loss, *recipe.metrics))
+        line = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"loss or metrics ({names}) cannot be computed from outputs {outputs.shape} and "
+            f"targets {y.shape}: {line}"
+        ) from error

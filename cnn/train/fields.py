@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import operator
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from numbers import Real
@@ -42,11 +44,15 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _convert(name: str, value: Any, kind: Any) -> Any:
     """Return `value` as one of type `kind`."""
+    if kind is Any:
+        return value
     choices, origin = get_args(kind), get_origin(kind)
     if origin in (Union, UnionType):
         (inner,) = (choice for choice in choices if choice is not NoneType)
         return None if value is None else _convert(name, value, inner)
     if origin is tuple:
+        if isinstance(value, Mapping) and choices[0] is str:  # as a command line gives it
+            return tuple(f"{key}={json.dumps(each)}" for key, each in value.items())
         if isinstance(value, tuple | list | range):
             return tuple(_convert(name, one, choices[0]) for one in value)
         raise _wrong(name, "a tuple", value)

@@ -79,7 +79,7 @@ def _prefetch(split: Split, sharding: Sharding, steps: range, rows: RowsOf) -> I
 
             return jax.make_array_from_callback((*shape, *example_shape), sharding, part_of)
 
-        return Batch(array("x", *split.x.shape[1:]), array("y"))
+        return Batch(array("x", *split.x.shape[1:]), array("y", *split.y.shape[1:]))
 
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH_STEPS)
     source = grain.MapDataset.range(steps.start, steps.stop).map(read).to_iter_dataset(options)

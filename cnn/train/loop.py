@@ -32,6 +32,8 @@ class Event:
     states: States
     checkpoint: bool
     """Whether a checkpoint is due. The states were then checked to be finite."""
+    evaluate: bool
+    """Whether an evaluation is due. The states were then checked, too."""
     metrics: dict[str, np.ndarray]
     """Means per seed if a line of metrics is due, NaN if all steps were skipped; else empty."""
 
@@ -61,8 +63,10 @@ def train(
     pending: list[Sequence[Metrics]] = []  # on the devices
     window: list[dict[str, np.ndarray]] = []  # on the host, since the last line of metrics
     throttle, step = Throttle(), start
+    every = [config.log_every, config.checkpoint_every]
+    every += [config.evaluate_every] if config.evaluate_every else []
     while step < until:
-        to_next = [n - step % n for n in (config.log_every, config.checkpoint_every)]
+        to_next = [n - step % n for n in every]
         length = min(chunk, until - step, *to_next)
         trained = program.run(states, data, batches(step, length))
         states, metrics = zip(*trained, strict=True)
@@ -70,17 +74,19 @@ def train(
         step += length
         pending.append(program.devices.unreplicate(metrics))
         log, checkpoint = step % config.log_every == 0 or step == until, checkpoint_due(step)
-        if log or checkpoint or len(pending) == CHECK_EVERY:
+        evaluate_now = config.evaluate_every is not None and step % config.evaluate_every == 0
+        if log or checkpoint or evaluate_now or len(pending) == CHECK_EVERY:
             new = _gather(pending)
             finite = np.array(is_finite(new)) | new.get("skipped", False)
-            if checkpoint or step == until:
+            if checkpoint or evaluate_now or step == until:
                 finite[-1] &= are_finite(program.devices.unreplicate(states))
             if not finite.all():
                 first, count = step - len(finite), len(split.y)
                 raise Diverged(divergence_report(config, states, count, new, finite, first))
             pending = []
             window.append(new)
-        yield Event(step, length, states, checkpoint, _mean(window) if log else {})
+        means = _mean(window) if log else {}
+        yield Event(step, length, states, checkpoint, evaluate_now, means)
         if log:
             window = []
 
@@ -97,18 +103,25 @@ def _gather(history: list[Sequence[Metrics]]) -> dict[str, np.ndarray]:
 def _mean(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the means over the steps that were not skipped, and the number of skipped steps."""
     window = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    taken = ~window.get("skipped", np.zeros_like(window["loss"], bool))
-    norm = np.sqrt((window["gradient_norms"].astype(float) ** 2).sum(-1))
-    values = {k: window[k] for k in ("loss", "accuracy")} | {"gradient_norm": norm}
-    with np.errstate(invalid="ignore"):
-        means = {k: np.where(taken, v, 0).sum(0) / taken.sum(0) for k, v in values.items()}
-    return means | ({"skipped": (~taken).sum(0)} if "skipped" in window else {})
+    norms = window.pop("gradient_norms").astype(float)
+    window["gradient_norm"] = np.sqrt((norms**2).sum(-1))
+    skipped = window.pop("skipped", None)
+    taken = np.ones_like(window["loss"], bool) if skipped is None else ~skipped
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        shape = *taken.shape, *[1] * (values.ndim - 2)
+        with np.errstate(invalid="ignore"):
+            total = np.where(taken.reshape(shape), values, 0).sum(0)
+            return total / taken.sum(0).reshape(shape[1:])
+
+    means = {name: mean(values) for name, values in window.items()}
+    return means if skipped is None else {**means, "skipped": skipped.sum(0)}
 
 
 def evaluate(
     config: Config, program: Programs, states: States, split: Split
 ) -> dict[str, np.ndarray]:
-    """Return mean cross-entropy and accuracy of every seed on all examples of `split`."""
+    """Return the mean loss and metrics of every seed on all examples of `split`."""
     batches = list(sampler.evaluation_batches(len(split.y), config.batch_size))
     devices, steps = program.devices, range(len(batches))
     data, inputs = make_inputs(split, devices, BY_EXAMPLE, steps, lambda i, _: batches[i][0])
@@ -120,6 +133,7 @@ def evaluate(
         throttle.wait_if_ahead(totals[-1])
     seeds = list(zip(*jax.device_get(totals), strict=True))
     return {
-        name: np.array([sum(float(sums[name]) for sums in seed) / len(split.y) for seed in seeds])
-        for name in ("loss", "accuracy")
+        name: np.array([sum(np.float64(sums[name]) for sums in seed) for seed in seeds])
+        / len(split.y)
+        for name in seeds[0][0]
     }

@@ -1,54 +1,202 @@
-"""What happens between the learning rate and the update: schedule, optimizer, β-LASSO.
+"""What happens between the gradient and the update: clipping, optimizer, decay, learning rate.
 
 A run's update is, from left to right:
 
-    gradient → clip to `clip_norm` → optimizer with weight decay → × −schedule(step) → × state.lr
+    gradient → clip to `clip_norm` → optimizer with weight decay and learning rate η(step)
 
-The schedule is compiled in, for `lr` 1; learning rates are data (`state.lr`) and share a program.
+with η(step) = lr · schedule(step). `lr` is data (`TrainState.lr`), so learning rates share a
+program.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from cnn.errors import InputError
+from cnn.errors import InputError, unknown_name
+from cnn.layers.serialization import import_function
 from cnn.train.recipe import Recipe
 from cnn.train.state import Tree
 
+Factory = Callable[..., optax.GradientTransformation]
+"""`(learning_rate, **arguments)` → a transformation, as `optax.adamw`."""
+
 
 def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """Return the optimizer that `recipe` names. Weight decay applies to kernels only.
+    """Return the optimizer of `recipe`.
 
-    Its `update` takes the keyword `lr`, which multiplies the learning rate of the recipe.
+    Its `update` takes two keywords: `lr` multiplies the learning rate of the recipe, and `value` is
+    the loss, which a few of optax's optimizers use. The decay applies to kernels only.
+
+    Raises:
+        InputError: If the name or an argument is unknown, or the decay cannot be applied.
     """
-    schedule, decay = make_schedule(recipe), recipe.weight_decay
-    if recipe.optimizer == "adamw":
-        tx = optax.adamw(schedule, weight_decay=decay, mask=kernels)
-    elif recipe.optimizer == "adadelta":
-        tx = optax.adadelta(schedule, rho=0.9, weight_decay=decay, weight_decay_mask=kernels)
-    elif recipe.optimizer == "sgd":
-        sgd = optax.sgd(schedule, momentum=0.9, nesterov=True)
-        tx = optax.chain(optax.add_decayed_weights(decay, mask=kernels), sgd)
-    else:
-        tx = optax.sgd(schedule)
-    tx = optax.chain(tx, scale_by_lr())
-    if recipe.optimizer == "beta-lasso":
-        tx = beta_lasso(tx, decay, beta=50)
-    if recipe.clip_norm is not None:
-        tx = optax.chain(optax.clip_by_global_norm(recipe.clip_norm), tx)
-    return tx
+    schedule = make_schedule(recipe)
+    constant = recipe.schedule == "constant" and not recipe.warmup
+    given = recipe.optimizer
+    factory = None if isinstance(given, optax.GradientTransformation) else _factory(recipe)
+
+    def transformation(lr: ArrayLike) -> optax.GradientTransformationExtraArgs:
+        def rate(count: Array) -> Array:
+            return lr * schedule(count)
+
+        if factory is None:
+            tx = optax.chain(given, optax.scale_by_schedule(rate))
+        else:
+            tx = factory(lr * schedule(0) if constant else rate)
+        if recipe.clip_norm is not None:
+            tx = optax.chain(optax.clip_by_global_norm(recipe.clip_norm), tx)
+        return optax.with_extra_args_support(tx)
+
+    def init(params: Tree) -> optax.OptState:
+        return transformation(1.0).init(params)
+
+    def update(
+        grads: Tree, state: optax.OptState, params: Tree = None, *, lr: ArrayLike, **extra: Any
+    ) -> tuple[Tree, optax.OptState]:
+        return transformation(lr).update(grads, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _factory(recipe: Recipe) -> Factory:
+    """Return `learning_rate → transformation`, with the recipe's arguments and decay."""
+    factory = _find(recipe.optimizer)
+    name = recipe.optimizer if isinstance(recipe.optimizer, str) else _name(factory)
+    parameters = inspect.signature(factory).parameters
+    arguments = dict(_parse(argument) for argument in recipe.optimizer_args)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for argument in arguments:
+        if argument in ("weight_decay", "learning_rate"):
+            remedy = {"weight_decay": "weight_decay", "learning_rate": "lr"}[argument]
+            raise InputError(f"optimizer_args must not contain {argument}: give {remedy}")
+        if argument not in parameters and not takes_any:
+            raise unknown_name(f"argument of optimizer {name}", argument, [*parameters][1:])
+    if "weight_decay" in parameters:
+        arguments["weight_decay"] = recipe.weight_decay
+        masks = {"mask", "weight_decay_mask"} & {*parameters} - {*arguments}
+        if recipe.weight_decay and not masks:
+            raise InputError(
+                f"weight_decay must be 0 with optimizer {name}, which would decay biases too, got "
+                f"{recipe.weight_decay}"
+            )
+        return lambda rate: factory(rate, **arguments, **dict.fromkeys(masks, kernels))
+    if not recipe.weight_decay:
+        return lambda rate: factory(rate, **arguments)
+    decay = optax.add_decayed_weights(recipe.weight_decay, mask=kernels)
+    return lambda rate: optax.chain(decay, factory(rate, **arguments))
+
+
+def _find(optimizer: Any) -> Factory:
+    """Return the factory of a name. A factory is returned as it is."""
+    if not isinstance(optimizer, str):
+        return optimizer
+    if ":" in optimizer:
+        return import_function("optimizer", optimizer)
+    known = names()
+    if optimizer not in known:
+        raise unknown_name("optimizer", optimizer, known)
+    return known[optimizer]
+
+
+def names() -> dict[str, Factory]:
+    """Return the optimizers known by name: optax's aliases, those of `optax.contrib`, β-LASSO."""
+    found: dict[str, Factory] = {}
+    for module in (optax.contrib, optax):
+        for name in dir(module):
+            function = getattr(module, name)
+            if name.startswith(("_", "scale_by")) or not inspect.isfunction(function):
+                continue
+            if next(iter(inspect.signature(function).parameters), "") == "learning_rate":
+                found[name] = function
+    return {**found, "beta-lasso": beta_lasso_sgd}
+
+
+def _name(factory: Any) -> str:
+    return str(getattr(getattr(factory, "func", factory), "__name__", factory))
+
+
+def _parse(argument: str) -> tuple[str, Any]:
+    """Return the name and value of "b1=0.95". What is no JSON is text."""
+    name, equals, text = argument.partition("=")
+    if not (name and equals):
+        raise InputError(f"optimizer_args must be NAME=VALUE, got {argument!r}")
+    try:
+        return name, json.loads(text)
+    except ValueError:
+        return name, {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def check_optimizer(recipe: Recipe, params: Tree) -> None:
+    """Raise `InputError` if the recipe's optimizer cannot train `params`. Nothing is computed."""
+    tx = make_optimizer(recipe)
+
+    def try_out(params: Tree, lr: Array) -> Tree:
+        updates, _ = tx.update(params, tx.init(params), params, lr=lr, value=jnp.zeros(()))
+        return updates
+
+    def initial(lr: float) -> str:
+        return str(jax.make_jaxpr(make_optimizer(replace(recipe, lr=lr)).init)(params))
+
+    try:
+        state = jax.eval_shape(tx.init, params)
+        updates = jax.eval_shape(try_out, params, jnp.ones(()))
+        depends = initial(1.0) != initial(2.0)
+    except InputError:
+        raise
+    except Exception as error:  # a factory of somebody else can raise anything
+        line = " ".join(str(error).split())[:200]
+        raise InputError(f"optimizer {_text(recipe)} cannot be used: {line}") from error
+    if jax.tree.map(jnp.shape, updates) != jax.tree.map(jnp.shape, params):
+        raise InputError(f"optimizer {_text(recipe)} must return updates shaped like the weights")
+    if depends:
+        raise InputError(
+            f"optimizer {_text(recipe)} has an initial state that depends on the learning rate, "
+            "which is not supported: choose another"
+        )
+    if any("ScheduleFree" in kind for kind in state_kinds(state)):
+        raise InputError(
+            f"optimizer {_text(recipe)} evaluates other weights than it trains, which is not "
+            "supported: choose another, with ema for an average"
+        )
+
+
+def _text(recipe: Recipe) -> str:
+    optimizer: Any = recipe.optimizer
+    return repr(optimizer) if isinstance(optimizer, str) else _name(optimizer)
+
+
+def state_kinds(state: Any) -> set[str]:
+    """Return the names of the named tuples in an optimizer's state."""
+    kinds: set[str] = set()
+
+    def visit(node: Any) -> bool:
+        if hasattr(node, "_fields"):
+            kinds.add(type(node).__name__)
+        return False
+
+    jax.tree.map(lambda leaf: leaf, state, is_leaf=visit)
+    return kinds
 
 
 def make_schedule(recipe: Recipe) -> optax.Schedule:
-    """Return the learning rate as a function of the step.
+    """Return the factor of the learning rate as a function of the step, times `recipe.lr`.
 
     "one-cycle" rises from lr / 25 over the first 30 % of the steps and ends at lr / 250,000.
     """
+    given, lr = recipe.schedule, recipe.lr
+    if not isinstance(given, str):
+        return lambda count: lr * given(count)
     if recipe.schedule == "one-cycle":
         return optax.cosine_onecycle_schedule(max(recipe.steps, 1), recipe.lr)
     if recipe.schedule == "cosine":
@@ -62,17 +210,15 @@ def make_schedule(recipe: Recipe) -> optax.Schedule:
     return schedule
 
 
-def scale_by_lr() -> optax.GradientTransformationExtraArgs:
-    """Multiply the update by `lr`, a keyword of `update`, so that each state can have its own."""
-
-    def update(updates: Tree, state: Tree, params: Tree = None, *, lr: Array, **_: Any) -> Any:
-        return jax.tree.map(lambda u: lr * u, updates), state
-
-    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+def beta_lasso_sgd(
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float, mask: Any, beta: float = 50.0
+) -> optax.GradientTransformation:
+    """Return plain SGD with β-LASSO of the weights in `mask`, λ = `weight_decay`."""
+    return beta_lasso(optax.sgd(learning_rate), weight_decay, beta, mask)
 
 
 def beta_lasso(
-    inner: optax.GradientTransformation, strength: float, beta: float
+    inner: optax.GradientTransformation, strength: float, beta: float, mask: Any = None
 ) -> optax.GradientTransformation:
     """Return `inner` with an L1 gradient added before it and a hard threshold after it.
 
@@ -81,9 +227,9 @@ def beta_lasso(
         θ ← θ − η · (∇f + λ · sign θ)
         θ ← θ · [|θ| > β · λ]
 
-    Only kernels are changed. The learning rate of `inner` scales the L1 gradient, not the
-    threshold. An adaptive `inner`, or one with momentum, treats the L1 term as gradient.
-    `update` needs `params`.
+    Only the weights in `mask`, by default the kernels, are changed. The learning rate of `inner`
+    scales the L1 gradient, not the threshold. An adaptive `inner`, or one with momentum, treats the
+    L1 term as gradient. `update` needs `params`.
 
     Raises:
         InputError: If `strength` or `beta` is negative.
@@ -99,7 +245,8 @@ def beta_lasso(
     threshold = optax.stateless_with_tree_map(
         lambda update, w: jnp.where(jnp.abs(w + update) > beta * strength, update, -w)
     )
-    return optax.chain(optax.masked(l1, kernels), inner, optax.masked(threshold, kernels))
+    mask = mask or kernels
+    return optax.chain(optax.masked(l1, mask), inner, optax.masked(threshold, mask))
 
 
 def kernels(params: Any) -> Any:

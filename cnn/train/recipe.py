@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cnn.errors import InputError
 from cnn.train.fields import check_fields
+
+if TYPE_CHECKING:
+    import optax
+
+    Factory: TypeAlias = Callable[..., optax.GradientTransformation]
+    OptimizerLike: TypeAlias = str | Factory | optax.GradientTransformation
+    ScheduleLike: TypeAlias = str | Callable[[Any], Any]
+    FunctionLike: TypeAlias = str | Callable[[Any, Any], Any]
+else:  # a command line gives names only, and does not import optax
+    OptimizerLike = ScheduleLike = FunctionLike = Any
+
+SCHEDULES = ("constant", "cosine", "one-cycle")
 
 SMALLEST, LARGEST = 2.0**-126, (2 - 2**-23) * 2.0**127
 """The normal numbers of float32. Programs compute with 0 instead of smaller ones."""
@@ -22,26 +36,41 @@ class Recipe:
     """Optimizer steps."""
     batch_size: int = 128
     """Examples per step, over all devices together."""
-    optimizer: Literal["adamw", "sgd", "adadelta", "beta-lasso"] = "adamw"
-    """Adam with decoupled weight decay, SGD with Nesterov momentum 0.9, Adadelta with ρ = 0.9, or
-    β-LASSO: SGD that makes kernels sparse, with β = 50 and λ = `weight_decay`."""
+    epochs: int | None = None
+    """Passes over the training set, in place of `steps`. An incomplete last batch is dropped."""
+    optimizer: OptimizerLike = "adamw"
+    """Name of an optax optimizer (adamw, sgd, lion, muon, ...), beta-lasso (SGD that makes kernels
+    sparse, λ = `weight_decay`), or package.module:function, called as function(learning_rate). In
+    Python also such a function, or a finished optax transformation; then give lr=1."""
+    optimizer_args: tuple[str, ...] = ()
+    """Arguments of the optimizer, NAME=VALUE: b1=0.95 nesterov=true. In Python also a mapping."""
+    loss: FunctionLike = "cross-entropy"
+    """cross-entropy, for classes; binary-cross-entropy, squared-error, absolute-error or huber, for
+    float targets; or package.module:function, in Python also a function, of outputs and targets
+    that returns one value for each example."""
+    metrics: tuple[FunctionLike, ...] = ()
+    """What else is measured: accuracy (the default with cross-entropy), top-K, confusion,
+    binary-accuracy, squared-error, absolute-error, or functions as for `loss`."""
     lr: float = 1e-3
     """Learning rate; with a schedule, its largest value."""
-    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
-    """Learning rate over the steps: constant, half a cosine down to 0, or up over the first 30 % of
-    the steps and then down (Smith & Topin 2018)."""
+    schedule: ScheduleLike = "constant"
+    """Learning rate over the steps: constant, cosine (half a cosine down to 0), or one-cycle (up
+    over the first 30 % of the steps and then down, Smith & Topin 2018). In Python also an optax
+    schedule, which gives the learning rate itself; then give lr=1."""
     warmup: int = 0
     """Steps over which the learning rate first rises linearly from 0."""
     weight_decay: float = 0.0
-    """Weight decay of the kernels. Biases and normalization parameters do not decay."""
+    """Weight decay of the kernels; biases and normalization parameters do not decay. It is
+    decoupled where the optimizer has it (adamw, lion), and part of the gradient elsewhere (sgd)."""
     clip_norm: float | None = None
     """Largest norm of the whole gradient; larger gradients are scaled down. No limit by default."""
     ema: float = 0.0
     """Decay per step of a moving average of the weights, which is evaluated instead; 0 for none."""
-    augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = ()
-    """Random augmentations of the training examples, in this order (see `cnn.data.augment`)."""
+    augment: tuple[Literal["crop", "flip", "shift", "cutout", "mixup", "cutmix"], ...] = ()
+    """Random augmentations of the training examples, in this order (see `cnn.data.augment`). mixup
+    and cutmix mix pairs of examples and their losses; give one of them, as the last."""
     label_smoothing: float = 0.0
-    """Fraction of the target that is spread evenly over all classes."""
+    """Fraction of the target that cross-entropy spreads evenly over all classes."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the network's computation. Weights, optimizer state and running statistics
     are always float32."""
@@ -57,6 +86,11 @@ class Recipe:
     """Number of seeds, `seed`, `seed` + 1, ..., that train together in one program."""
     validate: bool = False
     """Hold out the last tenth of each training class and evaluate on it, not on the test set."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations on the held-out part; needs `validate`."""
+    patience: int | None = None
+    """Evaluations in a row without a smaller validation loss (the mean over all seeds) after which
+    training ends; needs `evaluate_every`."""
     relax_at: int | None = None
     """Step after which the weights are lifted to a model with less bias, which trains on."""
     log_every: int = 100
@@ -86,17 +120,47 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        optimizer, schedule = self.optimizer, self.schedule
+        known = schedule in SCHEDULES if isinstance(schedule, str) else callable(schedule)
+        self._need(known, "schedule", f"{', '.join(SCHEDULES)} or a function")
+        is_optax = hasattr(optimizer, "init") and hasattr(optimizer, "update")
+        fits = isinstance(optimizer, str) or callable(optimizer) or is_optax
+        self._need(fits, "optimizer", "a name or an optax optimizer")
+        named = isinstance(self.loss, str) or callable(self.loss)
+        self._need(named, "loss", "a name or a function")
+        named = all(isinstance(each, str) or callable(each) for each in self.metrics)
+        self._need(named, "metrics", "names or functions")
 
     def check(self) -> None:
         """Raise `InputError` for the first field whose value is out of range."""
+        self._check_ranges()
+        self._check_functions()
+        if self.relax_at is not None:
+            possible = 0 <= self.relax_at <= self.steps
+            self._need(possible, "relax_at", f"between 0 and steps ({self.steps})")
+            self._need(self.patience is None, "patience", "None with relax_at")
+        if self.keep_best and not self.validate:
+            raise InputError("keep_best needs validate: the test set is not for model selection")
+        if self.evaluate_every and not self.validate:
+            raise InputError("evaluate_every needs validate: the test set is not for choosing")
+        if self.patience and not self.evaluate_every:
+            raise InputError("patience counts evaluations: give evaluate_every")
+        if self.resume and self.overwrite:
+            raise InputError("resume and overwrite exclude each other: give one of them")
+        if (self.resume or self.overwrite) and self.out is None:
+            raise InputError("resume and overwrite need a run folder: give out")
 
-        def need(holds: bool, name: str, constraint: str) -> None:
-            if not holds:
-                raise InputError(f"{name} must be {constraint}, got {getattr(self, name)!r}")
+    def _need(self, holds: bool, name: str, constraint: str) -> None:
+        if not holds:
+            raise InputError(f"{name} must be {constraint}, got {getattr(self, name)!r}")
 
+    def _check_ranges(self) -> None:
+        need = self._need
         counts = ("batch_size", "accumulate", "seeds", "seed_groups")
         for name in (*counts, "log_every", "checkpoint_every", "keep_last"):
             need(getattr(self, name) >= 1, name, "1 or more")
+        for name in ("epochs", "evaluate_every", "patience", "devices"):
+            need(getattr(self, name) is None or getattr(self, name) >= 1, name, "1 or more")
         for name in ("steps", "warmup", "weight_decay", "seed", "keep_best"):
             need(getattr(self, name) >= 0, name, "0 or more")
         # JAX counts steps and seeds in int32.
@@ -112,38 +176,65 @@ class Recipe:
             need(representable, name, f"a float32 from {SMALLEST:.3g} to {LARGEST:.3g}")
         need(self.checkpoint_minutes > 0, "checkpoint_minutes", "positive")
         need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive")
-        need(self.devices is None or self.devices >= 1, "devices", "1 or more")
         need(self.warmup <= self.steps, "warmup", f"at most steps ({self.steps})")
-        one_cycle = self.schedule == "one-cycle"
-        need(not one_cycle or self.warmup == 0, "warmup", "0 with one-cycle, which has its own")
-        if self.relax_at is not None:
-            possible = 0 <= self.relax_at <= self.steps
-            need(possible, "relax_at", f"between 0 and steps ({self.steps})")
-            lifted = self.optimizer != "adadelta"
-            need(lifted, "optimizer", "adamw, sgd or beta-lasso to use relax_at")
-        if self.keep_best and not self.validate:
-            raise InputError("keep_best needs validate: the test set is not for model selection")
-        if self.resume and self.overwrite:
-            raise InputError("resume and overwrite exclude each other: give one of them")
-        if (self.resume or self.overwrite) and self.out is None:
-            raise InputError("resume and overwrite need a run folder: give out")
+        mixing = [name for name in self.augment if name in ("mixup", "cutmix")]
+        last_one = not mixing or [self.augment[-1]] == mixing
+        need(last_one, "augment", "with at most one of mixup and cutmix, as the last")
+
+    def _check_functions(self) -> None:
+        """Check what is a name, or in Python a function or an optax transformation."""
+        need, schedule = self._need, self.schedule
+        rises = schedule == "one-cycle" or callable(schedule)
+        need(not rises or self.warmup == 0, "warmup", "0 with this schedule, which has its own")
+        smoothed = self.loss == "cross-entropy" or not self.label_smoothing
+        need(smoothed, "label_smoothing", "0 with losses other than cross-entropy")
+        finished = not isinstance(self.optimizer, str) and not callable(self.optimizer)
+        if finished:
+            need(not self.weight_decay, "weight_decay", "0 with a transformation: put it in there")
+            need(not self.optimizer_args, "optimizer_args", "() with a transformation")
+        if (finished or callable(schedule)) and self.lr == Recipe.lr:
+            what = "optimizer" if finished else "schedule"
+            raise InputError(
+                f"lr multiplies the learning rate of your {what}: give lr=1 to keep it"
+            )
 
 
 MAY_CHANGE_ON_RESUME = frozenset(
-    {"steps", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "keep_best"}
-    | {"remat", "on_nan", "map_devices", "devices", "seed_groups", "out", "resume", "overwrite"}
+    {"steps", "epochs", "metrics", "evaluate_every", "patience", "log_every", "checkpoint_every"}
+    | {"checkpoint_minutes", "keep_last", "keep_best", "remat", "on_nan", "map_devices", "devices"}
+    | {"seed_groups", "out", "resume", "overwrite"}
 )
 """Fields that a resumed run may change, because they do not change what is learned."""
 
 
-def identity(recipe: Recipe) -> dict[str, object]:
-    """Return the fields that a resumed run must not change.
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """Return the fields that a resumed run must not change, as JSON.
 
     `steps` is one of them if the learning-rate schedule depends on it.
     """
     fixed = {
-        field.name: getattr(recipe, field.name)
+        field.name: plain(getattr(recipe, field.name))
         for field in dataclasses.fields(Recipe)
         if field.name not in MAY_CHANGE_ON_RESUME
     }
-    return fixed if recipe.schedule == "constant" else {**fixed, "steps": recipe.steps}
+    depends = recipe.schedule in ("cosine", "one-cycle")
+    return {**fixed, "steps": recipe.steps} if depends else fixed
+
+
+def plain(value: Any) -> Any:
+    """Return a setting as JSON: functions and transformations by their names."""
+    if isinstance(value, functools.partial):
+        arguments = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.keywords.items())]
+        return f"{plain(value.func)}({', '.join(arguments)})"
+    if isinstance(value, tuple) and not hasattr(value, "update"):
+        return tuple(map(plain, value))
+    if value is None or isinstance(value, str | int | float | Path):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def is_by_name(recipe: Recipe) -> bool:
+    """Return whether names describe the recipe whole, without a function given in Python."""
+    functions = (recipe.optimizer, recipe.schedule, recipe.loss, *recipe.metrics)
+    return all(isinstance(each, str) for each in functions)

@@ -8,6 +8,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnn.ablations import lift
+from cnn.errors import InputError
+from cnn.train.recipe import Recipe, plain
 from cnn.train.state import TrainState, Tree
+
+FIRST_MOMENTS = {"mu", "trace"}
+SECOND_MOMENTS = {"nu", "sum_of_squares"}
+"""Optax's names for moments of the gradient."""
 
 
 def relax(
@@ -49,18 +56,48 @@ def relax(
     def second(moment: Tree) -> Tree:
         return jax.tree.map(lambda m, o: jnp.where(o > 0, m, m.max()), first(moment), old)
 
-    structure: Any = jax.tree.structure(state.params)
+    def lift_moment(kind: str, moment: Tree) -> Tree:
+        return second(moment) if kind in SECOND_MOMENTS else first(moment)
+
+    opt_state = map_moments(lift_moment, state.opt_state, state.params)
+    average = state.average
+    average = {**average, "params": lift_tree(average["params"])} if average else {}
+    return state.replace(params=params, opt_state=opt_state, average=average)
+
+
+def map_moments(f: Callable[[str, Tree], Tree], opt_state: Tree, params: Tree) -> Tree:
+    """Return an optimizer's state with `f(name, moment)` for every moment in it.
+
+    Optax keeps moments as fields of named tuples, trees like the parameters.
+    """
+    structure: Any = jax.tree.structure(params)
 
     def moments(node: Any) -> dict[str, Tree]:
         fields = node._asdict() if hasattr(node, "_asdict") else {}
         return {k: v for k, v in fields.items() if jax.tree.structure(v) == structure}
 
-    def lift_moments(node: Any) -> Any:
-        lifted = {k: second(v) if k == "nu" else first(v) for k, v in moments(node).items()}
-        return node._replace(**lifted) if lifted else node
+    def mapped(node: Any) -> Any:
+        changed = {name: f(name, moment) for name, moment in moments(node).items()}
+        return node._replace(**changed) if changed else node
 
-    # Optax keeps moments as named tuples of trees like the parameters, second moments as "nu".
-    opt_state = jax.tree.map(lift_moments, state.opt_state, is_leaf=lambda n: bool(moments(n)))
-    average = state.average
-    average = {**average, "params": lift_tree(average["params"])} if average else {}
-    return state.replace(params=params, opt_state=opt_state, average=average)
+    return jax.tree.map(mapped, opt_state, is_leaf=lambda node: bool(moments(node)))
+
+
+def check_liftable(recipe: Recipe, state: TrainState) -> None:
+    """Raise `InputError` if the optimizer keeps something that cannot be lifted. Any state will do.
+
+    What an unknown moment means is not known, and neither how it changes with the number of copies.
+    """
+    unknown: list[str] = []
+
+    def without(name: str, moment: Tree) -> tuple[()]:
+        unknown.extend([] if name in FIRST_MOMENTS | SECOND_MOMENTS else [name])
+        return ()
+
+    rest = jax.tree.leaves(map_moments(without, state.opt_state, state.params))
+    if unknown or any(leaf.ndim for leaf in rest):
+        what = f"the state {unknown[0]!r}" if unknown else "a state of another shape"
+        raise InputError(
+            f"relax_at cannot lift {what} of optimizer {plain(recipe.optimizer)}: choose one with "
+            "moments as those of adamw or sgd"
+        )

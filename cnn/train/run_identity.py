@@ -16,11 +16,15 @@ from flax import linen as nn
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.typing import ArrayLike
 
+from cnn.data import Dataset
 from cnn.errors import InputError
 from cnn.layers.combinators import train_argument
 from cnn.layers.serialization import differences
 from cnn.ops.implementations import use
-from cnn.train.recipe import Recipe
+from cnn.train.losses import make_loss
+from cnn.train.metrics import make_metrics, measure
+from cnn.train.optimizers import make_optimizer
+from cnn.train.recipe import Recipe, is_by_name
 from cnn.train.step import forward
 
 logger = logging.getLogger(__name__)
@@ -53,25 +57,40 @@ def check_identity(step: int, old: dict[str, Any], new: dict[str, Any]) -> None:
     )
 
 
-def program_hash(model: nn.Module, input_shape: tuple[int, ...]) -> str:
+def program_hash(model: nn.Module, recipe: Recipe, data: Dataset) -> str:
     """Return a hash of the programs of `model` in training and in evaluation.
 
-    They are traced on abstract inputs `(2, *input_shape)` with the definitions of all operations,
+    Functions that were given in Python, the optimizer, the loss and so on, count with their own
+    programs. All are traced on two abstract examples with the definitions of all operations,
     so the hash is the same on every platform. Another version of JAX may give another one.
     """
-    x, key = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32), jax.random.key(0)
+    x, key = jax.ShapeDtypeStruct((2, *data.input_shape), jnp.float32), jax.random.key(0)
+    y = jax.ShapeDtypeStruct((2, *data.target_shape), data.train.y.dtype)
     digest = hashlib.sha256()
     with use("reference"):
         init = partial(model.init, **train_argument(model, False))
         variables = {"params": {}, **jax.eval_shape(init, key, x)}
         for train in (True, False):
             apply = partial(forward, model, Recipe(), train=train, mutable=["batch_stats"])
-            trace = jax.make_jaxpr(apply, axis_env=[("data", 1)])
-            program = trace(variables, x, rngs={"dropout": key})
-            digest.update(re.sub("0x[0-9a-f]+", "", str(program)).encode())  # without addresses
-            for constant in constants(program):
-                digest.update(np.asarray(_raw(constant)).tobytes())
+            program = jax.make_jaxpr(apply, axis_env=[("data", 1)])(
+                variables, x, rngs={"dropout": key}
+            )
+            _add(digest, program)
+        if not is_by_name(recipe):
+            outputs = jax.eval_shape(partial(forward, model, Recipe()), variables, x)
+            functions = make_loss(recipe), make_metrics(recipe)
+            _add(digest, jax.make_jaxpr(partial(measure, *functions))(outputs, y))
+            tx, params = make_optimizer(recipe), variables["params"]
+            state = jax.eval_shape(tx.init, params)
+            update = partial(tx.update, lr=1.0, value=0.0)
+            _add(digest, jax.make_jaxpr(update)(params, state, params))
     return digest.hexdigest()[:16]
+
+
+def _add(digest: Any, program: ClosedJaxpr) -> None:
+    digest.update(re.sub("0x[0-9a-f]+", "", str(program)).encode())  # without addresses
+    for constant in constants(program):
+        digest.update(np.asarray(_raw(constant)).tobytes())
 
 
 def constants(program: ClosedJaxpr) -> Iterator[ArrayLike]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -14,39 +15,32 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from cnn.data.augment import augment
+from cnn.data.augment import MIXING, augment, mix, partners
 from cnn.layers.combinators import BLOCK, train_argument
+from cnn.train.losses import make_loss
+from cnn.train.metrics import make_metrics, measure, weighted_sum
 from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, Tree, to_variables
 
 
 class Batch(NamedTuple):
-    """Examples `x`, `(batch, *spatial, channels)`, and their class indices `y`."""
+    """Examples `x`, `(batch, *spatial, channels)`, and their targets `y`.
+
+    Of mixed examples also `other`, the targets of the examples mixed in, and `share`, the weight of
+    `y`.
+    """
 
     x: Float[Array, "batch *spatial channels"]
-    y: Int[Array, " batch"]
+    y: Int[Array, " batch"] | Float[Array, "batch ..."]
+    other: Int[Array, " batch"] | Float[Array, "batch ..."] | None = None
+    share: Float[Array, " batch"] | None = None
 
 
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, "..."]]
 REMAT_POLICY = jax.checkpoint_policies.save_only_these_names(BLOCK)
 """With `recipe.remat`, the backward pass recomputes everything but the outputs of blocks."""
 ALL_DEVICES = 2**32 - 1
 """Folded into a step's key, in place of a device index, for randomness that devices share."""
-
-
-def cross_entropy(
-    logits: Float[Array, "batch classes"], y: Int[Array, " batch"], smoothing: float = 0.0
-) -> Float[Array, " batch"]:
-    """Return -Σ_c t_c log softmax(logits)_c, t = (1 - smoothing)·onehot(y) + smoothing / classes.
-
-    Reference:
-        Label smoothing: Szegedy et al. (2016), section 7.
-    """
-    hard = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    if not smoothing:
-        return hard
-    uniform = -jax.nn.log_softmax(logits).mean(axis=-1)
-    return (1 - smoothing) * hard + smoothing * uniform
 
 
 def forward(
@@ -83,7 +77,7 @@ def train_step(
 
     def gradient(batch_stats: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Tree, Metrics]]:
         def objective(params: Tree) -> tuple[Array, tuple[Tree, Metrics]]:
-            logits, updated = forward(
+            outputs, updated = forward(
                 model,
                 recipe,
                 to_variables(params, batch_stats),
@@ -92,26 +86,37 @@ def train_step(
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            logits = logits.astype(jnp.float32)
-            loss = cross_entropy(logits, part.y, recipe.label_smoothing).mean()
-            accuracy = (logits.argmax(axis=-1) == part.y).mean()
-            return loss, (updated.get("batch_stats", {}), {"loss": loss, "accuracy": accuracy})
+            outputs = outputs.astype(jnp.float32)
+            measured = measure(loss, extra, outputs, part.y)
+            if part.share is not None and part.other is not None:
+                others = measure(loss, extra, outputs, part.other)
+                measured = {k: _mixed(part.share, v, others[k]) for k, v in measured.items()}
+            metrics = {name: values.mean(axis=0) for name, values in measured.items()}
+            return metrics["loss"], (updated.get("batch_stats", {}), metrics)
 
         objective = jax.checkpoint(objective, policy=REMAT_POLICY) if recipe.remat else objective
         grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
         return batch_stats, (grads, metrics)
 
+    loss, extra = make_loss(recipe), make_metrics(recipe)
     step_key, device = jax.random.fold_in(state.key, state.step), lax.axis_index("data")
     if recipe.augment:
         positions = device * len(batch.y) + jnp.arange(len(batch.y))
         augment_key = jax.random.fold_in(step_key, ALL_DEVICES)
-        batch = batch._replace(x=augment(recipe.augment, augment_key, positions, batch.x))
+        names = [name for name in recipe.augment if name not in MIXING]
+        batch = batch._replace(x=augment(names, augment_key, positions, batch.x))
+        if names != [*recipe.augment]:
+            mix_key = jax.random.fold_in(augment_key, 0)
+            x, share = mix(recipe.augment[-1], mix_key, positions, batch.x)
+            batch = Batch(x, batch.y, partners(batch.y), share)
     key = jax.random.fold_in(step_key, device)
     if recipe.accumulate > 1:
         gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
     batch_stats, measured = gradient(state.batch_stats, batch, key)
     batch_stats, (grads, metrics) = lax.pmean((batch_stats, measured), "data")
-    updates, opt_state = tx.update(grads, state.opt_state, state.params, lr=state.lr)
+    updates, opt_state = tx.update(
+        grads, state.opt_state, state.params, lr=state.lr, value=metrics["loss"]
+    )
     params = optax.apply_updates(state.params, updates)
     next_state = state.replace(
         step=state.step + 1,
@@ -147,6 +152,15 @@ def _mean_over_parts(
     return batch_stats, jax.tree.map(lambda a: a / count, total)
 
 
+def _mixed(
+    share: Float[Array, " batch"],
+    own: Float[Array, "batch ..."],
+    other: Float[Array, "batch ..."],
+) -> Float[Array, "batch ..."]:
+    share = share.reshape(-1, *[1] * (own.ndim - 1))
+    return share * own + (1 - share) * other
+
+
 def _moving_average(decay: float, state: TrainState, new: dict[str, Tree]) -> dict[str, Tree]:
     """Return (1 - d) Σ_i d^(t-i) θ_i / (1 - d^t) after update t, without the initial weights.
 
@@ -167,10 +181,9 @@ def evaluate_batch(
     batch: Batch,
     weight: Float[Array, " batch"],
 ) -> Metrics:
-    """Return weighted sums of cross-entropy and correct predictions over all devices."""
-    logits = forward(model, recipe, state.variables, batch.x, train=False).astype(jnp.float32)
-    sums = {
-        "loss": (weight * cross_entropy(logits, batch.y)).sum(),
-        "accuracy": (weight * (logits.argmax(axis=-1) == batch.y)).sum(),
-    }
+    """Return weighted sums of loss and metrics over all devices. Labels are not smoothed here."""
+    outputs = forward(model, recipe, state.variables, batch.x, train=False).astype(jnp.float32)
+    hard = dataclasses.replace(recipe, label_smoothing=0.0)
+    measured = measure(make_loss(hard), make_metrics(recipe), outputs, batch.y)
+    sums = {name: weighted_sum(weight, values) for name, values in measured.items()}
     return lax.psum(sums, "data")

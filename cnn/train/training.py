@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,13 +21,14 @@ from cnn.train.agreement import check_same
 from cnn.train.checkpoints import Checkpoints
 from cnn.train.compile import Programs, programs
 from cnn.train.config import Config, Result, check_batch, check_model
+from cnn.train.early_stopping import EarlyStopping
 from cnn.train.ensemble import States
 from cnn.train.files import write_atomic
 from cnn.train.loop import Event, evaluate, train
 from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
-from cnn.train.recipe import identity
-from cnn.train.relax import relax
+from cnn.train.recipe import Recipe, identity, plain
+from cnn.train.relax import check_liftable, relax
 from cnn.train.run_identity import program_hash
 
 
@@ -52,14 +53,17 @@ def fit(
     """
     began = time.perf_counter()
     config.check()
-    data = config.data.held_out() if config.validate else config.data
+    data = config.examples
     if jax.process_count() > 1:
-        settings = {field.name: getattr(config, field.name) for field in fields(config)}
-        check_same(settings | _subject(config, data))
-    parameters = [check_model(model, data) for model, _ in config.phases][-1]
+        settings = {field.name: plain(getattr(config, field.name)) for field in fields(Recipe)}
+        rates = {"learning_rates": config.learning_rates}
+        check_same(settings | rates | _subject(config, data))
+    parameters = [check_model(model, config, data) for model, _ in config.phases][-1]
     phases = [(programs(m, config, data.input_shape), until) for m, until in config.phases]
     (first, _), (last, _) = phases[0], phases[-1]
     check_batch(config, len(data.train.y), first.devices)
+    if config.relax_at is not None:
+        check_liftable(config, jax.eval_shape(first.init, 0, 1.0))
     if config.out is not None:
         run_dir.check_folder(config.out, config.resume, config.overwrite)
 
@@ -69,38 +73,39 @@ def fit(
         if config.out is not None:
             run = stack.enter_context(open_run(config.out, config, data, began))
             start, states = run.restore(states)
+        log = Log(config, run, began)
         checkpoint_due = CheckpointSchedule(config, stop)
         for program, until in phases:
-            if start > until:
+            if start > until or log.early.stopping:
                 continue
             if program is not first and start == config.relax_at:
                 states = _relaxed(config, data, states)
             states = program.devices.put_states(states)
             for event in train(config, data.train, program, states, start, until, checkpoint_due):
-                states = event.states
-                if run is not None:
-                    run.write(event, program)
+                start, states = event.step, event.states
+                log.write(event, program)
                 if on_step is not None:
                     on_step(event.advanced)
+                if log.early.stopping:
+                    break
                 if checkpoint_due.stopping and event.step < config.steps:
                     raise Stopped(event.step)
-            start, states = until, program.devices.unreplicate(states)
+            states = program.devices.unreplicate(states)
         states = last.devices.put_states(states)
-        splits = {"train": data.train, "test": data.test}
-        measured = {
-            f"{part}_{name}": values
-            for part, split in splits.items()
-            for name, values in evaluate(config, last, states, split).items()
-        }
+        train_part, test_part = (
+            evaluate(config, last, states, split) for split in (data.train, data.test)
+        )
         states = last.devices.unreplicate(states)
         result = Result(
-            steps=config.steps,
+            steps=start,
             seeds=tuple(seed for seed, _ in config.replicas),
             parameters=parameters,
-            **measured,
+            train=train_part,
+            test=test_part,
             skipped=np.array([int(state.step - state.updates) for state in states]),
             seconds=time.perf_counter() - began,
             states=states,
+            history=tuple(log.history),
         )
         result.check_trained()
         if run is not None:
@@ -151,26 +156,41 @@ class Run:
         run_dir.rewind(self.out, start)
         return start, states
 
+
+class Log:
+    """What is measured while training: lines of metrics, checkpoints, early stopping."""
+
+    def __init__(self, config: Config, run: Run | None, began: float) -> None:
+        self._config, self._run, self._began = config, run, began
+        self.history = run_dir.read_metrics(run.out) if run else []
+        self.early = EarlyStopping(config.patience)
+        self.early.replay(self.history, config.evaluate_every)
+
     def write(self, event: Event, program: Programs) -> None:
-        """Write the line of metrics and the checkpoint that are due."""
-        score = None
+        """Make the evaluation, the line of metrics and the checkpoint that are due."""
+        config, run = self._config, self._run
+        scored = run is not None and event.checkpoint and config.keep_best > 0
+        validation: Mapping[str, np.ndarray] = {}
+        if event.evaluate or scored:
+            validation = evaluate(config, program, event.states, config.examples.test)
+        if event.evaluate:
+            self.early.add(validation["loss"])
         record = {f"train_{k}": run_dir.to_json(v) for k, v in event.metrics.items()}
-        if event.checkpoint and self.config.keep_best:
-            measured = evaluate(self.config, program, event.states, self.data.test)
-            record |= {f"validation_{k}": run_dir.to_json(v) for k, v in measured.items()}
-            score = float(measured["loss"].mean())
+        record |= {f"validation_{k}": run_dir.to_json(v) for k, v in validation.items()}
         if record:
-            seconds = round(time.perf_counter() - self.began, 3)
-            line = {"step": event.step, **record, "seconds": seconds}
-            run_dir.append_metrics(self.out, line)
-        if event.checkpoint:
-            self.checkpoints.save(event.step, program.devices.unreplicate(event.states), score)
+            seconds = round(time.perf_counter() - self._began, 3)
+            self.history.append({"step": event.step, **record, "seconds": seconds})
+            if run is not None:
+                run_dir.append_metrics(run.out, self.history[-1])
+        if run is not None and (event.checkpoint or self.early.stopping):
+            score = float(validation["loss"].mean()) if config.keep_best else None
+            run.checkpoints.save(event.step, program.devices.unreplicate(event.states), score)
 
 
 @contextmanager
 def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator[Run]:
     """Lock the run folder, write `run.json` and, if the run diverges, a report."""
-    hashes = [program_hash(model, data.input_shape) for model, _ in config.phases]
+    hashes = [program_hash(model, config, data) for model, _ in config.phases]
     program = {"jax": jax.__version__, "hashes": hashes}
     described = {**_subject(config, data), "recipe": identity(config), "program": program}
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)
@@ -189,16 +209,12 @@ def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator
 def final_record(result: Result, validated: bool) -> dict[str, Any]:
     """Return the last line of `metrics.jsonl`: means over the seeds, then each seed's values."""
     test = "validation" if validated else "test"
-    values = {
-        "train_loss": result.train_loss,
-        "train_accuracy": result.train_accuracy,
-        f"{test}_loss": result.test_loss,
-        f"{test}_accuracy": result.test_accuracy,
-    }
+    values = {f"train_{name}": each for name, each in result.train.items()}
+    values |= {f"{test}_{name}": each for name, each in result.test.items()}
     return {
         "step": result.steps,
         "final": True,
-        **{name: run_dir.to_json(each.mean()) for name, each in values.items()},
+        **{name: run_dir.to_json(each.mean(axis=0)) for name, each in values.items()},
         "parameters": result.parameters,
         **({"skipped": int(result.skipped.sum())} if result.skipped.any() else {}),
         "seconds": round(result.seconds, 3),

@@ -25,11 +25,3 @@ def test_steps_are_part_of_it_where_the_schedule_uses_them() -> None:
 def test_resume_needs_a_folder() -> None:
     with pytest.raises(InputError, match="need a run folder: give out"):
         Recipe(resume=True).check()
-
-
-def test_what_is_not_lifted_is_not_relaxed() -> None:
-    Recipe(optimizer="sgd", relax_at=1).check()
-    with pytest.raises(
-        InputError, match="optimizer must be adamw, sgd or beta-lasso to use relax_at"
-    ):
-        Recipe(optimizer="adadelta", relax_at=1).check()

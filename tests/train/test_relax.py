@@ -128,3 +128,26 @@ def test_both_or_neither() -> None:
         fit(config(relax_at=21, relax_to=LOCAL))
     with pytest.raises(InputError, match="layer layers_0: cannot be lifted"):
         fit(config(relax_at=3, relax_to=model(features=5)))
+
+
+@pytest.mark.parametrize("name", ["lion", "adagrad", "lamb", "rmsprop"])
+def test_any_optimizer_with_moments_like_the_weights_is_lifted(name: str) -> None:
+    result = fit(config(relax_at=10, relax_to=LOCAL, optimizer=name))
+    assert np.isfinite(result.test_loss).all()
+    kernel = result.states[0].params["layers_0"]["kernel"]
+    moments = [leaf for leaf in jax.tree.leaves(result.states[0].opt_state) if leaf.ndim]
+    assert [leaf.shape for leaf in moments].count(kernel.shape) >= 1
+
+
+@pytest.mark.parametrize(("name", "moment"), [("adadelta", "e_g"), ("adafactor", "v_row")])
+def test_others_are_refused_before_training(name: str, moment: str, tmp_path: Path) -> None:
+    run = config(tmp_path / "run", relax_at=10, relax_to=LOCAL, optimizer=name)
+    with pytest.raises(InputError, match=f"relax_at cannot lift the state '{moment}' of optimizer"):
+        fit(run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_moment_of_another_shape_is_refused() -> None:
+    """Muon keeps moments of some weights only."""
+    with pytest.raises(InputError, match="relax_at cannot lift a state of another shape of"):
+        fit(config(relax_at=10, relax_to=LOCAL, optimizer="muon"))

@@ -14,9 +14,9 @@ from flax import linen as nn
 from cnn.errors import InputError
 from cnn.layers import BatchNorm, Chain, Dense, Dropout, Flatten
 from cnn.ops import implementations
-from cnn.train import fit, run_dir
+from cnn.train import Recipe, fit, run_dir
 from cnn.train.run_identity import check_identity, program_hash
-from tests.small import config, model
+from tests.small import config, model, waves
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -49,7 +49,7 @@ def test_a_network_whose_code_was_edited_is_not_resumed(tmp_path: Path) -> None:
     program = json.loads((out / run_dir.RUN).read_text())["program"]
     assert program == {
         "jax": jax.__version__,
-        "hashes": [program_hash(edited(nn.relu), (12, 1))],
+        "hashes": [program_hash(edited(nn.relu), Recipe(), waves())],
     }
 
 
@@ -66,14 +66,17 @@ def test_another_jax_is_a_warning(old: dict[str, object], caplog: pytest.LogCapt
 
 
 def test_the_hash_is_the_same_whatever_computes_it() -> None:
-    hashes = {program_hash(model(), (12, 1))}
+    hashes = {program_hash(model(), Recipe(), waves())}
     for name in ("fastest", "reference"):
         with implementations.use(name):
-            hashes.add(program_hash(model(), (12, 1)))
+            hashes.add(program_hash(model(), Recipe(), waves()))
     assert len(hashes) == 1
 
 
 def test_the_hash_follows_the_code_in_training_and_evaluation_and_constants() -> None:
     networks = [edited(f) for f in (nn.relu, nn.tanh, jnp.sin, scaled(2.0), scaled(3.0))]
     rates = [Chain((Flatten(), Dropout(rate), BatchNorm(), Dense(2))) for rate in (0.1, 0.2)]
-    assert len({program_hash(network, (4, 1)) for network in (*networks, *rates)}) == 7
+    assert (
+        len({program_hash(network, Recipe(), waves(length=4)) for network in (*networks, *rates)})
+        == 7
+    )

@@ -1,6 +1,7 @@
 """The pure step against NumPy, and the pieces of the recipe against their formulas."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +9,30 @@ import numpy as np
 import pytest
 from optax.tree_utils import tree_get
 
+from cnn.data.augment import mix
 from cnn.layers import Chain, Conv, Dense, Dropout, Flatten, MaxPool, ReLU
 from cnn.ops import implementations
 from cnn.train import fit
 from cnn.train.compile import programs
 from cnn.train.devices import BY_EXAMPLE, device_map
+from cnn.train.losses import cross_entropy
 from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
 from cnn.train.state import init_state
 from cnn.train.step import (
+    ALL_DEVICES,
     REMAT_POLICY,
     Batch,
-    cross_entropy,
     evaluate_batch,
     forward,
     train_step,
 )
 from tests.small import assert_close, config, model
+
+NESTEROV: dict[str, Any] = {
+    "optimizer": "sgd",
+    "optimizer_args": ("momentum=0.9", "nesterov=true"),
+}
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -50,7 +58,12 @@ def test_sgd_step_is_the_formula(count: int, smoothing: float) -> None:
     """W ← W - η (1 + μ) (∇ + λ W), the first step of Nesterov momentum; no decay on the bias."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
-    recipe = Recipe(optimizer="sgd", lr=0.1, weight_decay=0.01, label_smoothing=smoothing)
+    recipe = Recipe(
+        **NESTEROV,
+        lr=0.1,
+        weight_decay=0.01,
+        label_smoothing=smoothing,
+    )
     before, after, metrics = one_step(recipe, x, y, count)
     w, b, flat = np.asarray(before["kernel"]), np.asarray(before["bias"]), x.reshape(8, 5)
     p = softmax(flat @ w + b)
@@ -84,19 +97,11 @@ def test_first_adadelta_step() -> None:
     np.testing.assert_allclose(np.asarray(after["kernel"]) - w, -moved, rtol=1e-3, atol=1e-7)
 
 
-def test_cross_entropy_by_hand() -> None:
-    """Logits (0, ln 3) mean probabilities 1/4 and 3/4."""
-    logits = jnp.array([[0.0, np.log(3.0)]])
-    np.testing.assert_allclose(cross_entropy(logits, jnp.array([1])), [-np.log(3 / 4)], rtol=1e-6)
-    smooth = -(0.95 * np.log(3 / 4) + 0.05 * np.log(1 / 4))
-    np.testing.assert_allclose(cross_entropy(logits, jnp.array([1]), 0.1), [smooth], rtol=1e-6)
-
-
 def test_clipping_keeps_the_direction_of_the_whole_gradient() -> None:
     """W ← W - η (1 + μ) c ∇ / |∇|, |∇| over kernel and bias together."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
-    before, after, _ = one_step(Recipe(optimizer="sgd", lr=0.1, clip_norm=0.01), x, y)
+    before, after, _ = one_step(Recipe(**NESTEROV, lr=0.1, clip_norm=0.01), x, y)
     w, b, flat = np.asarray(before["kernel"]), np.asarray(before["bias"]), x.reshape(8, 5)
     error = (softmax(flat @ w + b) - np.eye(3)[y]) / 8
     grads = flat.T @ error, error.sum(0)
@@ -111,7 +116,7 @@ def test_clipping_keeps_the_direction_of_the_whole_gradient() -> None:
 def test_a_batch_in_parts_is_the_whole_batch(count: int) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((8, 5, 1)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
-    whole, parts = (Recipe(optimizer="sgd", lr=0.1, accumulate=n) for n in (1, 4))
+    whole, parts = (Recipe(**NESTEROV, lr=0.1, accumulate=n) for n in (1, 4))
     (_, one, measured), (_, other, too) = one_step(whole, x, y), one_step(parts, x, y, count)
     assert_close((one, measured), (other, too), 1e-6)
 
@@ -130,7 +135,7 @@ def test_remat_keeps_the_pooled_maps_and_moves_the_weights_alike() -> None:
     with implementations.use("reference"):
         assert kept(REMAT_POLICY) == {(5, 2, 2, 3)}
         assert (5, 4, 4, 3) in kept(jax.checkpoint_policies.everything_saveable)
-        recipes = [Recipe(optimizer="sgd", lr=0.1, remat=remat) for remat in (False, True)]
+        recipes = [Recipe(**NESTEROV, lr=0.1, remat=remat) for remat in (False, True)]
         batch, after, forwards = Batch(x, jnp.arange(5) % 3), [], []
         for recipe in recipes:
             tx = make_optimizer(recipe)
@@ -199,7 +204,10 @@ def test_the_average_is_its_formula_and_what_is_evaluated() -> None:
 
 def test_dropout_key_is_a_function_of_seed_and_step() -> None:
     x, y = np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32)
-    net, tx = Chain((Flatten(), Dropout(0.5), Dense(3))), make_optimizer(Recipe(optimizer="sgd"))
+    net, tx = (
+        Chain((Flatten(), Dropout(0.5), Dense(3))),
+        make_optimizer(Recipe(**NESTEROV)),
+    )
     run = device_map("shard_map", 1).compile(
         lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], BY_EXAMPLE, False
     )
@@ -223,3 +231,22 @@ def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
     np.testing.assert_allclose(two["loss"], cross_entropy(logits, y)[:2].sum(), rtol=1e-6)
     assert not np.isclose(every["loss"], two["loss"])
     assert jax.tree.all(jax.tree.map(lambda a: a.shape == (), two))
+
+
+def test_mixed_examples_have_mixed_losses() -> None:
+    """The loss of λ x + (1 - λ) x' is λ of the own label's and 1 - λ of the other's."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((4, 6, 1)).astype(np.float32), np.array([0, 1, 2, 2], np.int32)
+    recipe = Recipe(optimizer="sgd", lr=0.1, augment=("mixup",))
+    measured = {count: one_step(recipe, x, y, count) for count in (1, 2)}
+    before, after, metrics = measured[1]
+    assert_close(after, measured[2][1], 1e-6)
+    state = init_state(Chain((Flatten(), Dense(3))), make_optimizer(recipe), (6, 1), seed=0)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), ALL_DEVICES)
+    mixed, share = mix("mixup", jax.random.fold_in(key, 0), jnp.arange(4), jnp.asarray(x))
+    w, b = (np.asarray(before[name]) for name in ("kernel", "bias"))
+    logits = np.asarray(mixed).reshape(4, 6) @ w + b
+    share, log_p = np.asarray(share), np.log(softmax(logits))
+    both = [-log_p[np.arange(4), labels] for labels in (y, y[[1, 0, 3, 2]])]
+    expected = (share * both[0] + (1 - share) * both[1]).mean()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
