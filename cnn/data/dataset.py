@@ -14,6 +14,7 @@ from jaxtyping import Int, UInt8
 
 from cnn.data.arrays import ChannelAxis, parts_of_arrays
 from cnn.data.class_folders import resolved
+from cnn.data.display import to_html, to_text
 from cnn.data.folder import parts_of_folder
 from cnn.data.lazy import LazyArray
 from cnn.data.split import TEST_FRACTION, Split, first_not_finite, split_last, strata
@@ -24,7 +25,7 @@ HASHED = 256
 """Examples of a lazy split that `Dataset.content_hash` reads, evenly spaced."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Inputs with class labels or float targets. To choose settings, use its `held_out()`.
 
@@ -123,6 +124,15 @@ class Dataset:
         """
         root = resolved(path)
         return cls(os.path.basename(root), *parts_of_folder(root, size, channels, seed))
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name!r}: {to_text(self._parts(), self.classes)}>"
+
+    def _repr_html_(self) -> str:
+        return to_html(self.name, self._parts(), self.classes, self.mean, self.std)
+
+    def _parts(self) -> dict[str, Split]:
+        return {"training": self.train, "test": self.test}
 
     def _error(self, split: Split) -> str:
         """Return what does not fit in one part, or an empty string."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,18 +44,22 @@ def is_image(start: bytes) -> bool:
     return start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
-def open_image(source: Source) -> Image.Image:
-    """Read the header of an image.
+@contextmanager
+def open_image(source: Source) -> Iterator[Image.Image]:
+    """Read the header of an image, and keep its file open.
 
     Raises:
         ValueError: If it has more pixels than Pillow's limit, `PIL.Image.MAX_IMAGE_PIXELS`. Above
             twice that, Pillow raises its own error.
     """
-    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"{image.width} × {image.height} pixels exceed Pillow's limit of {limit}")
-    return image
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        image = Image.open(file)
+        if limit is not None and image.width * image.height > limit:
+            raise ValueError(
+                f"{image.width} × {image.height} pixels exceed Pillow's limit of {limit}"
+            )
+        yield image
 
 
 def decode(

@@ -14,7 +14,7 @@ BUDGET = 4 * 2**30
 """Bytes of float32 up to which a split is kept in memory, and on the devices that train on it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LazyArray:
     """Acts as an array `(n, *spatial, channels)` of standardized examples that stay in files.
 
@@ -30,6 +30,9 @@ class LazyArray:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+
+    def __repr__(self) -> str:
+        return f"<LazyArray of shape {self.shape}, in files>"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
+from cnn.data.display import to_html, to_text
 from cnn.data.lazy import LazyArray
 from cnn.errors import InputError
 
@@ -15,7 +16,7 @@ TEST_FRACTION = 1 / 5
 """Part of the examples that is test data if a set has no test part of its own."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Examples `x`, `(n, *spatial, channels)`, and their targets `y`.
 
@@ -29,6 +30,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"<Split: {to_text({'': self}, self._labels())}>"
+
+    def _repr_html_(self) -> str:
+        channels = self.x.shape[-1]
+        return to_html("Split", {"": self}, self._labels(), [0.0] * channels, [1.0] * channels)
+
+    def _labels(self) -> list[str]:
+        return [str(label) for label in range(self.y.max() + 1)] if self.has_classes else []
 
     @property
     def has_classes(self) -> bool:
