@@ -49,13 +49,23 @@ class CheckpointSchedule:
         return due
 
 
+def _drop_output() -> None:
+    """Let output to a closed terminal go nowhere: every write to it would be an error."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[ShouldStop]:
     """Yield a function that asks to stop after SIGTERM, SIGINT or SIGHUP.
 
-    A second signal exits at once, except for SIGHUP: a terminal that closes may send several. What
-    `nohup` ignores stays ignored. With several processes JAX watches for SIGTERM, which may reach
-    only one of them, and makes all stop after the same step. The other signals become SIGTERM.
+    A second signal exits at once, except for SIGHUP: a terminal that closes may send several, and
+    what would be printed there is dropped. What `nohup` ignores stays ignored. With several
+    processes JAX watches for SIGTERM, which may reach only one of them, and makes all stop after
+    the same step. The other signals become SIGTERM.
     """
     received: list[int] = []
     alone = jax.process_count() == 1
@@ -63,6 +73,8 @@ def stop_on_signals() -> Iterator[ShouldStop]:
     def handle(number: int, frame: FrameType | None) -> None:
         if received and number != signal.SIGHUP:
             os._exit(128 + number)
+        if number == signal.SIGHUP:
+            _drop_output()
         received.append(number)
         if not alone and len(received) == 1:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -6,15 +6,18 @@ import dataclasses
 import difflib
 import io
 import itertools
+import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import tyro
 from tyro import _errors as tyro_errors
 
-from cnn.errors import InputError, RunError
+from cnn.errors import InputError, RunError, unknown_name
 from cnn.train.fields import check_fields
 from experiments.harness import runtime
 
@@ -30,6 +33,11 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
     Invalid input ends the program with one line and code 2, instead of tyro's box of lines.
     """
     given = sys.argv[1:] if args is None else list(args)
+    if "config" in {field.name for field in dataclasses.fields(flags)}:
+        try:
+            given = [*_from_config(flags, given), *given]
+        except InputError as error:
+            fail(str(error))
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
         fail(_explain(event, flags, given))
@@ -43,8 +51,44 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
     return parsed
 
 
+def _from_config(flags: type[Flags], args: Sequence[str]) -> list[str]:
+    """Return the settings of the file `--config` as arguments, without those that `args` give.
+
+    Raises:
+        InputError: If it cannot be read, is no TOML, or holds a setting that does not exist.
+    """
+    named = _values("--config", args)
+    if not named:
+        return []
+    try:
+        settings = tomllib.loads(Path(named[-1]).read_text())
+    except (OSError, ValueError) as error:  # of a file that is no UTF-8, too
+        raise InputError(f"config {named[-1]!r} cannot be read: {error}") from error
+    known = {field.name for field in dataclasses.fields(flags)} - {"config"}
+    given = {arg[2:].partition("=")[0].replace("-", "_") for arg in args if arg.startswith("--")}
+    found = []
+    for name, value in settings.items():
+        if name not in known:
+            raise unknown_name(f"setting in {named[-1]}", name, known)
+        if name not in given and f"no_{name}" not in given:
+            found += _as_arguments(name, value)
+    return found
+
+
+def _as_arguments(name: str, value: Any) -> list[str]:
+    """Return a value of TOML as a command line gives it."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, dict):
+        return [flag, *(f"{key}={json.dumps(each)}" for key, each in value.items())]
+    return [flag, *map(str, value if isinstance(value, list) else [value])]
+
+
 def parse_value(name: str, kind: Any, text: str) -> Any:
     """Return `text` as a value of the type `kind`. Raise `InputError` if it is none."""
+    if kind is Any:  # a name; in Python also a function
+        return text
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
         raise InputError(f"{name} cannot be {text!r}: see --help")
@@ -108,12 +152,12 @@ def program() -> str | None:
 
 def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
-    if flags.__module__ == "__main__":  # not when another program calls this
-        runtime.prepare()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without a character shows "?"
             stream.reconfigure(errors="replace")
     try:
+        if flags.__module__ == "__main__":  # not when another program calls this
+            runtime.prepare()
         main(parse(flags, doc=doc))
     except InputError as error:
         fail(str(error))

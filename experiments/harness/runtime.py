@@ -8,14 +8,13 @@ import functools
 import os
 import platform
 import re
-import signal
-import sys
 import warnings
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from etils import epy
+
+from experiments.harness import interrupts
 
 with epy.lazy_imports():
     import jax
@@ -23,29 +22,11 @@ with epy.lazy_imports():
 
 def prepare() -> None:
     """Keep freed memory and compiled programs; end at Ctrl-C. Call it before JAX is imported."""
-    end_imports_at_interrupt()
+    os.environ["MPLBACKEND"] = "agg"  # figures are files; a notebook's backend may not be installed
     keep_freed_memory()
     keep_compiled_programs()
     replace_damaged_programs()
-
-
-def end_imports_at_interrupt() -> None:
-    """Let Ctrl-C during an import end the process at once, with one line and exit code 130.
-
-    C extensions that are being imported turn `KeyboardInterrupt` into another error, or lose it.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        caller = frame
-        while caller is not None:
-            if caller.f_code.co_filename.startswith("<frozen importlib"):
-                print("interrupted", file=sys.stderr, flush=True)
-                os._exit(130)
-            caller = caller.f_back
-        signal.default_int_handler(number, frame)
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, handle)
+    interrupts.end_during_imports()
 
 
 def keep_freed_memory() -> None:

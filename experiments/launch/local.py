@@ -10,6 +10,7 @@ code is that of the first failure.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -73,8 +74,9 @@ def _free_port() -> int:
 def _copy(prefix: bytes, source: IO[bytes], target: IO[str]) -> None:
     with source:
         for line in source:
-            target.write((prefix + line).decode(errors="replace"))
-            target.flush()
+            with contextlib.suppress(OSError):  # the terminal is closed; the process goes on
+                target.write((prefix + line).decode(errors="replace"))
+                target.flush()
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
@@ -113,12 +115,9 @@ def main() -> int:
     for name in ("processes", "devices"):
         if getattr(flags, name) < 1:
             cli.fail(f"{name} must be at least 1, got {getattr(flags, name)}")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    try:
-        return launch(command, flags.processes, flags.devices, flags.grace)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    return launch(command, flags.processes, flags.devices, flags.grace)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import random
+import select
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -17,7 +20,10 @@ from tests.faults.processes import (
     SECONDS,
     SMALL,
     assert_same_end,
+    command,
+    environment,
     kill,
+    lines,
     newest,
     run,
     start,
@@ -87,6 +93,27 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     assert step == 200
     assert all((a == b).all() for a, b in zip(arrays, others, strict=True))
     tally("SIGTERM, SIGINT and SIGHUP: saved, resumed, its end state equal bit for bit", 1)
+
+
+def test_a_terminal_that_closes_costs_nothing(tmp_path: Path, tally: Tally) -> None:
+    """As SIGTERM: saved, exit code 0. Every write to the terminal is then an error."""
+    out = tmp_path / "run"
+    terminal, other_end = pty.openpty()
+    args = command([*SMALL, "--steps", "100000", "--out", str(out)])
+    in_terminal = f"exec {shlex.join(args)} <> {os.ttyname(other_end)} >&0 2>&0"
+    process = subprocess.Popen(
+        ["sh", "-c", in_terminal], env=environment(tmp_path / "cache"), start_new_session=True
+    )
+    end = time.monotonic() + SECONDS
+    while not (out / "checkpoints" / "5").exists() and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.1)[0]:
+            os.read(terminal, 10_000)  # the progress bar
+    os.close(other_end)
+    os.close(terminal)  # the kernel sends SIGHUP
+    assert process.wait(timeout=SECONDS) == 0
+    step, _ = newest(out)
+    assert lines(out)[-1]["step"] <= step < 100000
+    tally("terminals that closed: saved, exit code 0", 1)
 
 
 def test_asked_twice_it_ends_at_once(tmp_path: Path) -> None:

@@ -78,6 +78,36 @@ import extension
     assert (done.stdout, done.stderr, done.returncode) == ("raised\n", "interrupted\n", 130)
 
 
+def test_an_interrupt_is_one_line_from_the_first_import_on(tmp_path: Path) -> None:
+    """Here it comes while the program imports what it imports first."""
+    (tmp_path / "etils.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train"],
+        env=environment(PYTHONPATH=f"{tmp_path}:{Path.cwd()}"),
+        timeout=60,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "interrupted\n", 130)
+
+
+def test_who_imports_the_package_keeps_their_handler_of_interrupts() -> None:
+    code = "import experiments, signal; signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, check=False, capture_output=True, text=True
+    )
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_the_backend_of_a_notebook_is_not_needed(tmp_path: Path) -> None:
+    code = "from experiments.harness import runtime; runtime.prepare(); import matplotlib.pyplot"
+    backend = "module://matplotlib_inline.backend_inline"
+    command = [sys.executable, "-c", code]
+    env = environment(MPLBACKEND=backend, XDG_CACHE_HOME=str(tmp_path))
+    subprocess.run(command, check=True, timeout=60, env=env)
+
+
 @needs_glibc
 @pytest.mark.parametrize(
     "variable",
