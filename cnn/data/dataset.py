@@ -89,7 +89,7 @@ class Dataset:
     def from_folder(
         cls,
         path: str | Path,
-        size: tuple[int, int] | None = None,
+        size: Sequence[int] | None = None,
         channels: int | None = None,
         seed: int = 0,
     ) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from cnn.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def parts_of_folder(root: str, size: images.Size | None, channels: int | None, seed: int) -> Parts:
+def parts_of_folder(
+    root: str, size: Sequence[int] | None, channels: int | None, seed: int
+) -> Parts:
     """Return the parts of `Dataset.from_folder`, which describes the arguments."""
-    images.check_options(size, channels)
+    size = images.checked_size(size, channels)
     try:
         folder = read_folder(root)
     except OSError as error:

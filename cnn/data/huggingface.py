@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from cnn.data.cache import cached
 from cnn.data.class_folders import resolved
 from cnn.data.dataset import Dataset
 from cnn.data.encoded import EncodedImages, Headers
-from cnn.data.images import Size, check_options
 from cnn.data.images import Source as Encoded
+from cnn.data.images import checked_size
 from cnn.data.labels import encode
 from cnn.data.split import split_by_seed
 from cnn.data.stored import Source, cache_name, choose_parts, files_state, load_parts, one_line
@@ -30,7 +31,7 @@ with epy.lazy_imports():  # slow to import, and may be absent
 
 
 def load(
-    path: str | Path, size: Size | None = None, channels: int | None = None, seed: int = 0
+    path: str | Path, size: Sequence[int] | None = None, channels: int | None = None, seed: int = 0
 ) -> Dataset:
     """Return the data set of a folder that `save_to_disk` has written.
 
@@ -48,7 +49,7 @@ def load(
     Raises:
         InputError: If the package is missing, or the folder does not say what the data set is.
     """
-    check_options(size, channels)
+    size = checked_size(size, channels)
     root = resolved(path)
     name = os.path.basename(root)
     if importlib.util.find_spec("datasets") is None:
@@ -102,10 +103,10 @@ def choose_columns(where: str, features: Any) -> tuple[str, str]:
     x = x or [key for key, each in features.items() if isinstance(each, arrays)]
     y = [key for key, each in features.items() if isinstance(each, datasets.ClassLabel)]
     y = y or [key for key, each in features.items() if key not in x and _is_float(each)]
-    for what, found in (("Image or array", x), ("ClassLabel, or else of floats,", y)):
+    for what, found in (("Image or array", x), ("ClassLabel or float", y)):
         if len(found) != 1:
             raise InputError(
-                f"data set {where!r} must have one column of type {what} got {len(found)} in "
+                f"data set {where!r} must have one column of type {what}, got {len(found)} in "
                 f"{sorted(features)}: choose with select_columns, or convert with cast_column"
             )
     return x[0], y[0]

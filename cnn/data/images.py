@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,12 +31,19 @@ Source = bytes | str
 Size = tuple[int, int]
 
 
-def check_options(size: Size | None, channels: int | None) -> None:
-    """Raise `InputError` unless these are a height and a width, and a number of channels."""
-    if size is not None and (len(size) != 2 or min(size) < 1):
+def checked_size(size: Sequence[int] | None, channels: int | None) -> Size | None:
+    """Return the size as a tuple.
+
+    Raises:
+        InputError: Unless it is a height and a width, and `channels` is possible.
+    """
+    if channels not in (None, *MODES):
+        raise InputError(f"channels must be from 1 to 4, got {channels!r}")
+    if size is None:
+        return None
+    if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
         raise InputError(f"size must be a height and a width of at least 1, got {size}")
-    if channels is not None and channels not in MODES:
-        raise InputError(f"channels must be from 1 to 4, got {channels}")
+    return size[0], size[1]
 
 
 def is_image(start: bytes) -> bool:

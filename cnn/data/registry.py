@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnn.data import builtin, huggingface, npz, tfds
 from cnn.data.catalogue import check_known
 from cnn.data.dataset import Dataset
-from cnn.data.images import Size
 from cnn.errors import InputError
 
 BUILT_IN = {"digits": builtin.load_digits, "mnist1d": builtin.load_mnist1d}
@@ -19,7 +18,7 @@ BUILT_IN = {"digits": builtin.load_digits, "mnist1d": builtin.load_mnist1d}
 def load(
     name: str,
     data_dir: str | Path | None = None,
-    size: Size | None = None,
+    size: Sequence[int] | None = None,
     channels: int | None = None,
 ) -> Dataset:
     """Return the data set of this name. Nothing is downloaded, and no code of a set is run.

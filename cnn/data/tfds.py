@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from etils import epy
 from jaxtyping import Int, Int32, UInt8
 
 from cnn.data.dataset import Dataset
-from cnn.data.images import MODES, Size, check_options, decode
+from cnn.data.images import MODES, Size, checked_size, decode
 from cnn.data.stored import (
     Source,
     cache_name,
@@ -55,7 +55,9 @@ def prepared(data_dir: Path) -> dict[str, Path]:
     return found
 
 
-def load(name: str, folder: Path, size: Size | None = None, channels: int | None = None) -> Dataset:
+def load(
+    name: str, folder: Path, size: Sequence[int] | None = None, channels: int | None = None
+) -> Dataset:
     """Return the set prepared in `folder`.
 
     Decoded images are cached until the folder changes. A set beyond the budget of `cnn.data.lazy`
@@ -70,7 +72,7 @@ def load(name: str, folder: Path, size: Size | None = None, channels: int | None
     Raises:
         InputError: If the set cannot be read. The message names a damaged record.
     """
-    check_options(size, channels)
+    size = checked_size(size, channels)
 
     def open_source() -> Source:
         builder = open_folder(name, folder)

@@ -101,7 +101,7 @@ def test_images_of_several_sizes_are_resized_as_it_is_said(
     with pytest.raises(InputError, match=r"4×5 in '.*0.png' and 4×40 in '.*wide.png': give size="):
         Dataset.from_folder(root)
     capsys.readouterr()
-    data = load(f"folder:{root}", size=(8, 6))
+    data = load(f"folder:{root}", size=[8, 6])
     assert data.input_shape == (8, 6, 3)
     said = capsys.readouterr().err
     assert "whole images of 4×5 to 4×40 resized to 8×6, 3 channels, bilinear with antial" in said
