@@ -24,14 +24,14 @@ from etils import epy
 from cnn.errors import InputError, RunError
 from cnn.train.ensemble import States
 from cnn.train.files import read_json, write_atomic
-from cnn.train.run_dir import process_zero_only
+from cnn.train.run_dir import CORRUPT, process_zero_only
 from cnn.train.run_identity import check_identity
 
 with epy.lazy_imports():  # takes a second to import, and only runs with a folder need it
     import orbax.checkpoint as ocp
     from orbax.checkpoint._src import asyncio_utils
 
-MANIFEST, CORRUPT = "sha256.json", "corrupt"
+MANIFEST = "sha256.json"
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # tensorstore raises ValueError
+        except (OSError, ValueError, RunError) as error:  # tensorstore raises ValueError
             why = " ".join(str(error).split())[:200]
             raise RunError(
                 f"a checkpoint cannot be written to {self._folder} ({why}): fix that, and continue "

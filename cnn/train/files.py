@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,33 @@ Check = Callable[[dict[str, Any]], bool]
 logger = logging.getLogger(__name__)
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it appears complete or not at all."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make a `RunError` of what the operating system says while `path` is written."""
     try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        why = f"({error.strerror or error}): make room, or choose another folder"
+        raise RunError(f"{path} cannot be written {why}") from error
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears complete or not at all.
+
+    Raises:
+        RunError: If it does not fit, or may not be written.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
+    with _writing(path):
+        try:
+            with part.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            _sync_folder(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -50,21 +65,21 @@ def append_jsonl(path: Path, records: Sequence[dict[str, Any]]) -> None:
     Only one process may write to a file at a time.
 
     Raises:
-        RunError: If they do not fit.
+        RunError: If they do not fit, or may not be written.
     """
     left = "".join(json.dumps(record) + "\n" for record in records).encode()
-    with path.open("a+b", buffering=0) as file:
+    with _writing(path), path.open("a+b", buffering=0) as file:
         size = _whole_lines(path)
         try:
             file.truncate(size)
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
-        except OSError as error:
+        except OSError:
             os.truncate(path, size)
-            raise RunError(f"{path} cannot be written ({error.strerror}): make room") from error
-    if size == 0:
-        _sync_folder(path.parent)
+            raise
+        if size == 0:
+            _sync_folder(path.parent)
 
 
 def _whole_lines(path: Path) -> int:
@@ -121,5 +136,6 @@ def parse_jsonl(content: bytes, path: Path, is_valid: Check) -> list[dict[str, A
             bad.append(str(number))
     if bad:
         more = ", ..." if len(bad) > 5 else ""
-        logger.warning("%s: skipped damaged lines (%s%s)", path, ", ".join(bad[:5]), more)
+        what = "skipped lines that are damaged or of another version"
+        logger.warning("%s: %s (%s%s)", path, what, ", ".join(bad[:5]), more)
     return records

@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib import metadata
@@ -24,7 +25,7 @@ from cnn.errors import InputError
 from cnn.train.files import PART, append_jsonl, read_jsonl, write_atomic
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
-DIVERGED, LOCK = "diverged.json", ".lock"
+DIVERGED, LOCK, CORRUPT = "diverged.json", ".lock", "corrupt"
 P = ParamSpec("P")
 
 
@@ -43,12 +44,21 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
         raise _unusable(out, error) from error
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"out {str(out)!r} cannot be written: choose another folder")
+    check_kinds(out, files=(RUN, METRICS, DIVERGED, LOCK), folders=(CHECKPOINTS, CORRUPT))
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     if not (out / RUN).exists():
         raise InputError(f"out {str(out)!r} contains something that is not a run: choose another")
     if not (resume or overwrite):
         raise InputError(f"out {str(out)!r} contains a run: add --resume or --overwrite")
+
+
+def check_kinds(out: Path, files: Sequence[str], folders: Sequence[str] = ()) -> None:
+    """Raise `InputError` for a name in `out` that is something else than a file, or a folder."""
+    for names, kind, is_kind in ((files, "file", Path.is_file), (folders, "folder", Path.is_dir)):
+        for path in (out / name for name in names):
+            if path.exists() and not is_kind(path):
+                raise InputError(f"{str(path)!r} must be a {kind}: move it away")
 
 
 def process_zero_only(write: Callable[P, None]) -> Callable[P, None]:
@@ -127,8 +137,7 @@ def make_folder(out: Path) -> None:
     """Create a writable folder. Raise `InputError` if that is impossible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / ".probe", "")
-        (out / ".probe").unlink()
+        tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise _unusable(out, error) from error
 

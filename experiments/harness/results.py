@@ -21,7 +21,7 @@ with epy.lazy_imports():
     from scipy import special
 
     from cnn.layers import serialization
-    from cnn.train import files, recipe
+    from cnn.train import files, metrics, recipe
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -44,6 +44,11 @@ class Outcome:
     values: Mapping[str, np.ndarray]
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.values:
+            raise InputError(
+                f"results have no {name!r}, only {', '.join(self.values)}: remove lines of another "
+                "version from results.jsonl"
+            )
         return self.values[name]
 
 
@@ -104,9 +109,17 @@ def _description(config: Config) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the lines of a results file by key, without those that have no numbers."""
-    return {row["key"]: row for row in files.read_jsonl(path, _is_result)}
+def read(path: Path, needed: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Return the lines of a results file by key.
+
+    Lines that have no numbers, or not the measures that are `needed` by key, are left out and named
+    in a warning.
+    """
+
+    def is_usable(row: dict[str, Any]) -> bool:
+        return _is_result(row) and set(needed.get(row["key"], ())) <= set(row["measured"])
+
+    return {row["key"]: row for row in files.read_jsonl(path, is_usable)}
 
 
 def _is_result(row: dict[str, Any]) -> bool:
@@ -118,6 +131,16 @@ def _is_result(row: dict[str, Any]) -> bool:
     return typed and len(values) > 0 and all(value.dtype == float for value in values)
 
 
+def measures(config: Config) -> list[str]:
+    """Return the names of what a run measures, as they stand in a line."""
+    names = ["loss", *(metrics.metric_name(metric) for metric in metrics.metrics_of(config))]
+    return [f"{part}_{name}" for part in (_part(config), "train") for name in names]
+
+
+def _part(config: Config) -> str:
+    return "validation" if config.validate else "test"
+
+
 def lines(
     labels: dict[str, str], config: Config, result: Result, more: Mapping[str, Sequence[ArrayLike]]
 ) -> list[dict[str, Any]]:
@@ -126,13 +149,8 @@ def lines(
     Raises:
         InputError: If two values of a record have one name.
     """
-    part = "validation" if config.validate else "test"
-    measured: dict[str, Any] = {
-        f"{part}_accuracy": result.test_accuracy,
-        f"{part}_loss": result.test_loss,
-        "train_accuracy": result.train_accuracy,
-        "train_loss": result.train_loss,
-    }
+    measured: dict[str, Any] = {f"{_part(config)}_{name}": v for name, v in result.test.items()}
+    measured |= {f"train_{name}": v for name, v in result.train.items()}
     facts = {
         "measured": [*measured, *more],
         "parameters": result.parameters,
@@ -158,8 +176,10 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
     Raises:
         InputError: If the records do not have the same measures of the same shapes.
     """
-    standard = {f"validation_{name}": f"test_{name}" for name in ("accuracy", "loss")}
-    measured = {name: standard.get(name, name) for name in rows[0]["measured"]}
+    measured = {name: name for name in rows[0]["measured"]}
+    for name in [name.removeprefix("train_") for name in measured if name.startswith("train_")]:
+        if f"validation_{name}" in measured:
+            measured[f"validation_{name}"] = f"test_{name}"
     for row in rows:
         if _shapes(row) != _shapes(rows[0]):
             raise InputError(

@@ -113,6 +113,8 @@ def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:
 def _part(result: Result, i: int, size: int) -> Result:
     """Return the result of the i-th point of a group whose points have `size` seeds each."""
     own = slice(i * size, (i + 1) * size)
-    by_seed = ("seeds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "skipped")
-    parts = {name: getattr(result, name)[own] for name in (*by_seed, "states")}
-    return replace(result, **parts, seconds=result.seconds * size / len(result.seeds))
+    parts = {name: getattr(result, name)[own] for name in ("seeds", "skipped", "states")}
+    for name in ("train", "test"):
+        parts[name] = {key: values[own] for key, values in getattr(result, name).items()}
+    seconds = result.seconds * size / len(result.seeds)
+    return replace(result, **parts, seconds=seconds, history=())

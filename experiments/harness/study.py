@@ -261,11 +261,14 @@ def train_missing(
         with results.naming(name):
             config.check()
     keys = results.keys(points, measure)
+    written = ("results.jsonl", ".results.lock", summary.FILE, summary.REPORT)
+    run_dir.check_kinds(settings.out, written)
     run_dir.make_folder(settings.out)
-    path = settings.out / "results.jsonl"
-    lock = filelock.FileLock(settings.out / ".results.lock")
+    needed = {name: results.measures(config) for name, config in points.items()}
+    path = settings.out / written[0]
+    lock = filelock.FileLock(settings.out / written[1])
     with lock:
-        found = results.read(path)
+        found = results.read(path, {key: needed[name] for (name, _), key in keys.items()})
     missing: dict[Name, Config] = {}
     for name, config in points.items():
         lacking = [s for s in config.seed_range if keys[name, s] not in found]

@@ -20,7 +20,7 @@ from experiments.harness.tables import Table
 with epy.lazy_imports():
     from cnn.train import files, run_dir
 
-FILE = "summary.json"
+FILE, REPORT = "summary.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def write(folder: Path, question: str, hypothesis: str, summary: Summary, second
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     files.write_atomic(folder / FILE, text + "\n")
-    files.write_atomic(folder / "report.html", page(question, render(folder, open_details=True)))
+    files.write_atomic(folder / REPORT, page(question, render(folder, open_details=True)))
 
 
 def render(folder: Path, name: str = "", open_details: bool = False) -> str:

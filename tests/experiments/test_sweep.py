@@ -145,7 +145,7 @@ BAD = {
     "value": (["--model", "mlp", "--over", "lr=1,-1"], "point -1: lr must be positive and finite"),
     "choice": (
         ["--model", "mlp", "--over", "schedule=linear"],
-        "over schedule cannot be 'linear'",
+        "schedule must be constant, cosine, one-cycle or a function, got 'linear'",
     ),
     "no model": (["--over", "lr=1"], "model is missing: give --model, or --over model=A,B"),
     "model": (["--over", "model=lenet"], "unknown model 'lenet'"),

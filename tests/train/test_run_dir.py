@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,32 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError, match="cannot be written"):
             run_dir.check_folder(out, resume=False, overwrite=False)
+
+
+def named_pipe(path: Path) -> None:
+    """Make what a reader would wait at for ever."""
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "diverged.json", ".lock"])
+@pytest.mark.parametrize("make", [Path.mkdir, named_pipe])
+def test_what_is_no_file_in_its_place(
+    make: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    if name != "run.json":
+        run_dir.describe_run(tmp_path, {"model": 1}, overwrite=False)
+    make(tmp_path / name)
+    for resume in (True, False):
+        with pytest.raises(InputError, match=f"/{name}' must be a file: move it away"):
+            run_dir.check_folder(tmp_path, resume=resume, overwrite=not resume)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "corrupt"])
+def test_a_file_in_place_of_a_folder(name: str, tmp_path: Path) -> None:
+    run_dir.describe_run(tmp_path, {"model": 1}, overwrite=False)
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"/{name}' must be a folder: move it away"):
+        run_dir.check_folder(tmp_path, resume=True, overwrite=False)
 
 
 def test_overwrite_starts_anew(tmp_path: Path) -> None:

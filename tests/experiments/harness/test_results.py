@@ -22,11 +22,11 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def read(records: list[Any]) -> dict[str, dict[str, Any]]:
+def read(records: list[Any], **needed: list[str]) -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.jsonl"
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
-        return results.read(path)
+        return results.read(path, needed)
 
 
 def test_rows_are_read_by_key() -> None:
@@ -59,7 +59,26 @@ def test_a_row_without_numbers_is_skipped(
     change: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert list(read([ROWS[0] | change, ROWS[1]])) == ["b"]
-    assert caplog.messages[0].endswith("results.jsonl: skipped damaged lines (1)")
+    assert caplog.messages[0].endswith("damaged or of another version (1)")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"measured": ["both"]}, {"test_loss": "0.5"}],
+    ids=range(2),
+)
+def test_a_row_without_what_is_needed_is_skipped(
+    change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert list(read([ROWS[0] | change, *ROWS[1:]], a=["test_loss"])) == ["b"]
+    assert caplog.messages[0].endswith("damaged or of another version (1)")
+    assert list(read([ROWS[0] | change, *ROWS[1:]], b=["test_loss"]))[-1] == "b"
+
+
+def test_a_measure_that_is_not_there_is_named() -> None:
+    outcome = results.outcome(list(read(ROWS).values()))
+    with pytest.raises(InputError, match=r"^results have no 'variance', only test_loss, both: "):
+        outcome["variance"]
 
 
 @given(mutated(ROWS))

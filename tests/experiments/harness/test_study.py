@@ -170,6 +170,34 @@ def test_a_line_cut_off_while_being_written_is_made_again(tmp_path: Path, traine
         np.testing.assert_allclose(before[name]["test_loss"], after[name]["test_loss"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("lost", ["test_accuracy", "train_loss"])
+def test_a_line_of_another_version_is_named_and_its_seed_trained_again(
+    lost: str, tmp_path: Path, trained: list, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = run(settings(tmp_path))
+    path = tmp_path / "results.jsonl"
+    first, *others = path.read_text().splitlines()
+    old = json.loads(first)
+    old["measured"].remove(lost)
+    path.write_text("\n".join([json.dumps(old | {lost: "0.5"}), *others, ""]))
+    after = run(settings(tmp_path))
+    assert caplog.messages == [f"{path}: skipped lines that are damaged or of another version (1)"]
+    assert trained[2:] == [(old["seed"],)]
+    for name in before:
+        np.testing.assert_allclose(before[name][lost], after[name][lost], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", ".results.lock", "summary.json", "report.html"])
+def test_a_folder_in_place_of_a_file_is_refused_at_once(
+    name: str, tmp_path: Path, trained: list
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"/{name}' must be a file: move it away"):
+        run(settings(tmp_path))
+    assert trained == []
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_measures_are_kept_beside_the_accuracies(tmp_path: Path) -> None:
     def double(config: Config, result: Result) -> Mapping[str, list[np.ndarray]]:
         both = np.stack([result.test_accuracy, result.train_accuracy], -1)
@@ -267,7 +295,7 @@ def test_the_larger_data_set(tmp_path: Path) -> None:
 
     assert Digits().load().name == "digits"
     full = Digits(full=True, data_dir=tmp_path, out=tmp_path / "some")
-    with pytest.raises(InputError, match="unknown data set 'fashion_mnist'"):
+    with pytest.raises(InputError, match="'fashion_mnist' is not prepared in"):
         full.load()
     assert (Digits().title, full.title) == ("digits", "Fashion-MNIST")
     assert study.reduced(full).out == tmp_path / "some" / "full"
