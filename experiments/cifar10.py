@@ -18,11 +18,12 @@ other work a step of 512 images takes 2.9 s). Not measured: the original pixels,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from etils import epy
 
 from cnn.errors import unknown_name
+from cnn.train.recipe import Augmentation, OptimizerLike, ScheduleLike
 from experiments import train
 from experiments.harness import cli
 
@@ -53,14 +54,14 @@ class Flags(train.Flags):
     steps: int = 980
     """Optimizer steps: ten epochs of 50,000 images."""
     batch_size: int = 512
-    optimizer: Literal["adamw", "sgd", "adadelta", "beta-lasso"] = "sgd"
-    """Adam, SGD with Nesterov momentum 0.9, Adadelta, or β-LASSO."""
+    optimizer: OptimizerLike = "sgd"
+    optimizer_args: tuple[str, ...] = ("momentum=0.9", "nesterov=true")
     lr: float = 0.5
-    schedule: Literal["constant", "cosine", "one-cycle"] = "one-cycle"
+    schedule: ScheduleLike = "one-cycle"
     weight_decay: float = 1e-3
     label_smoothing: float = 0.2
     """Share of the target spread evenly over all classes."""
-    augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = ("crop", "flip")
+    augment: tuple[Augmentation, ...] = ("crop", "flip")
     """Random changes of the training examples, in this order."""
 
 

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from etils import epy
 
@@ -68,7 +68,7 @@ class Settings(study.Settings):
     steps: int = 1500
     batch_size: int = 32
     optimizer: Literal["adamw", "sgd"] = "sgd"
-    """SGD has momentum 0.9."""
+    """SGD has Nesterov momentum 0.9."""
     lr: float = 0.1
     seeds: int = 3
     """Seeds per point; each generates its own data."""
@@ -100,6 +100,12 @@ def rungs() -> dict[str, nn.Module]:
     return {"conv": conv, "local": ablations.unshare(conv), "dense": ablations.densify(conv)}
 
 
+def optimizer(settings: Settings) -> dict[str, Any]:
+    """Return the fields of the recipe that say the optimizer."""
+    momentum = ("momentum=0.9", "nesterov=true") if settings.optimizer == "sgd" else ()
+    return {"optimizer": settings.optimizer, "optimizer_args": momentum}
+
+
 def points(settings: Settings) -> Points:
     """Return every rung on every length, number of examples and seed."""
     data = {
@@ -107,7 +113,7 @@ def points(settings: Settings) -> Points:
     }
     return {
         (rung, str(2 * length), str(size), str(seed)): settings.config(
-            model, examples, optimizer=settings.optimizer, seed=seed, seeds=1
+            model, examples, **optimizer(settings), seed=seed, seeds=1
         )
         for rung, model in rungs().items()
         for (length, size, seed), examples in data.items()

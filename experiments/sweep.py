@@ -128,7 +128,8 @@ def configs(points: Mapping[Name, Flags]) -> tuple[dict[Name, Config], dict[Name
     load_once = lru_cache(datasets.load)
     made, failed = dict[Name, "Config"](), dict[Name, str]()
     for name, flags in points.items():
-        data, network = load_once(flags.data, flags.data_dir), train.by_name(flags.model)
+        data = load_once(flags.data, flags.data_dir, flags.size, flags.channels)
+        network = train.by_name(flags.model, flags.model_args)
         try:
             made[name] = train.config(replace(flags, out=None), data, network)
         except Exception as error:

@@ -14,14 +14,15 @@ import dataclasses
 import importlib.util
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epy
 
 from cnn.errors import InputError, RunError
+from cnn.train.fields import parse_arguments
 from cnn.train.recipe import Recipe, identity
 from experiments.harness import cli, metric_writers, profiler, progress, runtime
 from experiments.harness.tables import percent
@@ -32,9 +33,11 @@ with epy.lazy_imports():
     from cnn import ablations, models
     from cnn import data as datasets
     from cnn import train as training
-    from cnn.train import input_pipeline, run_dir
+    from cnn.layers import serialization
+    from cnn.train import files, input_pipeline, run_dir
 
 if TYPE_CHECKING:
+    import numpy as np
     from flax import linen as nn
 
     from cnn.data import Dataset
@@ -42,16 +45,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(Processes, Recipe):
-    """A model, a data set and a recipe."""
+class Subject:
+    """What is trained, on what."""
 
     model: str
-    """Network: a function of cnn.models, e.g. lenet5, or package.module:function for one of your
-    own, which gets num_classes if it has such an argument."""
+    """Network: a function of cnn.models, e.g. lenet5; package.module:function for one of your own,
+    which gets num_classes if it has such an argument; or FILE.json, a model's value as `run.json`
+    of a run holds it, ablated or not."""
     data: str
-    """Data set: mnist1d and digits are built in; others by TFDS from `data_dir`."""
+    """Data set: mnist1d or digits (built in), folder:PATH (images in a folder for each class),
+    FILE.npz, hf:PATH (saved by Hugging Face datasets), or a TFDS set prepared in `data_dir`."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model's function, NAME=VALUE: width=32 norm=group."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets."""
+    size: tuple[int, int] | None = None
+    """Height and width to which images in files are resized."""
+    channels: int | None = None
+    """Channels of images in files: 1 (grey), 2, 3 or 4, with alpha for even numbers."""
+    config: Path | None = None
+    """TOML file of these settings, lr = 1e-3. The command line overrides it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(Processes, Recipe, Subject):
+    """A model, a data set and a recipe."""
+
     relax_to: Literal["local", "dense"] = "local"
     """What convolutions become at `relax_at`: locally or fully connected."""
     tensorboard: bool = False
@@ -71,16 +90,35 @@ Network = Callable[["Dataset"], "nn.Module"]
 """A network for a data set."""
 
 
-def by_name(name: str) -> Network:
-    """Return the network of `cnn.models` with this name. Raise `InputError` if there is none."""
+def by_name(name: str, arguments: Sequence[str] = ()) -> Network:
+    """Return the network that `--model` and `--model-args` say.
+
+    Raises:
+        InputError: If there is none of this name, or the file cannot be read.
+    """
+    if name.endswith(".json"):
+        if arguments:
+            raise InputError(f"model_args are for functions: leave them out with {name}")
+        model = serialization.from_spec(_spec(Path(name)))
+        return lambda data: model
     models.by_name(name)
-    return lambda data: models.build(name, data.num_classes)
+    given = parse_arguments("model_args", arguments)
+    return lambda data: models.build(name, data.outputs, **given)
+
+
+def _spec(path: Path) -> Any:
+    """Return the value of a model from its own file, or from a `run.json`."""
+    try:
+        spec = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {str(path)!r} cannot be read: {error}") from error
+    return spec["model"] if isinstance(spec, dict) and "model" in spec else spec
 
 
 def config(flags: Flags, data: Dataset, network: Network | None = None) -> Config:
     """Return the run that `flags` describe on `data`, with `network` or the one that they name."""
     recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
-    model = (network or by_name(flags.model))(data)
+    model = (network or by_name(flags.model, flags.model_args))(data)
     relax = {"local": ablations.unshare, "dense": ablations.densify}[flags.relax_to]
     relax_to = None if flags.relax_at is None else relax(model)
     return training.Config(model=model, data=data, relax_to=relax_to, **recipe)
@@ -90,11 +128,12 @@ def main(flags: Flags, network: Network | None = None) -> None:
     """Train `network` or the one that `flags` name, print the result and write the run folder."""
     flags.check()
     with distributed.join(flags) as is_main:
-        _train(flags, network or by_name(flags.model), is_main)
+        _train(flags, network or by_name(flags.model, flags.model_args), is_main)
 
 
 def _train(flags: Flags, network: Network, is_main: bool) -> None:
-    run = config(flags, datasets.load(flags.data, flags.data_dir), network)
+    data = datasets.load(flags.data, flags.data_dir, flags.size, flags.channels)
+    run = config(flags, data, network)
     if flags.profile and flags.out is None:
         raise InputError("profile writes into a run folder: give out")
     traces = flags.out / "profile" if flags.out and flags.profile and is_main else None
@@ -120,12 +159,22 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""
     inputs = input_pipeline.describe_inputs(run.data.train)
     print(
-        f"{flags.model} on {flags.data}: {part} accuracy {percent(result.test_accuracy)} %, "
-        f"training loss {result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
+        f"{flags.model} on {flags.data}: {part} {', '.join(_texts(result.test))}, training loss "
+        f"{result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
         f"{result.steps:,} steps, {result.seconds:.1f} s, {inputs})"
     )
     if flags.out is not None:
         print(f"written to {flags.out}", file=sys.stderr)
+
+
+def _texts(measured: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield "accuracy 97.1 ± 0.2 %" for each metric, or the loss where there is no other number."""
+    numbers = {name: values for name, values in measured.items() if values.ndim == 1}
+    for name, values in numbers.items():
+        if name.endswith("accuracy") or name.startswith("top-"):
+            yield f"{name} {percent(values)} %"
+        elif name != "loss" or len(numbers) == 1:
+            yield f"{name} {values.mean():.4f}"
 
 
 def again() -> str:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
 
@@ -67,27 +68,35 @@ def by_name(name: str) -> Callable[..., nn.Module]:
     return made
 
 
-def build(name: str, num_classes: int | None = None) -> nn.Module:
+def build(name: str, num_classes: int | None = None, **arguments: Any) -> nn.Module:
     """Return the network that the function called `name` makes.
 
     Args:
       name: as in `by_name`.
       num_classes: is passed on if the function has such an argument.
+      arguments: further arguments of the function.
 
     Raises:
-      InputError: there is no such function, or it returns no Linen module.
+      InputError: there is no such function, it does not take the arguments, or it returns no Linen
+        module.
     """
     function = by_name(name)
     signature = inspect.signature(function)
-    takes = num_classes is not None and "num_classes" in signature.parameters
-    arguments = {"num_classes": num_classes} if takes else {}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for argument in arguments:
+        if argument not in signature.parameters and not takes_any:
+            raise unknown_name(f"argument of model {name}", argument, signature.parameters)
+    if num_classes is not None and "num_classes" in signature.parameters:
+        arguments = {"num_classes": num_classes, **arguments}
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise InputError(
-            f"model {name!r} must need no argument but num_classes, got {signature}: {error}"
-        ) from error
-    made = function(**arguments)
+        raise InputError(f"model {name!r}: {error}: give it as an argument of the model") from error
+    try:
+        made = function(**arguments)
+    except TypeError as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(f"model {name!r} cannot be made with {arguments}: {line}") from error
     if not isinstance(made, nn.Module):
         raise InputError(f"model {name!r} must return a Linen module, got {type(made).__name__}")
     return made

@@ -7,7 +7,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from numbers import Real
@@ -90,3 +90,38 @@ WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "
 
 def _wrong(name: str, wanted: str, value: Any) -> InputError:
     return InputError(f"{name} must be {wanted}, got {' '.join(repr(value).split())[:100]}")
+
+
+def parse_arguments(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Return NAME=VALUE texts as keyword arguments. Values are JSON, or else text.
+
+    >>> parse_arguments("model_args", ["width=32", "norm=group", "window=[3, 3]", "bias=False"])
+    {'width': 32, 'norm': 'group', 'window': (3, 3), 'bias': False}
+
+    Raises:
+        InputError: If a text has no name or value, or a name is given twice.
+    """
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value) or key in arguments:
+            raise InputError(f"{name} must be NAME=VALUE with each name once, got {text!r}")
+        arguments[key] = _value(value)
+    return arguments
+
+
+def _value(text: str) -> Any:
+    if text in PYTHON:
+        return PYTHON[text]
+    try:
+        return _tuples(json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+
+
+def _tuples(value: Any) -> Any:
+    """Return JSON with tuples for lists, because fields of models must be hashable."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+PYTHON = {"True": True, "False": False, "None": None}

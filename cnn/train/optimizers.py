@@ -11,7 +11,6 @@ program.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -25,6 +24,7 @@ from jaxtyping import Array
 
 from cnn.errors import InputError, unknown_name
 from cnn.layers.serialization import import_function
+from cnn.train.fields import parse_arguments
 from cnn.train.recipe import Recipe
 from cnn.train.state import Tree
 
@@ -74,7 +74,7 @@ def _factory(recipe: Recipe) -> Factory:
     factory = _find(recipe.optimizer)
     name = recipe.optimizer if isinstance(recipe.optimizer, str) else _name(factory)
     parameters = inspect.signature(factory).parameters
-    arguments = dict(_parse(argument) for argument in recipe.optimizer_args)
+    arguments = parse_arguments("optimizer_args", recipe.optimizer_args)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for argument in arguments:
         if argument in ("weight_decay", "learning_rate"):
@@ -124,17 +124,6 @@ def names() -> dict[str, Factory]:
 
 def _name(factory: Any) -> str:
     return str(getattr(getattr(factory, "func", factory), "__name__", factory))
-
-
-def _parse(argument: str) -> tuple[str, Any]:
-    """Return the name and value of "b1=0.95". What is no JSON is text."""
-    name, equals, text = argument.partition("=")
-    if not (name and equals):
-        raise InputError(f"optimizer_args must be NAME=VALUE, got {argument!r}")
-    try:
-        return name, json.loads(text)
-    except ValueError:
-        return name, {"True": True, "False": False, "None": None}.get(text, text)
 
 
 def check_optimizer(recipe: Recipe, params: Tree) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:  # a command line gives names only, and does not import optax
     OptimizerLike = ScheduleLike = FunctionLike = Any
 
+Augmentation: TypeAlias = Literal["crop", "flip", "shift", "cutout", "mixup", "cutmix"]
 SCHEDULES = ("constant", "cosine", "one-cycle")
 
 SMALLEST, LARGEST = 2.0**-126, (2 - 2**-23) * 2.0**127
@@ -66,7 +67,7 @@ class Recipe:
     """Largest norm of the whole gradient; larger gradients are scaled down. No limit by default."""
     ema: float = 0.0
     """Decay per step of a moving average of the weights, which is evaluated instead; 0 for none."""
-    augment: tuple[Literal["crop", "flip", "shift", "cutout", "mixup", "cutmix"], ...] = ()
+    augment: tuple[Augmentation, ...] = ()
     """Random augmentations of the training examples, in this order (see `cnn.data.augment`). mixup
     and cutmix mix pairs of examples and their losses; give one of them, as the last."""
     label_smoothing: float = 0.0

@@ -67,7 +67,7 @@ def test_a_network_of_the_users_own(
     assert (found["params"], found["receptive_field"]) == (104 + 296, [7, 7])
     for name, line in (
         ("own_nets:text", "must return a Linen module, got str"),
-        ("own_nets:sized", r"must need no argument but num_classes, got \(width\)"),
+        ("own_nets:sized", r"missing a required argument: .width.: give it as an argument"),
         (":wide", "cannot be imported: Empty module name"),
         ("own_nets:deep", "own_nets has no such function"),
         ("other_nets:wide", "cannot be imported: No module named 'other_nets'"),

@@ -105,3 +105,93 @@ def test_a_network_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         train.main(train.Flags(model=f"own_networks:{name}", data="mnist1d", steps=2, batch_size=8))
     with pytest.raises(InputError, match="the model must return 10 values"):
         train.main(train.Flags(model="own_networks:nine", data="mnist1d", steps=2, batch_size=8))
+
+
+def test_settings_from_a_file_and_the_command_line_over_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'model = "cnn1d"\ndata = "mnist1d"\nlr = 3e-3\nsteps = 9\nvalidate = true\n'
+        'optimizer = "lion"\nmetrics = ["accuracy", "top-2"]\naugment = ["flip"]\n'
+        "[optimizer_args]\nb1 = 0.8\n"
+    )
+    flags = cli.parse(train.Flags, ["--config", str(file), "--steps=4", "--no-validate"])
+    assert (flags.model, flags.lr, flags.steps, flags.validate) == ("cnn1d", 3e-3, 4, False)
+    assert flags.optimizer_args == ("b1=0.8",)
+    assert (flags.metrics, flags.augment) == (("accuracy", "top-2"), ("flip",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr = ", "cannot be read: Invalid value"),
+        ("learning_rate = 1", "unknown setting in {file} 'learning_rate'"),
+        ("data = 'digits'\nlr = 'fast'", "--lr must be a number, got 'fast'"),
+    ],
+)
+def test_a_file_that_does_not_fit(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(train.Flags, ["--config", str(file), "--model", "mlp"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message.format(file=file) in error
+    assert error.count("\n") == 1
+
+
+def test_the_value_of_a_model_from_a_run_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ablated model, too: no function makes it."""
+    from cnn import ablations, layers
+    from cnn.layers.serialization import to_spec
+
+    head = (layers.Flatten(), layers.Dense(10))
+    model = ablations.unshare(layers.Chain((layers.Conv(2, (5,), strides=8), *head)))
+    spec = tmp_path / "model.json"
+    spec.write_text(json.dumps(to_spec(model)))
+    runs = [tmp_path / "first", tmp_path / "second"]
+    for given, out in zip((spec, runs[0] / "run.json"), runs, strict=True):
+        invoke(["--model", str(given), *SMALL[2:], "--steps", "2", "--out", str(out)], monkeypatch)
+    first, second = (json.loads((out / "run.json").read_text()) for out in runs)
+    assert first["model"] == second["model"] == json.loads(spec.read_text())
+    for wrong, message in [
+        (tmp_path / "none.json", "cannot be read"),
+        (runs[0] / "metrics.json", "cannot be read"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            train.by_name(str(wrong))
+    with pytest.raises(InputError, match="model_args are for functions"):
+        train.by_name(str(spec), ["width=3"])
+
+
+def test_arguments_of_the_model() -> None:
+    class Data:
+        outputs = 10
+
+    assert train.by_name("mlp", ["features=[7, 8]"])(Data()) != train.by_name("mlp")(Data())  # type: ignore[arg-type]
+    for arguments, message in [
+        (["feature=3"], "unknown argument of model mlp 'feature': did you mean 'features'"),
+        (["features"], "model_args must be NAME=VALUE with each name once, got 'features'"),
+        (["features=3"], "model 'mlp' cannot be made with"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            train.by_name("mlp", arguments)(Data())  # type: ignore[arg-type]
+
+
+def test_what_is_printed_for_a_loss_of_floats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 8, 1)).astype(np.float32)
+    np.savez(tmp_path / "mean.npz", x=x, y=x.mean((1, 2))[:, None])
+    given = ["--data", str(tmp_path / "mean.npz"), "--model", "mlp", "--steps", "2"]
+    small = ["--batch-size", "8", "--devices", "1", "--loss", "squared-error"]
+    invoke([*given, *small], monkeypatch)
+    assert "mean.npz: test loss " in capsys.readouterr().out
+    invoke([*given, *small, "--metrics", "absolute-error"], monkeypatch)
+    assert "mean.npz: test absolute-error " in capsys.readouterr().out
