@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cnn.data.stored import choose_parts, files_state
+from cnn.data.files import choose_parts, files_state
 from cnn.errors import InputError
 
 PARTS = ("train", "test", "val", "validation")

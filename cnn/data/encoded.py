@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from cnn.data.files import one_line, progress
 from cnn.data.images import (
     Size,
     Source,
@@ -22,7 +23,6 @@ from cnn.data.images import (
     open_image,
     upright_size,
 )
-from cnn.data.stored import one_line, progress
 from cnn.errors import InputError
 
 BATCH = 64
@@ -43,7 +43,7 @@ class Headers(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """Images by row number, and the targets of these rows. A `Reader` of `cnn.data.stored`."""
+    """Images by row number, and the targets of these rows. A `Reader` of `cnn.data.files`."""
 
     get: Callable[[int], Source]
     """Maps a row number to the encoded image."""

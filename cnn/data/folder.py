@@ -11,8 +11,8 @@ from cnn.data import images
 from cnn.data.cache import cached
 from cnn.data.class_folders import File, Folder, read_folder
 from cnn.data.encoded import BATCH, EncodedImages, Headers, in_threads
+from cnn.data.files import Source, cache_name, load_parts
 from cnn.data.split import Parts, split_by_seed
-from cnn.data.stored import Source, cache_name, load_parts
 from cnn.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -19,11 +19,11 @@ from cnn.data.cache import cached
 from cnn.data.class_folders import resolved
 from cnn.data.dataset import Dataset
 from cnn.data.encoded import EncodedImages, Headers
+from cnn.data.files import Source, cache_name, choose_parts, files_state, load_parts, one_line
 from cnn.data.images import Source as Encoded
 from cnn.data.images import checked_size
 from cnn.data.labels import encode
 from cnn.data.split import split_by_seed
-from cnn.data.stored import Source, cache_name, choose_parts, files_state, load_parts, one_line
 from cnn.errors import InputError
 
 with epy.lazy_imports():  # slow to import, and may be absent

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cnn.data.dataset import Dataset
+from cnn.data.files import one_line
 from cnn.data.lazy import BUDGET
-from cnn.data.stored import one_line
 from cnn.errors import InputError
 
 NAMES = (

@@ -24,8 +24,7 @@ from etils import epy
 from jaxtyping import Int, Int32, UInt8
 
 from cnn.data.dataset import Dataset
-from cnn.data.images import MODES, Size, checked_size, decode
-from cnn.data.stored import (
+from cnn.data.files import (
     Source,
     cache_name,
     choose_parts,
@@ -34,6 +33,7 @@ from cnn.data.stored import (
     one_line,
     progress,
 )
+from cnn.data.images import MODES, Size, checked_size, decode
 from cnn.errors import InputError
 
 with epy.lazy_imports():  # slow to import, and not needed for a set that is built in or cached

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn.data import Dataset, lazy, load, stored
+from cnn.data import Dataset, files, lazy, load
 from cnn.errors import InputError
 
 
@@ -162,7 +162,7 @@ def test_decoded_images_are_kept_until_a_file_changes(
 ) -> None:
     first = Dataset.from_folder(root)
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "_read", lambda source: pytest.fail("decoded a second time"))
+        patch.setattr(files, "_read", lambda source: pytest.fail("decoded a second time"))
         again = Dataset.from_folder(root)
     np.testing.assert_array_equal(again.train.x, first.train.x)
     assert again.content_hash() == first.content_hash()

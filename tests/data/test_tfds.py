@@ -16,7 +16,7 @@ import tensorflow_datasets
 from PIL import Image
 
 from cnn import data
-from cnn.data import lazy, stored
+from cnn.data import files, lazy
 from cnn.data.dataset import Dataset
 from cnn.data.registry import data_root
 from cnn.data.split import Split
@@ -188,7 +188,7 @@ def test_decoded_images_are_kept_until_the_files_change(
     write_set(folder, {"train": examples(1), "test": examples(2)})
     first = data.load("pets", tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "_read", lambda *_: pytest.fail("decoded a second time"))
+        patch.setattr(files, "_read", lambda *_: pytest.fail("decoded a second time"))
         again = data.load("pets", tmp_path)
     np.testing.assert_array_equal(again.train.x, first.train.x)
     assert again.classes == first.classes
