@@ -27,6 +27,7 @@ from cnn.errors import InputError
 
 BATCH = 64
 """Images that a thread decodes at a time."""
+WORDS = {1: "grey", 2: "grey and opacity", 3: "colour", 4: "colour and opacity"}
 THREADS = os.cpu_count() or 1
 
 T = TypeVar("T")
@@ -126,7 +127,7 @@ class EncodedImages:
 
     def describe_sizes(self, headers: Headers) -> str:
         """Return the size of the images in words, and how they got it."""
-        size = f"{self.size[0]}×{self.size[1]}, {self.channels} channels"
+        size = f"{self.size[0]}×{self.size[1]}, {WORDS[self.channels]}"
         if not self.resize:
             return size
         least, most = headers.sizes.min(axis=0), headers.sizes.max(axis=0)

@@ -87,7 +87,7 @@ def test_files_are_told_by_content_and_what_is_not_read_is_said(
     assert len(data.train) + len(data.test) == 21
     said = capsys.readouterr().err
     assert said == (
-        "pets: 2 classes, 17 training and 4 test images, drawn by seed 0; 4×5, 3 channels; "
+        "pets: 2 classes, 17 training and 4 test images, drawn by seed 0; 4×5, colour; "
         "not read: 2 files and folders, such as 'LICENSE'\n"
     )
     Dataset.from_folder(root)
@@ -104,7 +104,7 @@ def test_images_of_several_sizes_are_resized_as_it_is_said(
     data = load(f"folder:{root}", size=[8, 6])
     assert data.input_shape == (8, 6, 3)
     said = capsys.readouterr().err
-    assert "whole images of 4×5 to 4×40 resized to 8×6, 3 channels, bilinear with antial" in said
+    assert "whole images of 4×5 to 4×40 resized to 8×6, colour, bilinear with antial" in said
 
 
 def test_orientation_decides_the_size(root: Path) -> None:
