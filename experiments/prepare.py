@@ -50,6 +50,7 @@ def main(flags: Flags) -> None:
         tfds.open_folder(flags.name, ready)
         print(f"already prepared: {ready}")
         return
+    check_known(flags.name)
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(
             "preparing a data set needs TensorFlow (reading it does not): "
@@ -66,9 +67,8 @@ def find_builder(name: str, root: Path) -> Any:
     """Return the TFDS builder of the set.
 
     Raises:
-        InputError: If TFDS does not know the set or its configuration, or cannot download it.
+        InputError: If it is downloaded by hand.
     """
-    check_known(name)
     builder = tensorflow_datasets.builder(name, data_dir=root)
     if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         raise InputError(f"data set {name!r} is downloaded by hand: {' '.join(manual.split())}")

@@ -90,6 +90,7 @@ def use(monkeypatch: pytest.MonkeyPatch, tensorflow: None) -> Any:
     """Makes `prepare` use this builder."""
 
     def use(builder: Builder) -> None:
+        monkeypatch.setattr(prepare, "check_known", lambda name: None)
         monkeypatch.setattr(prepare, "find_builder", lambda name, root: builder)
         monkeypatch.setattr(tfds, "image_and_label", lambda name, info: None)
 
@@ -116,6 +117,8 @@ def test_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"make install EXTRA=prepare.*'cnn-biases\[prepare\]'"):
         prepare.main(Flags("mnist", data_dir=tmp_path))
+    with pytest.raises(InputError, match="did you mean 'mnist'"):
+        prepare.main(Flags("mnsit", data_dir=tmp_path))
     assert not list(tmp_path.iterdir())
 
 
