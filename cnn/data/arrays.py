@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cnn.data.labels import encode
+from cnn.data.labels import encode, plain_strings
 from cnn.data.split import Parts, first_not_finite, split_by_seed
 from cnn.data.standardize import standardized
 from cnn.errors import InputError
@@ -33,7 +33,9 @@ def parts_of_arrays(
     inputs = {
         f"{part}x": _inputs(f"{part}x", each, channel_axis) for part, (each, _) in pairs.items()
     }
-    targets = {f"{part}y": _array(f"{part}y", each) for part, (_, each) in pairs.items()}
+    targets = {
+        f"{part}y": plain_strings(_array(f"{part}y", each)) for part, (_, each) in pairs.items()
+    }
     for (name, one), (other, two) in zip(inputs.items(), targets.items(), strict=True):
         if one.shape[:1] != two.shape[:1]:
             raise InputError(

@@ -179,13 +179,13 @@ class Dataset:
         """Number of classes.
 
         Raises:
-            InputError: If the targets are floats. Code that counts classes does not fit them; the
-                size of a network's output is `outputs`.
+            InputError: If the targets are floats. Code that counts classes does not fit them; a
+                network that does is built with `outputs`.
         """
         if not self.has_classes:
             raise InputError(
                 f"data set {self.name!r} must have class labels here, got float targets "
-                f"{self.target_shape}: what takes them asks for outputs, not for num_classes"
+                f"{self.target_shape}: a network for these is built with num_classes=data.outputs"
             )
         return len(self.classes)
 

@@ -70,6 +70,12 @@ def _kind(name: str, y: np.ndarray) -> str:
     return "strings" if y.dtype.kind == "U" else "numbers"
 
 
+def plain_strings(y: np.ndarray) -> np.ndarray:
+    """Return `y`, as plain strings if its objects are all strings, like a column of pandas."""
+    texts = y.dtype == object and all(isinstance(value, str) for value in y.reshape(-1))
+    return y.astype(str) if texts else y
+
+
 def _floats(name: str, y: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         y = y.astype(np.float32)

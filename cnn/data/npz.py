@@ -35,7 +35,8 @@ def load(path: str | Path, seed: int = 0) -> Dataset:
         InputError: If the file is damaged, lacks an array, holds more than 4 GiB, or its arrays do
             not make a data set.
     """
-    where = repr(os.fspath(path))
+    path = os.path.expanduser(path)
+    where = repr(path)
     try:
         with open(path, "rb") as raw, zipfile.ZipFile(raw) as archive:
             known = {name.removesuffix(".npy") for name in archive.namelist()}

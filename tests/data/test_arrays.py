@@ -100,6 +100,8 @@ def test_labels_are_sorted_values_or_indices_of_names() -> None:
     by_name = Dataset.from_arrays(IMAGES, names, (IMAGES, names))
     assert by_name.classes == ("cat", "dog", "emu")
     assert by_name.train.y[::10].tolist() == [1, 0, 0, 2]
+    column = Dataset.from_arrays(IMAGES, names.astype(object), (IMAGES, names))  # as of pandas
+    np.testing.assert_array_equal(column.train.y, by_name.train.y)
     ordered = Dataset.from_arrays(IMAGES, names, (IMAGES, names), classes=["emu", "dog", "cat"])
     assert ordered.classes == ("emu", "dog", "cat")
     assert ordered.train.y[::10].tolist() == [1, 2, 2, 0]

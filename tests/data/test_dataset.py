@@ -116,7 +116,7 @@ def test_float_targets_have_a_shape_and_outputs_but_no_classes() -> None:
     assert [d.outputs for d in (maps, vectors, labels)] == [2, 3, 4]
     assert [d.has_classes for d in (maps, vectors, labels)] == [False, False, True]
     assert labels.num_classes == 4
-    with pytest.raises(InputError, match=r"float targets \(3,\): .* asks for outputs"):
+    with pytest.raises(InputError, match=r"float targets \(3,\): .* num_classes=data.outputs"):
         _ = vectors.num_classes
     assert vectors.train.take(np.array([2, 0])).y.tolist() == [[0, 0, 1], [1, 0, 0]]
 

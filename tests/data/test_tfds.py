@@ -181,6 +181,19 @@ def test_supervised_keys_decide_between_labels_and_other_features_do_not_matter(
         data.load("unclear", tmp_path)
 
 
+def test_images_of_several_sizes_are_resized(tmp_path: Path) -> None:
+    sizes = [{"image": png(value, (8, value)), "label": 0} for value in (10, 20)]
+    write_set(tmp_path / "ragged" / "1.0.0", {"train": sizes, "test": sizes})
+    with pytest.raises(InputError, match=r"must have one size, .* give a size"):
+        data.load("ragged", tmp_path)
+    resized = data.load("ragged", tmp_path, size=(4, 5))
+    assert resized.input_shape == (4, 5, 3)
+    assert [
+        round(float(x)) for x in (resized.train.x * resized.std + resized.mean)[:, -1, -1, 0]
+    ] == [10, 20]
+    assert data.load("ragged", tmp_path, size=(4, 5), channels=1).input_shape == (4, 5, 1)
+
+
 def test_decoded_images_are_kept_until_the_files_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
