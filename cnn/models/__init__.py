@@ -9,10 +9,11 @@ from flax import linen as nn
 from cnn.errors import InputError, unknown_name
 from cnn.layers.serialization import import_function
 from cnn.models.alexnet import alexnet
-from cnn.models.from_torch import from_torch
+from cnn.models.from_torch import from_torch, to_torch
 from cnn.models.inception import googlenet, small_inception
 from cnn.models.papers import d_conv, full_conv, s_conv
 from cnn.models.resnet import resnet18
+from cnn.models.saved import load, save
 from cnn.models.separable import mobilenet_v1, separable_net, xception
 from cnn.models.small import cnn1d, lecture_cnn, lenet5, logistic, mlp
 from cnn.models.vgg import small_vgg, vgg11, vgg13, vgg16, vgg19
@@ -28,15 +29,18 @@ __all__ = [
     "googlenet",
     "lecture_cnn",
     "lenet5",
+    "load",
     "logistic",
     "mlp",
     "mobilenet_v1",
     "names",
     "resnet18",
     "s_conv",
+    "save",
     "separable_net",
     "small_inception",
     "small_vgg",
+    "to_torch",
     "vgg11",
     "vgg13",
     "vgg16",
@@ -47,7 +51,9 @@ __all__ = [
 
 def names() -> list[str]:
     """Return the names of all networks."""
-    return sorted(set(__all__) - {"build", "by_name", "from_torch", "names"})
+    return sorted(
+        set(__all__) - {"build", "by_name", "from_torch", "load", "names", "save", "to_torch"}
+    )
 
 
 def by_name(name: str) -> Callable[..., nn.Module]:

@@ -1,6 +1,5 @@
 """Weights trained with PyTorch, as the variables of a model."""
 
-import importlib.util
 import math
 import re
 import zipfile
@@ -41,19 +40,61 @@ def from_torch(
     `state_dict` a `.npz` or `.safetensors` file, or arrays by name. Raises `InputError` if a file
     cannot be read without executing code, or weights are missing, misshapen or unused.
     """
+    arrays = _arrays(state_dict)
+    layout = _layout(model, arrays)
+    variables = {
+        key: jnp.asarray(_channels_last(arrays[name], channels), jnp.float32)
+        for name, (key, channels) in layout.items()
+    }
+    result: dict[str, PyTree] = unflatten_dict(variables)
+    return result
+
+
+def to_torch(
+    model: nn.Module,
+    variables: Mapping[str, PyTree],
+    state_dict: str | Path | Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Return a torchvision `state_dict` of `variables`, the inverse of `from_torch`.
+
+    `state_dict` is one of the same network, `torchvision.models.vgg16().state_dict()` for example.
+    Its names and dtypes are taken, and what `from_torch` leaves out is kept: auxiliary heads, and
+    counts of batches. Raises `InputError` as `from_torch`, and if `variables` are not the model's.
+    """
+    arrays = _arrays(state_dict)
+    flat = flatten_dict(dict(variables))
+    filled = dict(arrays)
+    for name, (key, channels) in _layout(model, arrays).items():
+        shape = _channels_last(arrays[name], channels).shape
+        if key not in flat or flat[key].shape != shape:
+            found = flat[key].shape if key in flat else "nothing"
+            raise InputError(f"variables must have {'/'.join(key)} of shape {shape}, got {found}")
+        value = _channels_first(np.asarray(flat[key]), channels)
+        filled[name] = value.astype(arrays[name].dtype)
+    return filled
+
+
+def _arrays(state_dict: str | Path | Mapping[str, Any]) -> dict[str, np.ndarray]:
     if isinstance(state_dict, str | Path):
         state_dict = _read(Path(state_dict))
     elif not isinstance(state_dict, Mapping):
         kind = type(state_dict).__name__
         raise InputError(f"state_dict must be a file or arrays by name, got a {kind}")
-    torch_layers = _torch_layers({key: _array(key, value) for key, value in state_dict.items()})
+    return {key: _array(key, value) for key, value in state_dict.items()}
+
+
+def _layout(
+    model: nn.Module, arrays: Mapping[str, np.ndarray]
+) -> dict[str, tuple[_Path, int | None]]:
+    """Return the path in the variables of each array, and the channels of `_channels_last`."""
+    torch_layers = _torch_layers(arrays)
     flax_layers, shapes = _flax_layers(model, _input_channels(torch_layers))
     if len(flax_layers) != len(torch_layers):
         raise InputError(
             f"state_dict has {len(torch_layers)} layers with weights but the model has "
             f"{len(flax_layers)}: build the model that the weights were saved from"
         )
-    variables: dict[_Path, jax.Array] = {}
+    layout: dict[str, tuple[_Path, int | None]] = {}
     pairs = zip(torch_layers.items(), flax_layers.items(), strict=True)
     for (prefix, layer), (path, channels) in pairs:
         own = (key for key in shapes if key[1 : 1 + len(path)] == path)
@@ -64,19 +105,18 @@ def from_torch(
                 f"needs {sorted(keys)}: build the model that the weights were saved from"
             )
         for name, key in sorted(keys.items(), reverse=True):  # weights before biases
-            value = _channels_last(layer[name], channels)
-            if value.shape != shapes[key]:
+            shape = _channels_last(layer[name], channels).shape
+            if shape != shapes[key]:
                 raise InputError(
-                    f"{prefix}.{name} has shape {value.shape}, channels last, but {'/'.join(key)} "
+                    f"{prefix}.{name} has shape {shape}, channels last, but {'/'.join(key)} "
                     f"needs {shapes[key]}: give the model the num_classes and width of the weights"
                 )
-            variables[key] = jnp.asarray(value, jnp.float32)
-    if missing := shapes.keys() - variables.keys():
+            layout[f"{prefix}.{name}"] = key, channels
+    if missing := shapes.keys() - {key for key, _ in layout.values()}:
         raise InputError(
             f"{'/'.join(min(missing))} has no counterpart in torchvision: leave that layer out"
         )
-    result: dict[str, PyTree] = unflatten_dict(variables)
-    return result
+    return layout
 
 
 def _array(name: object, value: Any) -> np.ndarray:
@@ -105,6 +145,15 @@ def _channels_last(weight: np.ndarray, channels: int | None) -> np.ndarray:
         c = channels if channels and flat % channels == 0 else flat
         return weight.reshape(out, c, flat // c if c else 0).transpose(2, 1, 0).reshape(flat, out)
     return np.moveaxis(weight, (1, 0), (-2, -1)) if weight.ndim > 2 else weight
+
+
+def _channels_first(value: np.ndarray, channels: int | None) -> np.ndarray:
+    """Return the inverse of `_channels_last`."""
+    if value.ndim == 2:
+        flat, out = value.shape
+        c = channels if channels and flat % channels == 0 else flat
+        return value.reshape(flat // c if c else 0, c, out).transpose(2, 1, 0).reshape(out, flat)
+    return np.moveaxis(value, (-2, -1), (1, 0)) if value.ndim > 2 else value
 
 
 def _flax_layers(
@@ -188,6 +237,4 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    if importlib.util.find_spec("safetensors") is None:
-        raise InputError(f"{path} needs a package: pip install safetensors, or save a .npz")
     return safetensors.numpy.load_file(path)
