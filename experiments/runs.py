@@ -1,110 +1,194 @@
-"""List the runs in a folder: status, best measure, rate.
+"""List the runs in a folder: status, settings, best measure, rate.
 
     python -m experiments.runs runs
+    python -m experiments.runs runs --filter "lr<0.01" data=mnist1d --sort best --descending
+    python -m experiments.runs runs --csv runs.csv --plot curves
 
 A run is a folder with a `run.json`, at any depth. Its status is "running" while a process holds its
 lock, "finished" when its metrics end with a final line, "diverged" when a loss, gradient or
-update was not finite, and "stopped" otherwise: `--resume` continues it.
+update was not finite, and "stopped" otherwise: `--resume` continues it. The same rows in Python are
+`cnn.train.list_runs("runs")`, for `pandas.DataFrame`.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import operator
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from etils import epy
 
-from cnn.errors import InputError
-from experiments.harness import cli
+from cnn.errors import InputError, unknown_name
+from experiments.harness import cli, plots
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
-    from cnn.train import files, run_dir
+    import numpy as np
+
+    from cnn.train import files, run_dir, run_list
+
+SHOWN = ("run", "model", "data", "status", "step", "optimizer", "lr", "seeds", "best", "steps/s")
+COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PINK, plots.BLACK, plots.AMBER, plots.SKY)
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Where to look."""
+    """Where to look, and what to show."""
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
     """Folder that holds run folders."""
+    filter: tuple[str, ...] = ()
+    """Conditions that all hold: NAME=VALUE, NAME!=VALUE, NAME<VALUE, <=, >, >=."""
+    sort: str = "run"
+    """Column to sort by. Rows without a value come last."""
+    descending: bool = False
+    """Sort from the largest value to the smallest."""
+    csv: Path | None = None
+    """Write all columns of the rows to this file, or to the screen for "-"."""
+    plot: Path | None = None
+    """Write learning curves of the rows (PNG and SVG) into this folder."""
 
 
 def main(flags: Flags) -> None:
-    """Print the table. Raise `InputError` if the folder does not exist or holds no run."""
-    if not flags.folder.is_dir():
-        raise InputError(f"folder {str(flags.folder)!r} does not exist: name one that holds runs")
-    runs = sorted(path.parent for path in flags.folder.rglob(run_dir.RUN))
-    if not runs:
-        raise InputError(f"folder {str(flags.folder)!r} holds no run: name one that does")
-    table(flags.folder, runs).show()
+    """Print the table and write what is asked for."""
+    rows = run_list.list_runs(flags.folder)
+    for condition in flags.filter:
+        rows = select(rows, condition)
+    rows = ordered(rows, flags.sort, flags.descending)
+    if flags.plot is not None:
+        draw(flags.folder, rows, flags.plot)
+    if flags.csv is not None and str(flags.csv) != "-":
+        files.write_atomic(flags.csv, to_csv(rows))
+    if str(flags.csv) == "-":
+        print(to_csv(rows), end="")
+    else:
+        table(flags.folder, rows).show()
 
 
-def table(folder: Path, runs: list[Path]) -> Table:
-    """Return a row per run."""
-    columns = ["run", "model", "data", "status", "step", "best", "steps/s"]
-    return Table(f"Runs in {folder}", columns, [row(folder, run) for run in runs])
-
-
-def row(folder: Path, run: Path) -> list[str]:
-    """Return the row of one run, "unreadable" where a file is broken."""
-    name = str(run.relative_to(folder))
+def select(rows: Sequence[Row], condition: str) -> list[Row]:
+    """Return the rows for which a condition such as "lr<0.01" holds. Unknown values never do."""
+    match = re.fullmatch(r"\s*([\w-]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*", condition)
+    if not match:
+        raise InputError(f"filter must be NAME=VALUE or NAME<VALUE, got {condition!r}")
+    name, sign, text = match.groups()
+    _check_column(name, rows)
+    compare = OPERATORS[sign]
+    if sign in ("=", "!="):
+        return [row for row in rows if name in row and compare(_is_equal(row[name], text), True)]
     try:
-        described = files.read_json(run / run_dir.RUN)
-        lines = run_dir.read_metrics(run)
-        step = str(lines[-1]["step"] if lines else 0)
-        model = model_name(described)
-        data = str(described["data"]["name"])
-        cells = [name, model, data, status(run, lines), step, best(lines), rate(lines)]
-    except Exception:  # damaged records can raise almost anything
-        cells = [name, "–", "–", "unreadable", "–", "–", "–"]
-    return [cell if cell.isprintable() else repr(cell) for cell in cells]
+        limit = float(text)
+    except ValueError:
+        raise InputError(f"filter must compare with a number, got {condition!r}") from None
+    return [row for row in rows if _is_number(row.get(name)) and compare(row[name], limit)]
 
 
-def model_name(described: dict[str, Any]) -> str:
-    """Return the name that the command gave the model, or else its outermost layer."""
-    words = described["command"].replace("=", " ").split()
-    named = dict(pairwise(words))
-    return str(named.get("--model", described["model"]["layer"]))
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
-def status(run: Path, lines: list[dict[str, Any]]) -> str:
-    """Return running, finished, diverged or stopped."""
-    if run_dir.is_locked(run):
-        return "running"
-    if lines and lines[-1].get("final"):
-        return "finished"
-    return "diverged" if (run / run_dir.DIVERGED).exists() else "stopped"
+def _is_equal(value: Any, text: str) -> bool:
+    if _is_number(value):
+        try:
+            return bool(value == float(text))
+        except ValueError:
+            return False
+    return str(value).lower() == text.lower()
 
 
-def best(lines: list[dict[str, Any]]) -> str:
-    """Return the best measure there is: accuracy on the test or validation part, or the loss."""
-    for part in ("test", "validation"):
-        found = [_mean(line.get(f"{part}_accuracy")) for line in lines]
-        if known := [value for value in found if value is not None]:
-            return f"{100 * max(known):.2f} % {part}"
-    losses = [_mean(line.get("train_loss")) for line in lines]
-    known = [value for value in losses if value is not None]
-    return f"{min(known):.4f} training loss" if known else "–"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _mean(value: Any) -> float | None:
-    """Return the mean over the seeds, None where one of them has none."""
-    values = value if isinstance(value, list) else [value]
-    return None if None in values else sum(values) / len(values)
+def ordered(rows: Sequence[Row], column: str, descending: bool = False) -> list[Row]:
+    """Return the rows sorted by a column, numbers before text."""
+    _check_column(column, rows)
+    known = [row for row in rows if row.get(column) is not None]
+    known.sort(
+        key=lambda row: (not _is_number(v := row[column]), v if _is_number(v) else str(v)),
+        reverse=descending,
+    )
+    return known + [row for row in rows if row.get(column) is None]
 
 
-def rate(lines: list[dict[str, Any]]) -> str:
-    """Return the steps per second between the last two lines of one start."""
-    timed = [line for line in lines if not line.get("final")]
-    for first, last in zip(timed[-2::-1], timed[::-1], strict=False):
-        steps, seconds = last["step"] - first["step"], last["seconds"] - first["seconds"]
-        if steps > 0 and seconds > 0:  # it falls where a run was resumed
-            return f"{steps / seconds:,.0f}"
-    return "–"
+def _check_column(name: str, rows: Sequence[Row]) -> None:
+    columns = {column for row in rows for column in row}
+    if rows and name not in columns:
+        raise unknown_name("column", name, columns)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return the rows as CSV, with all columns that any of them has."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def table(folder: Path, rows: Sequence[Row]) -> Table:
+    """Return the columns that fit a screen."""
+    return Table(f"Runs in {folder}", SHOWN, [[_cell(row, name) for name in SHOWN] for row in rows])
+
+
+def _cell(row: Row, name: str) -> str:
+    if name == "best":
+        value, of = row.get("best"), str(row.get("best_of", ""))
+        part, _, measure = of.replace("train_", "training_").partition("_")
+        shown = f"{value:.4f} {part} {measure}" if value is not None else "–"
+        if value is not None and measure == "accuracy":
+            shown = f"{100 * value:.2f} % {part}"
+    elif name == "steps/s":
+        rate = row.get("steps_per_second")
+        shown = "–" if rate is None else f"{rate:,.0f}"
+    else:
+        value = row.get(name, "–")
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return shown if shown.isprintable() else repr(shown)
+
+
+def draw(folder: Path, rows: Sequence[Row], out: Path) -> None:
+    """Write the learning curves of some runs: training loss, and what validation measured."""
+    if not 1 <= len(rows) <= len(COLORS):
+        raise InputError(f"plot shows 1 to {len(COLORS)} runs, got {len(rows)}: use --filter")
+    panels = []
+    for name in ("train_loss", "validation_accuracy", "validation_loss"):
+        series = [
+            _curve(folder / row["run"], row["run"], name, COLORS[i]) for i, row in enumerate(rows)
+        ]
+        if shown := [one for one in series if one is not None]:
+            scale = 100 if name.endswith("accuracy") else 1
+            label = name.replace("train", "training").replace("_", " ")
+            y_label = f"{label} (%)" if scale == 100 else label
+            panels.append(plots.Curves(shown, x_label="step", y_label=y_label))
+    if not panels:
+        raise InputError("plot needs runs that have lines of metrics")
+    run_dir.make_folder(out)
+    plots.save(plots.Figure(panels, legend="below"), out / "curves")
+
+
+def _curve(run: Path, label: str, name: str, color: str) -> plots.Series | None:
+    """Return a measure over the steps, one value per seed; None if there are no two of them."""
+    lines = [line for line in run_dir.read_metrics(run) if name in line and not line.get("final")]
+    scale = 100 if name.endswith("accuracy") else 1
+    values = [scale * np.array(line[name], float) for line in lines]
+    steps = [line["step"] for line in lines]
+    if len(values) < 2:
+        return None
+    return plots.Series(label, values, steps, color=color, marker="")
 
 
 if __name__ == "__main__":
