@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,17 @@ def test_a_folder_beyond_the_budget_stays_in_its_files(
         _ = there.train.x[np.arange(16)], there.test.x[np.arange(4)]
 
 
+def test_an_image_that_has_another_size_since_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy, "BUDGET", 100)
+    data = Dataset.from_folder(root)
+    for file in root.rglob("*.png"):
+        write(file, 1, (8, 8, 3))
+    with pytest.raises(InputError, match=r"png' has changed: load the data set again"):
+        _ = data.train.x[np.arange(16)]
+
+
 def test_decoded_images_are_kept_until_a_file_changes(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,8 +214,10 @@ def test_an_image_of_too_many_pixels_is_refused_in_one_line(
     write(root / "dog" / "big.png", 0, (30, 30, 3))
     for limit in (800, 100):  # Pillow warns of the first, and raises for the second
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(InputError, match=r"big.png' cannot be read: .*pixels") as caught:
-            Dataset.from_folder(root, size=(4, 4))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in a program, which goes on after a warning
+            with pytest.raises(InputError, match=r"big.png' cannot be read: .*pixels") as caught:
+                Dataset.from_folder(root, size=(4, 4))
         assert "\n" not in str(caught.value)
 
 
