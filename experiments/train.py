@@ -141,16 +141,22 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     try:
         with (
             training.stop_on_signals() as stop,
-            progress.show_steps(f"{flags.model} on {flags.data}", flags.steps) as advance,
+            progress.show_steps(f"{flags.model} on {flags.data}", run.steps) as shown,
             _send_metrics(flags, is_main) as send,
             profiler.tracing(traces) as called,
         ):
-            result = training.fit(run, lambda n: (called(), advance(n), send())[0], stop)
+
+            def on_step(steps: int) -> None:
+                called()
+                shown.advance(steps)
+                send()
+
+            result = training.fit(run, on_step, stop, shown.log)
     except training.Stopped as stopped:
         if flags.out is None:
             raise RunError(f"{stopped}; nothing is kept without --out") from None
         if is_main:
-            print(f"stopped after step {stopped.step} of {flags.steps}; continue with\n{again()}")
+            print(f"stopped after step {stopped.step} of {run.steps}; continue with\n{again()}")
         return
 
     if not is_main:

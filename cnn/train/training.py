@@ -36,6 +36,7 @@ def fit(
     config: Config,
     on_step: Callable[[int], None] | None = None,
     stop: ShouldStop = lambda step: False,
+    on_log: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Result:
     """Train the seeds of `config.model` together and evaluate them.
 
@@ -44,6 +45,7 @@ def fit(
             training set.
         on_step: Called as `on_step(n)` after every `n` steps, to show progress.
         stop: Called as `stop(step)` after a step; True saves a checkpoint and stops.
+        on_log: Called with every line of metrics while training, as `Result.history` has them.
 
     Raises:
         InputError: For any invalid setting, before anything is written.
@@ -73,7 +75,7 @@ def fit(
         if config.out is not None:
             run = stack.enter_context(open_run(config.out, config, data, began))
             start, states = run.restore(states)
-        log = Log(config, run, began)
+        log = Log(config, run, began, on_log)
         checkpoint_due = CheckpointSchedule(config, stop)
         for program, until in phases:
             if start > until or log.early.stopping:
@@ -160,8 +162,14 @@ class Run:
 class Log:
     """What is measured while training: lines of metrics, checkpoints, early stopping."""
 
-    def __init__(self, config: Config, run: Run | None, began: float) -> None:
-        self._config, self._run, self._began = config, run, began
+    def __init__(
+        self,
+        config: Config,
+        run: Run | None,
+        began: float,
+        on_log: Callable[[Mapping[str, Any]], None] | None,
+    ) -> None:
+        self._config, self._run, self._began, self._on_log = config, run, began, on_log
         self.history = run_dir.read_metrics(run.out) if run else []
         self.early = EarlyStopping(config.patience)
         self.early.replay(self.history, config.evaluate_every)
@@ -182,6 +190,8 @@ class Log:
             self.history.append({"step": event.step, **record, "seconds": seconds})
             if run is not None:
                 run_dir.append_metrics(run.out, self.history[-1])
+            if self._on_log is not None:
+                self._on_log(self.history[-1])
         if run is not None and (event.checkpoint or self.early.stopping):
             score = float(validation["loss"].mean()) if config.keep_best else None
             run.checkpoints.save(event.step, program.devices.unreplicate(event.states), score)

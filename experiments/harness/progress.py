@@ -1,35 +1,102 @@
-"""A progress bar on a terminal, with rate and time left; nothing elsewhere."""
+"""Progress with rate, time left and loss: a bar on a terminal or in a notebook, else lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from etils import epy
 
 with epy.lazy_imports():
+    import numpy as np
     from rich import console as rich_console
     from rich import progress as rich_progress
     from rich import text as rich_text
 
+FIRST, EVERY = 10.0, 30.0
+"""Seconds to the first line, and between the others, where there is no terminal."""
+
+
+class Progress:
+    """Steps that are done. `losses` is what the last line of metrics says."""
+
+    def __init__(self, description: str, total: int) -> None:
+        self.description, self.total = description, total
+        self.done, self.losses = 0, ""
+        self._first: tuple[int, float] | None = None
+        self._line_due = time.monotonic() + FIRST
+
+    def advance(self, steps: int) -> None:
+        """Count `steps` more."""
+        self.done += steps
+        if self._first is None:
+            self._first = self.done, time.monotonic()  # before it, programs were compiled
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Take the losses from a line of metrics."""
+        names = {"train_loss": "loss", "validation_loss": "validation loss"}
+        found = {label: line[name] for name, label in names.items() if name in line}
+        if found:
+            means = {label: np.asarray(value, float).mean() for label, value in found.items()}
+            self.losses = ", ".join(f"{label} {mean:.4g}" for label, mean in means.items())
+
+    def line(self) -> str | None:
+        """Return a line with step, losses, rate and time left, if one is due."""
+        now = time.monotonic()
+        if now < self._line_due or self._first is None or self.done == self._first[0]:
+            return None
+        self._line_due = now + EVERY
+        rate = (self.done - self._first[0]) / max(now - self._first[1], 1e-9)
+        parts = [f"{self.description}: step {self.done:,} of {self.total:,}", self.losses]
+        parts += [f"{rate:,.3g} steps/s", f"{_clock((self.total - self.done) / rate)} left"]
+        return ", ".join(part for part in parts if part)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Lines(Progress):
+    def advance(self, steps: int) -> None:
+        super().advance(steps)
+        if line := self.line():
+            print(line, file=sys.stderr, flush=True)
+
 
 @contextmanager
-def show_steps(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of `total` steps on standard error; yield the function that advances it."""
+def show_steps(description: str, total: int) -> Iterator[Progress]:
+    """Show the progress of `total` steps on standard error; yield what counts them."""
+    console = rich_console.Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):
+        yield _Lines(description, total)
+        return
 
     class Rate(rich_progress.ProgressColumn):
         def render(self, task: rich_progress.Task) -> rich_text.Text:
             return rich_text.Text(f"{task.speed:,.0f} steps/s" if task.speed else "compiling")
 
-    console = rich_console.Console(stderr=True)
+    class Bar(Progress):
+        def advance(self, steps: int) -> None:
+            super().advance(steps)
+            bars.advance(task, steps)
+
+        def log(self, line: Mapping[str, Any]) -> None:
+            super().log(line)
+            bars.update(task, losses=self.losses)
+
     columns = (
         rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         rich_progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         Rate(),
         rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[losses]}", markup=False),
     )
-    shown = console.is_terminal
-    with rich_progress.Progress(*columns, console=console, disable=not shown) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda steps: progress.advance(task, steps)
+    with rich_progress.Progress(*columns, console=console) as bars:
+        task = bars.add_task(description, total=total, losses="")
+        yield Bar(description, total)

@@ -286,8 +286,8 @@ def train_missing(
         with lock:
             files.append_jsonl(path, [found[keys[name, seed]] for seed in result.seeds])
 
-    with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as on_step:
-        failed = runner.train(missing, on_step, keep)
+    with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as shown:
+        failed = runner.train(missing, shown.advance, keep)
     measured = {
         name: results.outcome([found[keys[name, s]] for s in config.seed_range])
         for name, config in points.items()
