@@ -27,6 +27,7 @@ def to_text(parts: Mapping[str, Any], classes: Sequence[str]) -> str:
     if not first.has_classes:
         return f"{text}, targets of {'×'.join(map(str, first.y.shape[1:]))} floats"
     counts = [np.bincount(split.y, minlength=len(classes)) for split in parts.values()]
+    classes = [" ".join(name.split()) for name in classes]
     listed = [f"{c} ({'+'.join(map(str, n))})" for c, *n in zip(classes, *counts, strict=False)]
     more = ", …" if len(listed) > NAMES else ""
     return f"{text}, {len(listed)} classes: {', '.join(listed[:NAMES])}{more}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from jaxtyping import Float32, Int, Int32, UInt8
 from cnn.data.cache import cached
 from cnn.data.lazy import LazyArray, fits_budget
 from cnn.data.split import Parts, Split
-from cnn.data.standardize import standardized, statistics
+from cnn.data.standardize import standardized, statistics_of_bytes
 from cnn.errors import InputError
 
 with epy.lazy_imports():  # slow to import, and not needed for a set that is cached
@@ -25,6 +26,9 @@ with epy.lazy_imports():  # slow to import, and not needed for a set that is cac
 
 SAMPLE = 10_000
 """Evenly spaced images from which the statistics of a lazy set are computed."""
+
+CHUNK = 2**26
+"""Bytes of these images that are in memory at a time."""
 
 T = TypeVar("T")
 
@@ -92,7 +96,9 @@ def _read(source: Source) -> dict[str, np.ndarray]:
             arrays[f"{part}_x"], arrays[f"{part}_y"] = reader.read_all()
         return arrays
     sample = np.linspace(0, len(train) - 1, min(len(train), SAMPLE)).astype(int)
-    mean, std = statistics(train.images(sample))
+    rows = max(1, CHUNK // math.prod(example))
+    parts = (train.images(sample[i : i + rows]) for i in range(0, len(sample), rows))
+    mean, std = statistics_of_bytes(parts)
     arrays |= {"mean": mean, "std": std, "example": np.array(example)}
     return arrays | {"train_y": train.targets(), "test_y": test.targets()}
 

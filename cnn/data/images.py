@@ -43,6 +43,10 @@ def checked_size(size: Sequence[int] | None, channels: int | None) -> Size | Non
         return None
     if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
         raise InputError(f"size must be a height and a width of at least 1, got {size}")
+    if Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"size must have at most {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit, got {size}"
+        )
     return size[0], size[1]
 
 

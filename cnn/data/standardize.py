@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -14,23 +14,35 @@ CHUNK = 2**22
 """Values that are converted to float64 at a time."""
 
 
+Statistics = tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]
+
+
 def statistics(
     x: UInt8[np.ndarray, "n *spatial channels"] | Float[np.ndarray, "n *spatial channels"],
-) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
+) -> Statistics:
     """Return mean and standard deviation of each channel. A deviation of 0 is returned as 1."""
-    spatial, pixels = tuple(range(x.ndim - 2)), x.size // x.shape[-1]
     if x.dtype == np.uint8:
-        # Sums of bytes are exact in int64, and need no float64 copy of the images.
-        mean = x.sum(axis=0, dtype=np.int64).sum(spatial) / pixels
-        squares = np.einsum("n...,n...->...", x, x, dtype=np.int64)
-        std = np.sqrt(squares.sum(spatial) / pixels - mean**2)
-        std[std == 0] = 1
-        return mean, std
-    axes = tuple(range(x.ndim - 1))
+        return statistics_of_bytes([x])
+    axes, pixels = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
     mean = x.mean(axes, dtype=np.float64)
     squares = sum(((x[rows] - mean) ** 2).sum(axes) for rows in _chunks(x))
     constant = x.min(axes) == x.max(axes)  # the mean is rounded, so squares may exceed 0
     return mean, np.where(constant, 1, np.sqrt(squares / pixels))
+
+
+def statistics_of_bytes(batches: Iterable[UInt8[np.ndarray, "n *spatial channels"]]) -> Statistics:
+    """Return mean and standard deviation of each channel over all batches."""
+    # Sums of bytes are exact in int64, and need no float64 copy of the images.
+    pixels, sums, squares = 0, np.int64(0), np.int64(0)
+    for x in batches:
+        spatial = tuple(range(x.ndim - 2))
+        pixels += x.size // x.shape[-1]
+        sums = sums + x.sum(axis=0, dtype=np.int64).sum(spatial)
+        squares = squares + np.einsum("n...,n...->...", x, x, dtype=np.int64).sum(spatial)
+    mean = np.asarray(sums / pixels)
+    std = np.sqrt(squares / pixels - mean**2)
+    std[std == 0] = 1
+    return mean, std
 
 
 def standardized(

@@ -18,7 +18,7 @@ Y = np.array([0, 1, 1, 1] * 10)
 
 def test_one_line_names_sizes_shapes_and_counts() -> None:
     x = np.zeros((40, 6, 5, 3), np.uint8)
-    data = Dataset.from_arrays(x, Y, (x[:3], Y[:3]), name="pets", classes=["cat", "dog"])
+    data = Dataset.from_arrays(x, Y, (x[:3], Y[:3]), name="pets", classes=["cat", "dog\n"])
     assert repr(data) == (
         "<Dataset 'pets': 40 training and 3 test examples of 6×5×3, 2 classes: "
         "cat (10+1), dog (30+2)>"

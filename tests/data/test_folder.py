@@ -143,6 +143,7 @@ def test_a_folder_beyond_the_budget_stays_in_its_files(
 ) -> None:
     here = Dataset.from_folder(root, size=(6, 6))
     monkeypatch.setattr(lazy, "BUDGET", 100)
+    monkeypatch.setattr(files, "CHUNK", 300)  # two images and a bit
     there = Dataset.from_folder(root, size=(6, 6), channels=3)
     assert isinstance(there.train.x, lazy.LazyArray)
     rows = np.array([[15, 0], [2, 2]])

@@ -205,6 +205,7 @@ def test_npz_files(arrays: dict[str, Any], said: str, tmp_path: Path) -> None:
             "size must be a height and a width of at least 1, got",
         ),
         ({"name": "folder:/", "size": (8.5, 8)}, "of at least 1, got (8.5, 8)"),
+        ({"name": "folder:/", "size": (10**5, 10**5)}, "size must have at most 89478485 pixels"),
         ({"name": "folder:/", "channels": 5}, "channels must be from 1 to 4, got 5"),
     ],
 )
