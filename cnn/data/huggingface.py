@@ -21,9 +21,9 @@ from cnn.data.dataset import Dataset
 from cnn.data.encoded import EncodedImages, Headers
 from cnn.data.files import Source, cache_name, choose_parts, files_state, load_parts, one_line
 from cnn.data.images import Source as Encoded
-from cnn.data.images import checked_size
+from cnn.data.images import Size, checked_size
 from cnn.data.labels import encode
-from cnn.data.split import split_by_seed
+from cnn.data.split import Parts, split_by_seed
 from cnn.errors import InputError
 
 with epy.lazy_imports():  # slow to import, and may be absent
@@ -65,31 +65,19 @@ def load(
     classes = getattr(features[y], "names", None)
     if isinstance(features[x], datasets.Image):
         encoded, names = encode(targets, classes)
-        every = _encoded(
-            root, [split.select_columns([x]) for split in splits], list(encoded.values())
-        )
-        state = files_state(
-            root, sorted(f"{f}/{n}" for f, _, files in os.walk(root) for n in files)
-        )
-        file = cache_name(name, root)
-
-        def open_source() -> Source:
-            headers = Headers(**cached(f"{file}-headers", state, lambda: every.headers()._asdict()))
-            uniform = every.uniform(headers, size, channels)
-            train, test = np.split(np.arange(len(every)), [len(splits[0])])
-            if len(splits) == 1:
-                train, test = split_by_seed(every.y, seed)
-            notice = f"{name}: {uniform.describe_sizes(headers)}"
-            return Source(uniform.take(train), uniform.take(test), names, notice)
-
-        return Dataset(name, *load_parts(file, f"{state} {size} {channels} {seed}", open_source))
+        tables = [split.select_columns([x]) for split in splits]
+        parts = _image_parts(root, tables, list(encoded.values()), names, size, channels, seed)
+        return Dataset(name, *parts)
     if size is not None or channels is not None:
         raise InputError(f"size and channels are for images, got arrays in {root!r}")
     inputs = [_column(f"{x} of {root!r}", split, x) for split in splits]
     first, *last = zip(inputs, targets.values(), strict=True)
-    return Dataset.from_arrays(
-        *first, last[0] if last else None, name=name, classes=classes, seed=seed
-    )
+    try:
+        return Dataset.from_arrays(
+            *first, last[0] if last else None, name=name, classes=classes, seed=seed
+        )
+    except InputError as error:
+        raise InputError(f"{root!r}: {error}") from error
 
 
 def choose_columns(where: str, features: Any) -> tuple[str, str]:
@@ -145,9 +133,17 @@ def _column(name: str, table: Any, key: str) -> np.ndarray:
     return np.asarray(table.select_columns([key]).with_format("numpy")[:][key])
 
 
-def _encoded(root: str, splits: list[Any], y: list[np.ndarray]) -> EncodedImages:
-    """Return the images of tables of one column, with their targets."""
-    table = datasets.concatenate_datasets(splits)
+def _image_parts(
+    root: str,
+    tables: list[Any],
+    y: list[np.ndarray],
+    classes: tuple[str, ...],
+    size: Size | None,
+    channels: int | None,
+    seed: int,
+) -> Parts:
+    """Return the parts of tables with one column of images, and of their targets."""
+    table = datasets.concatenate_datasets(tables)
     (key,) = table.features
     table = table.cast_column(key, datasets.Image(decode=False))
 
@@ -155,9 +151,22 @@ def _encoded(root: str, splits: list[Any], y: list[np.ndarray]) -> EncodedImages
         image = table[row][key]
         return image["bytes"] or image["path"]
 
-    return EncodedImages(
+    every = EncodedImages(
         get=get,
         describe=lambda row: f"image {row} of {root!r}",
         rows=np.arange(len(table)),
         y=np.concatenate(y),
     )
+    name, file = os.path.basename(root), cache_name(os.path.basename(root), root)
+    state = files_state(root, sorted(f"{f}/{n}" for f, _, names in os.walk(root) for n in names))
+
+    def open_source() -> Source:
+        headers = Headers(**cached(f"{file}-headers", state, lambda: every.headers()._asdict()))
+        uniform = every.uniform(headers, size, channels)
+        train, test = np.split(np.arange(len(every)), [len(y[0])])
+        if len(y) == 1:
+            train, test = split_by_seed(every.y, seed)
+        notice = f"{name}: {uniform.describe_sizes(headers)}"
+        return Source(uniform.take(train), uniform.take(test), classes, notice)
+
+    return load_parts(file, f"{state} {size} {channels} {seed}", open_source)

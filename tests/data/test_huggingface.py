@@ -77,6 +77,13 @@ def test_arrays_and_float_targets(tmp_path: Path) -> None:
         load(f"hf:{tmp_path / 'signals'}", size=(2, 2))
 
 
+def test_arrays_that_do_not_say_where_their_channels_are_are_named(tmp_path: Path) -> None:
+    features = {"x": datasets.Array2D((7, 9), "float32"), "y": datasets.Value("float32")}
+    content = {"x": [np.zeros((7, 9), np.float32)] * 10, "y": [0.5] * 10}
+    made = datasets.Dataset.from_dict(content, features=datasets.Features(features))
+    assert "signals': x (10, 7, 9) does not say where" in refused(made, tmp_path / "signals")
+
+
 def refused(table: Any, folder: Path) -> str:
     table.save_to_disk(folder)
     with pytest.raises(InputError) as caught:
