@@ -20,8 +20,8 @@ from cnn.data.class_folders import resolved
 from cnn.data.dataset import Dataset
 from cnn.data.encoded import EncodedImages, Headers
 from cnn.data.files import Source, cache_name, choose_parts, files_state, load_parts, one_line
-from cnn.data.images import Source as Encoded
 from cnn.data.images import Size, checked_size
+from cnn.data.images import Source as Encoded
 from cnn.data.labels import encode
 from cnn.data.split import Parts, split_by_seed
 from cnn.errors import InputError
