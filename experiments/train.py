@@ -24,7 +24,7 @@ from etils import epy
 from cnn.errors import InputError, RunError
 from cnn.train.fields import parse_arguments
 from cnn.train.recipe import Recipe, identity
-from experiments.harness import cli, metric_writers, profiler, progress, runtime
+from experiments.harness import ablation_names, cli, metric_writers, profiler, progress, runtime
 from experiments.harness.tables import percent
 from experiments.launch import distributed
 from experiments.launch.distributed import Processes
@@ -57,6 +57,9 @@ class Subject:
     FILE.npz, hf:PATH (saved by Hugging Face datasets), or a TFDS set prepared in `data_dir`."""
     model_args: tuple[str, ...] = ()
     """Arguments of the model's function, NAME=VALUE: width=32 norm=group."""
+    ablate: tuple[str, ...] = ()
+    """Ablations of the model, one after another: functions of cnn.ablations with their arguments,
+    unshare, tile:2, localize:1:where=0."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets."""
     size: tuple[int, int] | None = None
@@ -84,6 +87,8 @@ class Flags(Processes, Recipe, Subject):
         """Raise `InputError` for settings that are invalid or exclude each other."""
         super().check()
         self.check_processes()
+        for ablation in self.ablate:
+            ablation_names.by_name(ablation)
 
 
 Network = Callable[["Dataset"], "nn.Module"]
@@ -119,6 +124,8 @@ def config(flags: Flags, data: Dataset, network: Network | None = None) -> Confi
     """Return the run that `flags` describe on `data`, with `network` or the one that they name."""
     recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
     model = (network or by_name(flags.model, flags.model_args))(data)
+    for ablation in flags.ablate:
+        model = ablation_names.by_name(ablation)(model)
     relax = {"local": ablations.unshare, "dense": ablations.densify}[flags.relax_to]
     relax_to = None if flags.relax_at is None else relax(model)
     return training.Config(model=model, data=data, relax_to=relax_to, **recipe)

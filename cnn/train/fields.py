@@ -106,11 +106,12 @@ def parse_arguments(name: str, texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not (key and equals and value) or key in arguments:
             raise InputError(f"{name} must be NAME=VALUE with each name once, got {text!r}")
-        arguments[key] = _value(value)
+        arguments[key] = parse_value(value)
     return arguments
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Return a value from a command line: JSON, a word of Python such as None, or else text."""
     if text in PYTHON:
         return PYTHON[text]
     try:
