@@ -95,8 +95,8 @@ def _inputs(name: str, value: Any, channel_axis: ChannelAxis) -> np.ndarray:
         x = x[..., None]
     elif x.ndim < 3 or x.shape[-1] > MOST or (x.dtype == np.uint8 and x.ndim == 3):
         raise InputError(
-            f"{name} {x.shape} does not say where its channels are: give channel_axis='none' if "
-            "it has none, or their axis (-1: last, 1: first as in PyTorch)"
+            f"{name} {x.shape} does not say where its channels are: give {name}[..., None] if it "
+            "has none, or channel_axis (-1: last, 1: first as in PyTorch)"
         )
     if not 3 <= x.ndim <= 5:
         raise InputError(

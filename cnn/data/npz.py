@@ -28,8 +28,9 @@ def load(path: str | Path, seed: int = 0) -> Dataset:
     """Return the data set of a file, which `numpy.savez` or `numpy.savez_compressed` has written.
 
     Its arrays are `x` and `y`; or `x_train`, `y_train`, `x_test` and `y_test`; or `train_x`, and so
-    on. `classes` may hold the names of the classes. Others are not read. They are taken as by
-    `Dataset.from_arrays`, which draws a test part if there is none. No pickle is read.
+    on. They are taken as by `Dataset.from_arrays`, which draws a test part if there is none.
+    `classes` and `channel_axis` may hold these arguments of it. Other arrays are not read, and no
+    pickle is.
 
     Raises:
         InputError: If the file is damaged, lacks an array, holds more than 4 GiB, or its arrays do
@@ -41,7 +42,7 @@ def load(path: str | Path, seed: int = 0) -> Dataset:
         with open(path, "rb") as raw, zipfile.ZipFile(raw) as archive:
             known = {name.removesuffix(".npy") for name in archive.namelist()}
             names = _choose(where, known)
-            taken = [*names, *({"classes"} & known)]
+            taken = [*names, *sorted({"classes", "channel_axis"} & known)]
             _check_sizes(where, archive, taken)
             raw.seek(0)
             with np.load(raw, allow_pickle=False) as file:
@@ -54,9 +55,16 @@ def load(path: str | Path, seed: int = 0) -> Dataset:
         raise InputError(f"{where} is no .npz file, or a damaged one: {one_line(error)}") from error
     x, y, *test = (arrays[name] for name in names)
     pair = (test[0], test[1]) if test else None
+    axis = arrays["channel_axis"].tolist() if "channel_axis" in arrays else None
     try:
         return Dataset.from_arrays(
-            x, y, pair, name=Path(path).stem, classes=arrays.get("classes"), seed=seed
+            x,
+            y,
+            pair,
+            name=Path(path).stem,
+            classes=arrays.get("classes"),
+            channel_axis=axis,
+            seed=seed,
         )
     except InputError as error:
         raise InputError(f"{where}: {error}") from error

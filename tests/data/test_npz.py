@@ -36,6 +36,13 @@ def test_parts_and_names_of_classes(tmp_path: Path, names: tuple[str, ...]) -> N
     assert len(load(str(tmp_path / "b.npz")).test) == 4  # a fifth
 
 
+def test_the_axis_of_channels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X.transpose(0, 3, 1, 2), y=Y, channel_axis=1)
+    assert load(str(tmp_path / "a.npz")).content_hash() == (
+        Dataset.from_arrays(X, Y, name="a").content_hash()
+    )
+
+
 def test_float_targets(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=X, y=np.ones((20, 2)))
     assert load(str(tmp_path / "a.npz")).target_shape == (2,)

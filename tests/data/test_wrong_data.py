@@ -26,7 +26,10 @@ ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": X[:0]}, "x must hold at least one example, got shape (0, 6, 5, 3)"),
     ({"x": NAN}, "x must be finite, got NaN or infinity in row 7"),
     ({"x": FLOATS + 1e200 * np.eye(10)[:, :6, None, None]}, "x must have finite squares, got v"),
-    ({"x": FLOATS[..., 0]}, "x (10, 6, 5) does not say where its channels are: give channel_axis="),
+    (
+        {"x": FLOATS[..., 0]},
+        "x (10, 6, 5) does not say where its channels are: give x[..., None] if",
+    ),
     ({"x": FLOATS[:, :, 0, 0]}, "x (10, 6) does not say where its channels are"),
     ({"x": X[:, :, 0]}, "x (10, 6, 3) does not say where its channels are"),
     ({"x": X.transpose(0, 3, 1, 2)}, "x (10, 3, 6, 5) does not say where its channels are"),
@@ -170,6 +173,10 @@ FILES: list[tuple[dict[str, Any], str]] = [
     (
         {"x": X, "y": Y.astype(object)},
         "array y of '{path}' must be numbers or strings, got objects",
+    ),
+    (
+        {"x": X, "y": Y, "channel_axis": [1, 2]},
+        "channel_axis must be an axis, 'none' or None, got [1",
     ),
     ({"x": X, "y": Y[:3]}, "'{path}': x and y must have as many rows"),
     ({"x": X, "y": Y, "classes": np.array(["only"])}, "labels must have at least two classes"),
