@@ -36,6 +36,9 @@ class Config(Recipe):
     model: nn.Module
     data: Dataset
     relax_to: nn.Module | None = None
+    transforms: tuple[Any, ...] = ()
+    """Grain transforms (`grain.transforms.Map`, `RandomMap`) of the training examples, each
+    {"x": ..., "y": ...}, in this order. They run on the host, before `augment`."""
     learning_rates: tuple[float, ...] = ()
     """Learning rates that train together, each with every seed, instead of `lr`."""
 

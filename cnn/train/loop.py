@@ -53,13 +53,16 @@ def train(
         Diverged: If a loss, gradient or update is not finite, unless such steps are skipped.
     """
 
+    seeds = [seed for seed, _ in config.replicas]
+
     def rows(start: int, length: int) -> np.ndarray:
-        seeds = [seed for seed, _ in config.replicas]
         return sampler.chunk_rows(len(split.y), config.batch_size, seeds, start, length)
 
     steps = range(start, until)
-    data, batches = make_inputs(split, program.devices, BY_EXAMPLE_AND_SEED, steps, rows)
-    chunk = program.chunk if on_device(split) else 1
+    data, batches = make_inputs(
+        split, program.devices, BY_EXAMPLE_AND_SEED, steps, rows, config.transforms, seeds
+    )
+    chunk = program.chunk if on_device(split) and not config.transforms else 1
     pending: list[Sequence[Metrics]] = []  # on the devices
     window: list[dict[str, np.ndarray]] = []  # on the host, since the last line of metrics
     throttle, step = Throttle(), start

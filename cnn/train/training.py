@@ -24,6 +24,7 @@ from cnn.train.config import Config, Result, check_batch, check_model
 from cnn.train.early_stopping import EarlyStopping
 from cnn.train.ensemble import States
 from cnn.train.files import write_atomic
+from cnn.train.host_transforms import check_transforms, describe_transforms
 from cnn.train.loop import Event, evaluate, train
 from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
@@ -64,6 +65,7 @@ def fit(
     phases = [(programs(m, config, data.input_shape), until) for m, until in config.phases]
     (first, _), (last, _) = phases[0], phases[-1]
     check_batch(config, len(data.train.y), first.devices)
+    check_transforms(config.transforms, data.train)
     if config.relax_at is not None:
         check_liftable(config, jax.eval_shape(first.init, 0, 1.0))
     if config.out is not None:
@@ -118,10 +120,12 @@ def fit(
 
 def _subject(config: Config, data: Dataset) -> dict[str, Any]:
     """Return what is trained, on what, as JSON."""
+    transforms = config.transforms
     about = {"name": data.name, "train": len(data.train), "shape": list(data.input_shape)}
     return {
         "model": to_spec(config.model),
         "relax_to": config.relax_to and to_spec(config.relax_to),
+        **({"transforms": describe_transforms(transforms)} if transforms else {}),
         "data": {**about, "hash": data.content_hash()[:16]},
     }
 
