@@ -28,7 +28,7 @@ with epy.lazy_imports():  # takes 2 s to import, and small data sets do not need
 if TYPE_CHECKING:
     from cnn.train.host_transforms import Transform
 
-THREADS, PREFETCH_STEPS = 16, 8
+THREADS, PREFETCH_STEPS = 8, 8
 """Threads that read examples, and the steps that they may be ahead."""
 
 RowsOf = Callable[[int, int], np.ndarray]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ WRONG = [
     (
         "train",
         "--model cnn1d --data mnist --data-dir nowhere --out run",
-        "looked for nowhere (no folder)",
+        "data set 'mnist' is not prepared in nowhere (no folder)",
     ),
     ("train", "--model cnn1d --data mnist2d --data-dir . --out run", "'mnist1d'"),
     ("train", "--data mnist1d --out run", "missing argument --model"),
@@ -43,11 +44,62 @@ WRONG = [
     ("train", f"{CNN} --seed x", "--seed must be a whole number, got 'x'"),
     ("train", f"{CNN} --devices all", "--devices must be a whole number, got 'all'"),
     ("train", f"{CNN} --validate yes", "unexpected argument 'yes'"),
-    ("train", f"{CNN} --optimizer adam", "--optimizer must be one of adamw, sgd"),
+    ("train", f"{CNN} --optimizer adamm", "unknown optimizer 'adamm': did you mean 'adam'"),
     ("train", f"{CNN} --schedule linear", "got 'linear'"),
     ("train", f"{CNN} --map-devices vmap", "must be one of shard_map, pmap, got 'vmap'"),
     ("train", f"{CNN} --on-nan ignore", "must be one of stop, skip, got 'ignore'"),
     ("train", f"{CNN} --relax-to nothing", "must be one of local, dense, got 'nothing'"),
+    # somebody's own optimizer, loss, metrics, model
+    ("train", f"{CNN} --optimizer none:such", "optimizer 'none:such' cannot be imported"),
+    ("train", f"{CNN} --optimizer optax:such", "must name a function, but optax has no such"),
+    ("train", f"{CNN} --optimizer lbfgs", "optimizer 'lbfgs' cannot be used: "),
+    ("train", f"{CNN} --optimizer schedule_free_adamw", "evaluates other weights than it trains"),
+    ("train", f"{CNN} --optimizer-args b3=1", "unknown argument of optimizer adamw 'b3': did you"),
+    ("train", f"{CNN} --optimizer-args b1", "optimizer_args must be NAME=VALUE with each name"),
+    ("train", f"{CNN} --optimizer-args b1=x", "optimizer 'adamw' cannot be used: "),
+    ("train", f"{CNN} --optimizer-args learning_rate=1", "must not contain learning_rate: give lr"),
+    ("train", f"{CNN} --optimizer-args weight_decay=1", "must not contain weight_decay: give"),
+    ("train", f"{CNN} --optimizer novograd --weight-decay 1", "weight_decay must be 0 with optim"),
+    ("train", f"{CNN} --loss mse", "unknown loss 'mse': choose one of absolute-error, binary"),
+    ("train", f"{CNN} --loss squared-error", "on mnist1d, loss squared-error needs float targets"),
+    ("train", f"{CNN} --loss os:getcwd", "loss or metrics (os:getcwd) cannot be computed from"),
+    ("train", f"{CNN} --loss huber --label-smoothing 0.1", "label_smoothing must be 0 with losses"),
+    ("train", f"{CNN} --metrics acuracy", "unknown metric 'acuracy': did you mean 'accuracy'"),
+    ("train", f"{CNN} --metrics top-11", "metric top-11 must be from top-1 to top-10"),
+    ("train", f"{CNN} --metrics accuracy accuracy", "metrics must have different names, and none"),
+    ("train", f"{CNN} --metrics squared-error", "loss squared-error needs float targets"),
+    ("train", f"{CNN} --model-args width=3", "model 'cnn1d' cannot be made with"),
+    ("train", f"{CNN} --model-args width", "model_args must be NAME=VALUE with each name once"),
+    ("train", f"{CNN} --ablate unshared", "unknown ablation 'unshared': did you mean 'unshare'"),
+    ("train", f"{CNN} --ablate tile", "ablation 'tile' does not fit tile: missing a required"),
+    ("train", f"{CNN} --ablate repad:mode=torus", "torus"),
+    ("train", "--model no.json --data mnist1d --out run", "model 'no.json' cannot be read"),
+    ("train", "--model file.json --data mnist1d --out run", "spec of a layer must be an object"),
+    ("train", "--model file.json --data mnist1d --model-args a=1", "model_args are for functions"),
+    # evaluations, epochs, settings in a file
+    ("train", f"{CNN} --epochs 0", "epochs must be 1 or more, got 0"),
+    ("train", f"{CNN} --epochs 2 --steps 5", "give steps or epochs, got 5 and 2"),
+    ("train", f"{CNN} --evaluate-every 10", "evaluate_every needs validate: the test set is not"),
+    ("train", f"{CNN} --validate --evaluate-every 0", "evaluate_every must be 1 or more, got 0"),
+    ("train", f"{CNN} --patience 3", "patience counts evaluations: give evaluate_every"),
+    ("train", f"{CNN} --augment mixup flip", "augment must be with at most one of mixup and cut"),
+    ("train", f"{CNN} --augment mixup --devices 1 --batch-size 15", "batch_size must be even on each device"),
+    ("train", f"{CNN} --config no.toml", "config 'no.toml' cannot be read: "),
+    ("train", f"{CNN} --config file.json", "config 'file.json' cannot be read: "),
+    ("train", f"{CNN} --config wrong.toml", "unknown setting in wrong.toml 'rate'"),
+    # data from elsewhere
+    ("train", "--model cnn1d --data folder:nowhere --out run", "nowhere"),
+    ("train", "--model cnn1d --data folder:other --out run", "other"),
+    ("train", "--model cnn1d --data no.npz --out run", "no.npz"),
+    ("train", "--model cnn1d --data broken.npz --out run", "broken.npz"),
+    ("train", f"{CNN} --size 8 8", "size and channels are for images in files"),
+    ("train", f"{CNN} --size 8", "--size"),
+    # the list of runs
+    ("runs", "runs --filter lr", "filter must be NAME=VALUE or NAME<VALUE, got 'lr'"),
+    ("runs", "runs --filter 'lr<high'", "filter must compare with a number, got 'lr<high'"),
+    ("runs", "runs --filter rl=1", "unknown column 'rl': "),
+    ("runs", "runs --sort date", "unknown column 'date': did you mean 'data'"),
+    ("runs", "runs --plot curves", "plot needs runs that have lines of metrics"),
     # what is out of range
     ("train", f"{CNN} --steps -1", "steps must be 0 or more, got -1"),
     ("train", f"{CNN} --batch-size 0", "batch_size must be 1 or more, got 0"),
@@ -162,6 +214,12 @@ def test_one_line_and_nothing_written(
     (tmp_path / "file").touch()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
+    (tmp_path / "file.json").write_text("[]")
+    (tmp_path / "wrong.toml").write_text("rate = 1")
+    (tmp_path / "broken.npz").write_text("PK")
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    run = {"model": {"layer": "Chain"}, "data": {"name": "a"}, "command": "", "recipe": {"lr": 1}}
+    (tmp_path / "runs" / "a" / "run.json").write_text(json.dumps(run))
     before = sorted(tmp_path.rglob("*"))
     module = importlib.import_module(f"experiments.{entry}")
     study = getattr(module, "STUDY", None)
