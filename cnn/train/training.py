@@ -60,7 +60,7 @@ def fit(
     if jax.process_count() > 1:
         settings = {field.name: plain(getattr(config, field.name)) for field in fields(Recipe)}
         rates = {"learning_rates": config.learning_rates}
-        check_same(settings | rates | _subject(config, data))
+        check_same(settings | rates | subject(config, data))
     parameters = [check_model(model, config, data) for model, _ in config.phases][-1]
     phases = [(programs(m, config, data.input_shape), until) for m, until in config.phases]
     (first, _), (last, _) = phases[0], phases[-1]
@@ -118,7 +118,7 @@ def fit(
     return result
 
 
-def _subject(config: Config, data: Dataset) -> dict[str, Any]:
+def subject(config: Config, data: Dataset) -> dict[str, Any]:
     """Return what is trained, on what, as JSON."""
     transforms = config.transforms
     about = {"name": data.name, "train": len(data.train), "shape": list(data.input_shape)}
@@ -206,7 +206,7 @@ def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator
     """Lock the run folder, write `run.json` and, if the run diverges, a report."""
     hashes = [program_hash(model, config, data) for model, _ in config.phases]
     program = {"jax": jax.__version__, "hashes": hashes}
-    described = {**_subject(config, data), "recipe": identity(config), "program": program}
+    described = {**subject(config, data), "recipe": identity(config), "program": program}
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)
     with run_dir.locked(out):
         run_dir.describe_run(out, described, config.overwrite)

@@ -85,16 +85,16 @@ def _as_arguments(name: str, value: Any) -> list[str]:
     return [flag, *map(str, value if isinstance(value, list) else [value])]
 
 
-def parse_value(name: str, kind: Any, text: str) -> Any:
-    """Return `text` as a value of the type `kind`. Raise `InputError` if it is none."""
+def parse_value(name: str, kind: Any, *words: str) -> Any:
+    """Return words as a value of the type `kind`. Raise `InputError` if they are none."""
     if kind is Any:  # a name; in Python also a function
-        return text
+        return " ".join(words)
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
-        raise InputError(f"{name} cannot be {text!r}: see --help")
+        raise InputError(f"{name} cannot be {' '.join(words)!r}: see --help")
 
     with tyro_errors.on_parse_error(refuse):
-        return tyro.cli(kind, args=[text])
+        return tyro.cli(kind, args=list(words))
 
 
 def _explain(event: tyro_errors.ParseErrorEvent, flags: type[Flags], args: Sequence[str]) -> str:
