@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from cnn.html_table import html_table
+
 EXAMPLES, ROWS, NAMES = 16, 20, 10
 """Most examples and rows of a table in HTML, and most names in a line of text."""
 SIDE = 72
@@ -44,16 +46,11 @@ def to_html(
     first = next(iter(parts.values()))
     shape = " × ".join(map(str, first.x.shape[1:]))
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in parts.items())
-    rows = list(_rows(parts, classes))
-    if len(rows) > ROWS + 1:
-        rows = [*rows[: ROWS + 1], [f"… {len(rows) - 1 - ROWS} more"]]
-    table = "".join(
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
-    )
+    heads, *rows = _rows(parts, classes)
     return (
         f"<div><b>{html.escape(title)}</b>: {html.escape(sizes)} examples of {shape}"
-        f"<table>{table}</table>{''.join(_figures(first, classes, mean, std))}</div>"
+        f"{html_table(heads, rows, limit=ROWS)}"
+        f"{''.join(_figures(first, classes, mean, std))}</div>"
     )
 
 

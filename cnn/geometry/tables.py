@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from etils import epy
 
+from cnn.html_table import html_table
+
 with epy.lazy_imports():
     import rich.table
 
@@ -24,6 +26,9 @@ class Table:
         """Return the table as Markdown."""
         rule = (":--", ":--", *["--:"] * (len(self.heads) - 2))
         return "\n".join("| " + " | ".join(row) + " |" for row in (self.heads, rule, *self.rows()))
+
+    def _repr_html_(self) -> str:
+        return html_table(self.heads, self.rows(), names=2)
 
     def to_rich(self, title: str = "") -> rich.table.Table:
         """Return the table for `rich.print`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epy
+
+from cnn.html_table import html_table
 
 with epy.lazy_imports():
     import numpy as np
@@ -51,13 +52,9 @@ class Table:
 
     def to_html(self) -> str:
         """Return the table as an HTML element, its text escaped."""
+        return html_table(self.heads, self.rows, self.caption)
 
-        def line(cells: Sequence[str], tag: str) -> str:
-            return f"<tr>{''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)}</tr>"
-
-        body = "".join(line(row, "td") for row in self.rows)
-        caption = html.escape(self.caption)
-        return f"<table><caption>{caption}</caption>{line(self.heads, 'th')}{body}</table>"
+    _repr_html_ = to_html
 
 
 def _text(cell: Any) -> str:

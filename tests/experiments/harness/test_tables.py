@@ -31,5 +31,5 @@ def test_names_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
 def test_table_on_a_terminal_and_in_html(capsys: pytest.CaptureFixture[str]) -> None:
     TABLE.show()
     assert "94.0 ± 0.5" in capsys.readouterr().out
-    assert "<caption>a &lt;caption&gt;</caption>" in TABLE.to_html()
-    assert "<td>&lt;mlp&gt;</td><td>68.0 ± 1.0</td>" in TABLE.to_html()
+    assert ">a &lt;caption&gt;</caption>" in TABLE.to_html()
+    assert ">&lt;mlp&gt;</td><td>68.0 ± 1.0</td>" in TABLE.to_html()
