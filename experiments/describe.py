@@ -13,6 +13,7 @@ has most of the weight if all weights are equal (`map`), and what the layers cos
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from experiments.harness import cli, plots, tables
+from experiments.harness import cli, networks, plots, tables
 from experiments.harness.plots import Curves, Reference, Series
 
 with epy.lazy_imports():
     import numpy as np
     from flax import linen as nn
 
-    from cnn import geometry, models
+    from cnn import geometry
     from cnn.train import files, run_dir
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ class Flags:
     """Networks by name, and the shape of their input."""
 
     model: str
-    """Network: a function of cnn.models, e.g. vgg16, or package.module:function for a Linen module
-    of your own."""
+    """Network: a function of cnn.models, e.g. vgg16, package.module:function for a Linen module
+    of your own, or FILE.json, a model's value."""
     input: tuple[int, ...]
     """Shape of one example, channels last, e.g. 224 224 3."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model's function, NAME=VALUE: width=32 norm=group."""
+    ablate: tuple[str, ...] = ()
+    """Ablations of the model, one after another: unshare, tile:2, localize:1:where=0."""
     compare: str | None = None
     """A second network, to be shown beside the first."""
     out: Path | None = None
@@ -55,8 +60,11 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print the table; write tables and figures to `flags.out` if it is given."""
-    names = [flags.model] if flags.compare is None else [flags.model, flags.compare]
-    built = {name: models.build(name) for name in names}
+    name = " ".join([flags.model, *flags.ablate])
+    built = {name: networks.by_name(flags.model, flags.model_args, flags.ablate)(None)}
+    if flags.compare is not None:
+        built[flags.compare] = networks.by_name(flags.compare)(None)
+    names = list(built)
     found = {name: _describe(name, model, flags.input) for name, model in built.items()}
     shown = found[names[0]] if len(names) == 1 else geometry.pair(*(found[n] for n in names))
     table = shown.to_rich(f"{' → '.join(names)} on {'×'.join(map(str, flags.input))}")
@@ -66,7 +74,7 @@ def main(flags: Flags) -> None:
 
     run_dir.make_folder(flags.out)
     for name, described in found.items():
-        file = name.replace(":", ".")
+        file = re.sub(r"[^\w.-]", ".", name)
         files.write_atomic(flags.out / f"{file}.json", described.to_json() + "\n")
         files.write_atomic(flags.out / f"{file}.md", described.to_markdown() + "\n")
     if flags.compare is not None:

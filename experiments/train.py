@@ -14,27 +14,25 @@ import dataclasses
 import importlib.util
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from etils import epy
 
 from cnn.errors import InputError, RunError
-from cnn.train.fields import parse_arguments
 from cnn.train.recipe import Recipe, identity
-from experiments.harness import ablation_names, cli, metric_writers, profiler, progress, runtime
+from experiments.harness import cli, metric_writers, networks, profiler, progress, runtime
 from experiments.harness.tables import percent
 from experiments.launch import distributed
 from experiments.launch.distributed import Processes
 
 with epy.lazy_imports():
-    from cnn import ablations, models
+    from cnn import ablations
     from cnn import data as datasets
     from cnn import train as training
-    from cnn.layers import serialization
-    from cnn.train import files, input_pipeline, run_dir
+    from cnn.train import input_pipeline, run_dir
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,45 +85,26 @@ class Flags(Processes, Recipe, Subject):
         """Raise `InputError` for settings that are invalid or exclude each other."""
         super().check()
         self.check_processes()
-        for ablation in self.ablate:
-            ablation_names.by_name(ablation)
 
 
 Network = Callable[["Dataset"], "nn.Module"]
 """A network for a data set."""
 
 
-def by_name(name: str, arguments: Sequence[str] = ()) -> Network:
-    """Return the network that `--model` and `--model-args` say.
+def named_network(flags: Flags) -> Network:
+    """Return the network that `--model`, `--model-args` and `--ablate` say.
 
     Raises:
-        InputError: If there is none of this name, or the file cannot be read.
+        InputError: As `networks.by_name`.
     """
-    if name.endswith(".json"):
-        if arguments:
-            raise InputError(f"model_args are for functions: leave them out with {name}")
-        model = serialization.from_spec(_spec(Path(name)))
-        return lambda data: model
-    models.by_name(name)
-    given = parse_arguments("model_args", arguments)
-    return lambda data: models.build(name, data.outputs, **given)
-
-
-def _spec(path: Path) -> Any:
-    """Return the value of a model from its own file, or from a `run.json`."""
-    try:
-        spec = files.read_json(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {str(path)!r} cannot be read: {error}") from error
-    return spec["model"] if isinstance(spec, dict) and "model" in spec else spec
+    build = networks.by_name(flags.model, flags.model_args, flags.ablate)
+    return lambda data: build(data.outputs)
 
 
 def config(flags: Flags, data: Dataset, network: Network | None = None) -> Config:
     """Return the run that `flags` describe on `data`, with `network` or the one that they name."""
     recipe = {f.name: getattr(flags, f.name) for f in dataclasses.fields(Recipe)}
-    model = (network or by_name(flags.model, flags.model_args))(data)
-    for ablation in flags.ablate:
-        model = ablation_names.by_name(ablation)(model)
+    model = (network or named_network(flags))(data)
     relax = {"local": ablations.unshare, "dense": ablations.densify}[flags.relax_to]
     relax_to = None if flags.relax_at is None else relax(model)
     return training.Config(model=model, data=data, relax_to=relax_to, **recipe)
@@ -135,7 +114,7 @@ def main(flags: Flags, network: Network | None = None) -> None:
     """Train `network` or the one that `flags` name, print the result and write the run folder."""
     flags.check()
     with distributed.join(flags) as is_main:
-        _train(flags, network or by_name(flags.model, flags.model_args), is_main)
+        _train(flags, network or named_network(flags), is_main)
 
 
 def _train(flags: Flags, network: Network, is_main: bool) -> None:

@@ -190,6 +190,12 @@ def check_model(model: nn.Module, recipe: Recipe, data: Dataset) -> int:
 
 def check_outputs(outputs: jax.ShapeDtypeStruct, recipe: Recipe, data: Dataset) -> None:
     """Raise `InputError` if loss and metrics cannot be computed from such outputs."""
+    moving = {"crop", "flip", "shift", "cutmix"} & {*recipe.augment}
+    if len(data.target_shape) > 1 and moving:
+        raise InputError(
+            f"augment must not move inputs where targets are maps {data.target_shape}, as of "
+            f"{data.name}, got {sorted(moving)}: give transforms that move both"
+        )
     classes = data.outputs if data.train.has_classes else None
     if recipe.loss == "cross-entropy" and classes and outputs.shape != (1, classes):
         raise InputError(

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnn import models
 from cnn.errors import InputError
 from experiments import train
-from experiments.harness import cli
+from experiments.harness import cli, networks
 
 SMALL = ["--model", "cnn1d", "--data", "mnist1d", "--batch-size", "8", "--devices", "1"]
 
@@ -164,23 +165,21 @@ def test_the_value_of_a_model_from_a_run_is_trained_again(
         (runs[0] / "metrics.json", "cannot be read"),
     ]:
         with pytest.raises(InputError, match=message):
-            train.by_name(str(wrong))
+            networks.by_name(str(wrong))
     with pytest.raises(InputError, match="model_args are for functions"):
-        train.by_name(str(spec), ["width=3"])
+        networks.by_name(str(spec), ["width=3"])
 
 
 def test_arguments_of_the_model() -> None:
-    class Data:
-        outputs = 10
-
-    assert train.by_name("mlp", ["features=[7, 8]"])(Data()) != train.by_name("mlp")(Data())  # type: ignore[arg-type]
+    assert networks.by_name("mlp", ["features=[7, 8]"])(10) == models.mlp(10, (7, 8))
+    assert networks.by_name("mlp", ["num_classes=3"])(10) == models.mlp(3)
     for arguments, message in [
         (["feature=3"], "unknown argument of model mlp 'feature': did you mean 'features'"),
         (["features"], "model_args must be NAME=VALUE with each name once, got 'features'"),
         (["features=3"], "model 'mlp' cannot be made with"),
     ]:
         with pytest.raises(InputError, match=message):
-            train.by_name("mlp", arguments)(Data())  # type: ignore[arg-type]
+            networks.by_name("mlp", arguments)(10)
 
 
 def test_what_is_printed_for_a_loss_of_floats(

@@ -1,10 +1,10 @@
-"""Ablations as text are the functions of `cnn.ablations`."""
+"""Ablations as text are the functions of `cnn.ablations`; networks are tested with `train`."""
 
 import pytest
 
 from cnn import ablations, layers, models
 from cnn.errors import InputError
-from experiments.harness.ablation_names import by_name, names
+from experiments.harness.networks import ablation, ablations_by_name
 
 
 def test_names_and_arguments() -> None:
@@ -17,9 +17,9 @@ def test_names_and_arguments() -> None:
         "repad:mode=circular": ablations.repad(model, mode="circular"),
         "dilate:[2]": ablations.dilate(model, (2,)),
     }.items():
-        assert by_name(text)(model) == expected
-    assert {"share", "densify", "separate", "repool"} < {*names()}
-    assert not {"lift", "match", "ablate", "list_layers", "permute_input"} & {*names()}
+        assert ablation(text)(model) == expected
+    assert {"share", "densify", "separate", "repool"} < {*ablations_by_name()}
+    assert not {"lift", "match", "ablate", "list_layers", "permute_input"} & {*ablations_by_name()}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_names_and_arguments() -> None:
 )
 def test_what_does_not_fit_is_one_line(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        by_name(text)(layers.Chain((layers.Conv(2, (3,)), layers.MaxPool(2))))
+        ablation(text)(layers.Chain((layers.Conv(2, (3,)), layers.MaxPool(2))))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
