@@ -93,7 +93,7 @@ def build(name: str, num_classes: int | None = None, **arguments: Any) -> nn.Mod
         if argument not in signature.parameters and not takes_any:
             raise unknown_name(f"argument of model {name}", argument, signature.parameters)
     if num_classes is not None and "num_classes" in signature.parameters:
-        arguments = {"num_classes": num_classes, **arguments}
+        arguments["num_classes"] = num_classes
     try:
         signature.bind(**arguments)
     except TypeError as error:

@@ -48,6 +48,11 @@ def by_name(
         value = None
 
     def build(num_classes: int | None) -> nn.Module:
+        if num_classes is not None and "num_classes" in given:
+            text = given["num_classes"]
+            raise InputError(
+                f"model_args must not contain num_classes, which the data say, got {text}"
+            )
         model = models.build(name, num_classes, **given) if value is None else value
         for change in changes:
             model = change(model)

@@ -172,11 +172,12 @@ def test_the_value_of_a_model_from_a_run_is_trained_again(
 
 def test_arguments_of_the_model() -> None:
     assert networks.by_name("mlp", ["features=[7, 8]"])(10) == models.mlp(10, (7, 8))
-    assert networks.by_name("mlp", ["num_classes=3"])(10) == models.mlp(3)
+    assert networks.by_name("mlp", ["num_classes=3"])(None) == models.mlp(3)
     for arguments, message in [
         (["feature=3"], "unknown argument of model mlp 'feature': did you mean 'features'"),
         (["features"], "model_args must be NAME=VALUE with each name once, got 'features'"),
         (["features=3"], "model 'mlp' cannot be made with"),
+        (["num_classes=3"], "model_args must not contain num_classes, which the data say, got 3"),
     ]:
         with pytest.raises(InputError, match=message):
             networks.by_name("mlp", arguments)(10)
