@@ -53,7 +53,8 @@ def by_name(
             raise InputError(
                 f"model_args must not contain num_classes, which the data say, got {text}"
             )
-        model = models.build(name, num_classes, **given) if value is None else value
+        arguments = {"num_classes": num_classes, **given}
+        model = models.build(name, **arguments) if value is None else value
         for change in changes:
             model = change(model)
         return model
