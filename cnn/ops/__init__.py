@@ -8,6 +8,7 @@ from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
 from cnn.ops.conv_matrix import conv_matrix, dense_mask, radius_masks
 from cnn.ops.dense import dense, dense_spatial
+from cnn.ops.group import Group, conv_group, group_kernel, group_order, group_pool
 from cnn.ops.locally_connected import conv_local, conv_tiled
 from cnn.ops.normalization import batch_norm, normalize
 from cnn.ops.options import ConvOptions, WindowOptions
@@ -27,6 +28,7 @@ from cnn.ops.window import Padding, Pairs, Size, WindowSpec, per_axis, resolve_p
 
 __all__ = [
     "ConvOptions",
+    "Group",
     "Padding",
     "PaddingMode",
     "Pairs",
@@ -39,6 +41,7 @@ __all__ = [
     "batch_norm",
     "blur_pool",
     "conv",
+    "conv_group",
     "conv_local",
     "conv_matrix",
     "conv_tiled",
@@ -51,6 +54,9 @@ __all__ = [
     "filters",
     "global_avg_pool",
     "global_max_pool",
+    "group_kernel",
+    "group_order",
+    "group_pool",
     "input_size",
     "max_pool",
     "max_pool_channels",
