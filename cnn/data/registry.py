@@ -12,7 +12,11 @@ from cnn.data.catalogue import check_known
 from cnn.data.dataset import Dataset
 from cnn.errors import InputError
 
-BUILT_IN = {"digits": builtin.load_digits, "mnist1d": builtin.load_mnist1d}
+BUILT_IN = {
+    "digits": builtin.load_digits,
+    "mnist1d": builtin.load_mnist1d,
+    "mnist1d-50k": builtin.load_mnist1d_50k,
+}
 
 
 def load(
@@ -26,7 +30,7 @@ def load(
     Args:
         name: One of
 
-            - `mnist1d` or `digits`, which are built in;
+            - `mnist1d`, `mnist1d-50k` (with 50,000 new test signals) or `digits`, built in;
             - an image-classification set that TFDS has prepared in `data_dir`, such as
               `fashion_mnist` or `emnist/letters` (`cnn.data.tfds` says which ones can be read);
             - `folder:PATH`, a folder with a folder of images for each class

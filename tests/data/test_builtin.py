@@ -56,6 +56,28 @@ def test_mnist1d_is_made_once(
     np.testing.assert_array_equal(again.test.y, mnist1d[0].test.y)
 
 
+def test_new_test_signals_are_of_the_same_distribution_and_scale(
+    mnist1d: tuple[Dataset, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generator, run as the package runs it, makes the package's signals, in another order."""
+    made, _ = mnist1d
+    monkeypatch.setattr(builtin, "FRESH", 500)
+    monkeypatch.setattr(builtin, "cached", lambda name, key, make: make())
+    fresh = builtin.load_mnist1d_50k()
+    x, y = builtin.raw_mnist1d(42, 5000)
+    whole = np.concatenate([made.train.x, made.test.x])[..., 0]
+    scaled = ((x - x.mean()) / x.std()).astype(np.float32)
+    order, other = np.lexsort(scaled.T), np.lexsort(whole.T)
+    np.testing.assert_allclose(scaled[order], whole[other], atol=1e-6)
+    labels = np.concatenate([made.train.y, made.test.y])
+    np.testing.assert_array_equal(y[order], labels[other])
+    new, _ = builtin.raw_mnist1d(builtin.FRESH_SEED, 500)
+    np.testing.assert_allclose(fresh.test.x[..., 0], (new - x.mean()) / x.std(), atol=1e-5)
+    assert fresh.train is made.train or np.array_equal(fresh.train.x, made.train.x)
+    assert np.bincount(fresh.test.y).tolist() == [50] * 10
+    assert not {row.tobytes() for row in fresh.test.x} & {row.tobytes() for row in made.train.x}
+
+
 def test_mnist1d_parts_share_no_example(mnist1d: tuple[Dataset, bool]) -> None:
     made, _ = mnist1d
     chosen = made.held_out()
