@@ -4,8 +4,9 @@ An unbound layer is a frozen dataclass: `Conv(64, window=3, strides=2)` can be p
 hashed and cloned. `init` and `apply` are those of Linen; they raise `cnn.errors.InputError` for an
 invalid field or input. `train=True` selects the training mode of `BatchNorm` and `Dropout`.
 
-Four layers share their fields, so exchanging the class changes one inductive bias:
+These layers share their fields, so exchanging the class changes one inductive bias:
 
+    ConvGroup     and over rotations     y_p,r = Σ_a x[s·p + a] w[r⁻¹ a]
     Conv          local, shared          y_p = Σ_a x[s·p + a] w[a]
     ConvTiled     local, partly shared   y_p = Σ_a x[s·p + a] w[p mod period, a]
     ConvLocal     local, not shared      y_p = Σ_a x[s·p + a] w[p, a]
@@ -18,6 +19,7 @@ from cnn.layers.activations import GELU, ReLU, Sigmoid, Tanh
 from cnn.layers.combinators import Chain, Concat, Residual, apply_layer
 from cnn.layers.conv import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial, SeparableConv
 from cnn.layers.dense import Dense, Flatten
+from cnn.layers.group import BatchNormGroup, ConvGroup, GroupPool
 from cnn.layers.normalization import (
     BatchNorm,
     Dropout,
@@ -44,11 +46,13 @@ __all__ = [
     "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
+    "BatchNormGroup",
     "BlurPool",
     "Chain",
     "Concat",
     "Conv",
     "ConvBase",
+    "ConvGroup",
     "ConvLocal",
     "ConvTiled",
     "Dense",
@@ -58,6 +62,7 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
+    "GroupPool",
     "LocalResponseNorm",
     "MaxPool",
     "Maxout",
