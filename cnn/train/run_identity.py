@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -58,17 +58,25 @@ def check_identity(step: int, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def program_hash(model: nn.Module, recipe: Recipe, data: Dataset) -> str:
-    """Return a hash of the programs of `model` in training and in evaluation.
+    """Return a hash of the programs of `model`: initialization, training and evaluation.
 
     Functions that were given in Python, the optimizer, the loss and so on, count with their own
-    programs. All are traced on two abstract examples with the definitions of all operations,
-    so the hash is the same on every platform. Another version of JAX may give another one.
+    programs. All are traced on two abstract examples with the definitions of all operations, so the
+    hash is the same on every platform. Another version of JAX may give another one.
     """
-    x, key = jax.ShapeDtypeStruct((2, *data.input_shape), jnp.float32), jax.random.key(0)
+    x = jax.ShapeDtypeStruct((2, *data.input_shape), jnp.float32)
     y = jax.ShapeDtypeStruct((2, *data.target_shape), data.train.y.dtype)
-    digest = hashlib.sha256()
+    return _program_hash(model, Recipe() if is_by_name(recipe) else recipe, x, y)
+
+
+@lru_cache(maxsize=256)
+def _program_hash(
+    model: nn.Module, recipe: Recipe, x: jax.ShapeDtypeStruct, y: jax.ShapeDtypeStruct
+) -> str:
+    key, digest = jax.random.key(0), hashlib.sha256()
     with use("reference"):
         init = partial(model.init, **train_argument(model, False))
+        _add(digest, jax.make_jaxpr(init)(key, x))
         variables = {"params": {}, **jax.eval_shape(init, key, x)}
         for train in (True, False):
             apply = partial(forward, model, Recipe(), train=train, mutable=["batch_stats"])

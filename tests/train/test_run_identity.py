@@ -80,3 +80,8 @@ def test_the_hash_follows_the_code_in_training_and_evaluation_and_constants() ->
         len({program_hash(network, Recipe(), waves(length=4)) for network in (*networks, *rates)})
         == 7
     )
+
+
+def test_the_hash_follows_the_initialization() -> None:
+    networks = [Chain((Flatten(), Dense(2, scale=scale))) for scale in (1.0, 2.0)]
+    assert len({program_hash(each, Recipe(), waves()) for each in networks}) == 2
