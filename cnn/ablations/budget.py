@@ -78,7 +78,9 @@ def scale_width(model: nn.Module, width: float) -> nn.Module:
             channels = scale(path, part, channels)
         match layer:
             case GroupNorm() if channels:
-                divisors = (n for n in range(1, layer.groups + 1) if channels % n == 0)
+                divisors = (
+                    n for n in range(1, min(layer.groups, channels) + 1) if channels % n == 0
+                )
                 scaled[name] = layer.clone(groups=max(divisors))
             case ConvBase() | Dense() if name == last:
                 return layer.features

@@ -10,6 +10,9 @@ from cnn.layers import Chain, Conv, ConvBase, ConvLocal, ConvTiled, SeparableCon
 from cnn.ops import resolve_padding
 from cnn.ops.checks import check_groups
 
+MAX_WINDOW = 1001
+"""The largest window that `factorize` replaces, by a stack of 500 layers."""
+
 
 @ablation
 def separate(model: nn.Module, multiplier: int = 1, where: Where = None) -> nn.Module:
@@ -65,6 +68,8 @@ def factorize(
         if max(window) <= 3:
             return layer
         require(layer, (Conv,), "only a Conv is a product of convolutions; `share` it first")
+        if max(window) > MAX_WINDOW:
+            raise InputError(f"window must be at most {MAX_WINDOW}, got {layer.window}")
         if any(k % 2 == 0 for k in window):
             raise InputError(f"window must be odd, got {layer.window}: use `rewindow` first")
         first = rest = layer.padding

@@ -73,6 +73,8 @@ def resize_window(layer: ConvBase | MaxPool | AvgPool, window: Size, dilation: S
 
     If the difference of the spans is odd, the centres move by half a position.
     """
+    for name, value in (("window", window), ("dilation", dilation)):
+        per_axis(value, len(value) if isinstance(value, Sequence) else 1, name)
     old_dilation = getattr(layer, "dilation", 1)
     fields: dict[str, Any] = {"window": window}
     if hasattr(layer, "dilation"):

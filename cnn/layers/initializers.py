@@ -1,16 +1,21 @@
 """Initial weights: the layers of `cnn.layers.conv` all start with the same output variance."""
 
 import math
+from typing import Any
 
 from flax import linen as nn
+from jaxtyping import Array
 
 from cnn.errors import InputError
+from cnn.ops.window import MAX_POSITIONS, MAX_SIZE
 
 
 def check_features(features: int) -> None:
-    """Raise `InputError` if the number of output channels is negative."""
+    """Raise `InputError` unless the number of output channels is one."""
     if features < 0:
         raise InputError(f"features must be 0 or more, got {features}")
+    if features > MAX_SIZE:
+        raise InputError(f"features must be below 2^31, got {features}")
 
 
 def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
@@ -24,4 +29,11 @@ def fan_in_normal(scale: float, fan_in: int) -> nn.initializers.Initializer:
         raise InputError(
             f"a kernel must have 1 input or more and a scale of 0 or more, got {fan_in} and {scale}"
         )
-    return nn.initializers.normal(math.sqrt(scale / fan_in))
+    normal = nn.initializers.normal(math.sqrt(scale / fan_in))
+
+    def initialize(key: Array, shape: tuple[int, ...], *dtype: Any, **options: Any) -> Array:
+        if math.prod(shape) > MAX_POSITIONS:
+            raise InputError(f"a kernel must have at most 2^40 weights, got shape {shape}")
+        return normal(key, shape, *dtype, **options)
+
+    return initialize

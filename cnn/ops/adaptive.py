@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cnn.ops.checks import check_input, promote_floats
 from cnn.ops.pool import first_largest
-from cnn.ops.window import Size, per_axis
+from cnn.ops.window import Size, check_positions, per_axis
 
 
 def adaptive_max_pool(
@@ -52,8 +52,9 @@ def _per_bin(
     (x,) = promote_floats(x=x)
     check_input(x.shape)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    sizes = enumerate(per_axis(output_size, x.ndim - 2, "output_size"), 1)
-    for axis, out in reversed(list(sizes)):
+    sizes = per_axis(output_size, x.ndim - 2, "output_size")
+    check_positions("the output", sizes)
+    for axis, out in reversed(list(enumerate(sizes, 1))):
         n = wide.shape[axis]
         start, end = np.arange(out) * n // out, -(-np.arange(1, out + 1) * n // out)
         cells = start[:, None] + np.arange((end - start).max())

@@ -10,6 +10,7 @@ with S for each spatial axis,
 W is zero where i − s·p is outside the window, and depends on i − s·p alone.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -21,7 +22,7 @@ from cnn.errors import InputError
 from cnn.ops.checks import promote_floats
 from cnn.ops.options import ConvOptions, conv_spec
 from cnn.ops.padding import PaddingMode, sources
-from cnn.ops.window import WindowSpec
+from cnn.ops.window import MAX_SIZE, WindowSpec
 
 
 def conv_matrix(
@@ -38,6 +39,7 @@ def conv_matrix(
     rank = len(input_shape) - 1
     positions = rank if kernel.ndim == 2 * rank + 2 else 0
     spec, mode, groups = conv_spec((1, *input_shape), kernel.shape, positions, **options)
+    _check_entries(spec, math.prod(kernel.shape[-2:]) * groups)
     masks = [jnp.asarray(s, kernel.dtype) for s in tap_masks(spec, mode)]
     i, p, a = "ijk"[:rank], "pqr"[:rank], "abc"[:rank]
     sums = ",".join(map("".join, zip(i, p, a, strict=True)))
@@ -57,6 +59,15 @@ def tap_masks(
     return masks
 
 
+def _check_entries(spec: WindowSpec, channels: int = 1) -> None:
+    """Raise `InputError` if there are more pairs of inputs and outputs than JAX can index."""
+    if math.prod((*spec.size, *spec.out, channels)) > MAX_SIZE:
+        raise InputError(
+            f"the matrix between maps of sizes {spec.size} and {spec.out} must have below 2^31 "
+            "entries: use a smaller input or less padding"
+        )
+
+
 def radius_masks(
     spec: WindowSpec, radius: int | None, padding_mode: PaddingMode
 ) -> list[Bool[np.ndarray, "n out"]]:
@@ -67,6 +78,7 @@ def radius_masks(
     """
     if radius is not None and radius < 0:
         raise InputError(f"radius must be at least 0, or None for no limit, got {radius}")
+    _check_entries(spec)
     masks = []
     for n, k, s, (lo, _), r, out in zip(*spec, spec.out, strict=True):
         distance = np.abs(np.arange(n)[:, None] - (np.arange(out) * s - lo + r * (k - 1) / 2))

@@ -16,7 +16,7 @@ from cnn.ops.window import per_axis
 
 def box_blur(size: int = 3, rank: int = 2) -> Float[Array, "*window 1 1"]:
     """Return the mean of `size` positions on each of `rank` axes: 1/9 everywhere for 3×3."""
-    (size,) = per_axis(size, 1, "size")
+    _check(size, rank)
     return _outer_power(np.full(size, 1 / size), rank)
 
 
@@ -26,14 +26,21 @@ def binomial_blur(size: int = 3, rank: int = 2) -> Float[Array, "*window 1 1"]:
     The weights are row `size` − 1 of Pascal's triangle, [1 2 1] / 4 for 3 taps, and approach a
     Gaussian as `size` grows.
     """
-    (size,) = per_axis(size, 1, "size")
+    _check(size, rank)
     row = functools.reduce(np.convolve, [np.array([0.5, 0.5])] * (size - 1), np.ones(1))
     return _outer_power(row, rank)
 
 
-def _outer_power(row: np.ndarray, rank: int) -> Array:
+def _check(size: int, rank: int) -> None:
+    per_axis(size, 1, "size")
     if rank not in (1, 2, 3):
         raise InputError(f"rank must be 1, 2 or 3, got {rank}")
+    most = {1: 10_000, 2: 10_000, 3: 400}[rank]
+    if size > most:
+        raise InputError(f"size must be at most {most} with rank {rank}, got {size}: filter twice")
+
+
+def _outer_power(row: np.ndarray, rank: int) -> Array:
     kernel = functools.reduce(np.multiply.outer, [row] * rank)
     return jnp.asarray(kernel[..., None, None], jnp.float32)
 

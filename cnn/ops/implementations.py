@@ -25,6 +25,8 @@ from cnn.ops.cpu import depthwise, kernel_gradient, matmul, pointwise, pool, toe
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
+MAX_TOEPLITZ_TAPS = 1024
+"""The largest window for `toeplitz`, which takes slices in proportion to its taps."""
 
 
 # The conditions of the table. Each docstring says when, and what the implementation computes.
@@ -43,12 +45,12 @@ def _use_pointwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 def _use_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """Few channels, or 32 and a large window: the definition's matrix products are too narrow."""
-    if not (_one_group(x, kernel) and _unit_steps(spec)):
+    taps = math.prod(spec.window)
+    if not (_one_group(x, kernel) and _unit_steps(spec) and taps <= MAX_TOEPLITZ_TAPS):
         return False
     c_in, c_out = kernel.shape[-2:]
     if c_in <= 16 and c_out <= (64 if c_in <= 4 else 16):
         return True
-    taps = math.prod(spec.window)
     bytes_copied = x.size * taps * x.dtype.itemsize  # at most
     return len(spec.window) > 1 and c_in <= 32 and taps > 9 and bytes_copied <= 2**28
 
@@ -67,7 +69,8 @@ def _use_kernel_gradient(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 def _use_local_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """Few channels, as in `_use_toeplitz`, with a kernel for every position."""
-    return _one_group(x, kernel) and _unit_steps(spec) and max(kernel.shape[-2:]) <= 16
+    few = max(kernel.shape[-2:]) <= 16 and math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
+    return _one_group(x, kernel) and _unit_steps(spec) and few
 
 
 def _use_max_pool(x: Array, spec: WindowSpec) -> bool:

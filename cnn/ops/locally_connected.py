@@ -21,11 +21,8 @@ from cnn.ops.conv import conv
 from cnn.ops.implementations import compute
 from cnn.ops.options import ConvOptions, conv_spec
 from cnn.ops.padding import pad
-from cnn.ops.patches import shifted_views
+from cnn.ops.patches import MAX_TAPS, windows
 from cnn.ops.window import WindowSpec
-
-MAX_TAPS = 256
-"""The largest window that is computed with one slice per tap; more take too long to compile."""
 
 
 def conv_tiled(
@@ -50,7 +47,8 @@ def conv_tiled(
                 "the kernel is (*period, *window, c_in / groups, c_out)"
             )
     padded = pad(x, spec.pairs, padding_mode)
-    convolve = _by_matmul if math.prod(spec.window) <= MAX_TAPS else _by_phases
+    few_phases = math.prod(period) <= MAX_TAPS < math.prod(spec.window)
+    convolve = _by_phases if few_phases else _by_matmul
     y = convolve(padded, kernel, spec, period, groups)
     if bias is not None:
         shape = (*period, kernel.shape[-1])
@@ -65,8 +63,7 @@ def _by_matmul(
 ) -> Float[Array, "*period_and_repetitions batch c_out"]:
     """Convolve with one matrix product per phase and group."""
     rank = len(period)
-    views = shifted_views(jnp.moveaxis(padded, 0, rank), spec, 0)
-    seen = _fold(jnp.stack(views, axis=-2), period)
+    seen = _fold(jnp.moveaxis(windows(padded, spec), 0, rank), period)
     phases, k, (i, c_out) = math.prod(period), math.prod(spec.window), kernel.shape[-2:]
     others = math.prod(seen.shape[len(period) : -2])  # repetitions and the batch
     rows = jnp.moveaxis(seen.reshape(phases, others, k, groups, i), -2, 1)

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 from cnn.errors import InputError, unknown_name
-from cnn.ops.window import Pairs
+from cnn.ops.window import Pairs, check_positions
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 """The values beyond the border of the signal a b c.
@@ -67,6 +67,7 @@ def _kept(pairs: Pairs) -> list[slice]:
 def _check(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> None:
     if mode not in _NUMPY:
         raise unknown_name("padding_mode", mode, _NUMPY)
+    check_positions("the padded size", [n + sum(pair) for n, pair in zip(size, pairs, strict=True)])
     for axis, (n, pair) in enumerate(zip(size, pairs, strict=True), 1):
         most = {"reflect": n - 1, "circular": n}.get(mode, max(pair))
         if max(pair) > most:

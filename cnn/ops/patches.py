@@ -1,6 +1,7 @@
 """The input values that each window covers."""
 
 import itertools
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -9,6 +10,9 @@ from jaxtyping import Array, Float
 from cnn.ops.checks import check_input, promote_floats
 from cnn.ops.padding import PaddingMode, pad
 from cnn.ops.window import Padding, Size, WindowSpec, window_spec
+
+MAX_TAPS = 256
+"""The largest window that is computed with one slice per tap; more take too long to compile."""
 
 
 def patches(
@@ -24,8 +28,21 @@ def patches(
     (x,) = promote_floats(x=x)
     check_input(x.shape)
     spec = window_spec(x.shape[1:-1], window, strides, padding, dilation)
-    views = jnp.stack(shifted_views(pad(x, spec.pairs, padding_mode), spec), axis=x.ndim - 1)
-    return views.reshape(x.shape[0], *spec.out, *spec.window, x.shape[-1])
+    seen = windows(pad(x, spec.pairs, padding_mode), spec)
+    return seen.reshape(x.shape[0], *spec.out, *spec.window, x.shape[-1])
+
+
+def windows(padded: Array, spec: WindowSpec) -> Float[Array, "batch *out taps c"]:
+    """Return the inputs of each output position, the taps in row-major order."""
+    rank, taps = len(spec.window), math.prod(spec.window)
+    if taps <= MAX_TAPS:
+        return jnp.stack(shifted_views(padded, spec), axis=rank + 1)
+    for axis, (k, s, r, n) in enumerate(
+        zip(spec.window, spec.strides, spec.dilation, spec.out, strict=True)
+    ):
+        positions = jnp.arange(n)[:, None] * s + jnp.arange(k)[None] * r
+        padded = jnp.moveaxis(jnp.take(padded, positions, 1 + axis), axis + 2, rank + 1 + axis)
+    return padded.reshape(len(padded), *spec.out, taps, padded.shape[-1])
 
 
 def shifted_views(padded: Array, spec: WindowSpec, first_axis: int = 1) -> list[Array]:

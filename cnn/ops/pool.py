@@ -15,7 +15,7 @@ from cnn.ops.conv import depthwise_conv
 from cnn.ops.filters import binomial_blur
 from cnn.ops.implementations import compute
 from cnn.ops.padding import PaddingMode, pad_constant
-from cnn.ops.patches import shifted_views
+from cnn.ops.patches import MAX_TAPS, shifted_views, windows
 from cnn.ops.window import Padding, Size, WindowSpec, per_axis, window_spec
 
 
@@ -32,10 +32,12 @@ def max_pool(
     The stride defaults to the window. The gradient goes to the first of equal values.
     """
     (x,) = promote_floats(x=x)
-    spec, _ = _pool_spec(x, window, strides, padding, dilation)
+    spec = _pool_spec(x, window, strides, padding, dilation)
     if max(spec.dilation) > 1 or min(map(min, spec.pairs)) < 0:  # no gradient of reduce_window
-        views = shifted_views(pad_constant(-jnp.inf, x, spec.pairs), spec)
-        return functools.reduce(_larger, views)
+        padded = pad_constant(-jnp.inf, x, spec.pairs)
+        if math.prod(spec.window) > MAX_TAPS:
+            return first_largest(windows(padded, spec), -2)
+        return functools.reduce(_larger, shifted_views(padded, spec))
     definition = functools.partial(
         lax.reduce_window, init_value=-jnp.inf, computation=lax.max, **_reduce_window_kwargs(spec)
     )
@@ -68,9 +70,10 @@ def avg_pool(
     convolution of each channel with the constant kernel 1 / window.
     """
     (x,) = promote_floats(x=x)
-    spec, counts = _pool_spec(x, window, strides, padding, dilation)
+    spec = _pool_spec(x, window, strides, padding, dilation)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     total = lax.reduce_window(wide, 0.0, lax.add, **_reduce_window_kwargs(spec))
+    counts = functools.reduce(np.multiply.outer, _counts(spec))
     if count_padding:
         counts = np.full_like(counts, np.prod(spec.window))
     return (total / counts[None, ..., None].astype(total.dtype)).astype(x.dtype)
@@ -78,21 +81,28 @@ def avg_pool(
 
 def _pool_spec(
     x: Array, window: Size, strides: Size | None, padding: Padding, dilation: Size
-) -> tuple[WindowSpec, np.ndarray]:
-    """Return the windows, and the number of input positions in each."""
+) -> WindowSpec:
+    """Return the windows. Raise `InputError` if one of them has no input."""
     check_input(x.shape)
     strides = window if strides is None else strides
     spec = window_spec(x.shape[1:-1], window, strides, padding, dilation)
-    counts = np.ones((), int)
-    for n, k, s, (lo, _), r, out in zip(*spec, spec.out, strict=True):
-        seen = np.arange(out)[:, None] * s + np.arange(k) * r - lo
-        counts = np.multiply.outer(counts, ((seen >= 0) & (seen < n)).sum(1))
-    if not counts.all():
+    if not all(counts.all() for counts in _counts(spec)):
         raise InputError(
             f"padding must leave input in every window {spec.window} on size {spec.size}, "
             f"got {padding!r}: pad less"
         )
-    return spec, counts
+    return spec
+
+
+def _counts(spec: WindowSpec) -> list[np.ndarray]:
+    """Return the number of input positions in each window, for each axis."""
+    counts = []
+    for n, k, s, (lo, _), r, out in zip(*spec, spec.out, strict=True):
+        start = np.arange(out) * s - lo
+        # Tap a is inside where 0 ≤ start + a · r < n.
+        first, end = -(start // r), -((start - n) // r)
+        counts.append(np.maximum(np.minimum(end, k) - np.maximum(first, 0), 0))
+    return counts
 
 
 def _reduce_window_kwargs(spec: WindowSpec) -> dict[str, Any]:

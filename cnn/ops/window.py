@@ -11,6 +11,7 @@ d = (k − 1) · dilation + 1 positions, and there are out = ⌊(n + lo + hi −
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -40,6 +41,10 @@ Padding = (
   axis. A pair for a single axis is `((1, 2),)`. A negative number in a pair removes positions.
 - `("SAME", d, s)`: centred where windows of d positions at stride s are with "SAME", on every size.
 """
+
+
+MAX_SIZE, MAX_POSITIONS = 2**31 - 1, 2**40
+"""The most positions of one axis, and of a map. No device holds more, and XLA ends the process."""
 
 
 class WindowSpec(NamedTuple):
@@ -88,7 +93,19 @@ def window_spec(
                 f"window must fit into the padded size {n + lo + hi} on axis {axis}, "
                 f"got {k}{dilated_to}: use a smaller window, a larger input or more padding"
             )
-    return WindowSpec(tuple(size), window, strides, pairs, dilation)
+    spec = WindowSpec(tuple(size), window, strides, pairs, dilation)
+    check_positions("the padded size", spec.on_padded.size)
+    return spec
+
+
+def check_positions(name: str, size: Sequence[int]) -> None:
+    """Raise `InputError` for a map of more positions than any device holds."""
+    known = [n for n in size if isinstance(n, numbers.Integral)]  # others are symbols of an export
+    if max(known, default=0) > MAX_SIZE or math.prod(known) > MAX_POSITIONS:
+        raise InputError(
+            f"{name} must have below 2^31 positions per axis and at most 2^40 in all, got "
+            f"{tuple(size)}: use smaller windows or less padding"
+        )
 
 
 def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
@@ -109,6 +126,8 @@ def per_axis(value: Size, rank: int, name: str, least: float = 1) -> tuple[int, 
         )
     if any(v < least for v in values):
         raise InputError(f"{name} must be at least {least}, got {value!r}")
+    if any(abs(v) > MAX_SIZE for v in values):
+        raise InputError(f"{name} must be below 2^31, got {value!r}")
     return values
 
 

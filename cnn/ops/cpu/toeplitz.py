@@ -97,6 +97,6 @@ def _block_size(out: int, best: int) -> int:
     >>> [_block_size(out, best=4) for out in (10, 14, 28, 31)]
     [5, 7, 4, 4]
     """
-    divisors = [t for t in range(1, out + 1) if out % t == 0]
+    divisors = [t for t in range(1, min(out, 2 * best) + 1) if out % t == 0]
     t = min(divisors, key=lambda t: max(t / best, best / t))
     return t if best / 2 <= t <= 2 * best else best

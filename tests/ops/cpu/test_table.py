@@ -113,3 +113,27 @@ def test_programs_do_not_grow_with_the_data(name: str) -> None:
 
     counts = [equations(n) for n in (61, 499, 997)]
     assert max(counts) <= 1.1 * min(counts)
+
+
+WINDOWS = {
+    "conv, few channels": lambda x, k: ops.conv(x, jnp.ones((k, 2, 8)), padding="SAME"),
+    "conv_local": lambda x, k: ops.conv_local(
+        x, jnp.ones(((4000 - k) // 100 + 1, k, 2, 8)), strides=100
+    ),
+    "conv_tiled": lambda x, k: ops.conv_tiled(x, jnp.ones((7, k, 2, 8))),
+    "patches": lambda x, k: ops.patches(x, k, strides=100),
+    "max_pool": lambda x, k: ops.max_pool(x, k, strides=100),
+    "max_pool, dilated": lambda x, k: ops.max_pool(x, k, strides=100, dilation=2),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_programs_do_not_grow_with_large_windows(name: str) -> None:
+    f = jax.grad(lambda x, k: jnp.sin(WINDOWS[name](x, k)).sum())
+
+    def equations(k: int) -> int:
+        with implementations.use("fastest"):
+            program = jax.make_jaxpr(f, static_argnums=1)(jnp.zeros((2, 4000, 2)), k)
+            return str(program).count(" = ")
+
+    assert equations(1999) <= 1.1 * equations(1499)
