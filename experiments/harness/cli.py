@@ -150,7 +150,7 @@ def program() -> str | None:
     return f"python -m {module.name}" if module else None
 
 
-def run(main: Callable[[Flags], None], flags: type[Flags], doc: str | None = None) -> None:
+def run(main: Callable[[Flags], object], flags: type[Flags], doc: str | None = None) -> None:
     """Parse the command line and call `main`; bad input is one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without a character shows "?"

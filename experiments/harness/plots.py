@@ -203,6 +203,9 @@ class Figure:
         """In inches: one column of a two-column paper for one panel, else two."""
         return 3.4 if len(self.panels) == 1 else 6.8
 
+    def _repr_png_(self) -> bytes:
+        return to_png(draw(self)[0])
+
 
 class Mark(NamedTuple):
     """A value in a drawing: its place, as fractions of width and height from the top left."""
@@ -242,13 +245,20 @@ def to_json(figure: Figure) -> dict[str, Any]:
 def save(figure: Figure, path: Path) -> list[Mark]:
     """Draw the figure, write `path` as .png and .svg, and return the marks."""
     drawn, marks = draw(figure)
-    image, drawing = io.BytesIO(), io.StringIO()
+    drawing = io.StringIO()
     with mpl.rc_context(STYLE):
-        drawn.savefig(image, format="png")
         drawn.savefig(drawing, format="svg", metadata={"Date": None})
-    files.write_atomic(path.with_suffix(".png"), image.getvalue())
+    files.write_atomic(path.with_suffix(".png"), to_png(drawn))
     files.write_atomic(path.with_suffix(".svg"), drawing.getvalue())
     return marks
+
+
+def to_png(drawn: mpl_figure.Figure) -> bytes:
+    """Return a figure that `draw` has drawn as PNG."""
+    image = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        drawn.savefig(image, format="png")
+    return image.getvalue()
 
 
 def draw(figure: Figure) -> tuple[mpl_figure.Figure, list[Mark]]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from etils import epy
 
 from cnn.errors import InputError
-from experiments.harness.tables import Table
+from cnn.html_table import html_table
+from experiments.harness.tables import Table, number
 
 with epy.lazy_imports():
     import numpy as np
@@ -50,6 +51,19 @@ class Outcome:
                 "version from results.jsonl"
             )
         return self.values[name]
+
+    def __repr__(self) -> str:
+        parts = [f"{self.parameters:,} parameters", *(f"{k} {v}" for k, v in self._texts())]
+        return f"<Outcome: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [["parameters", f"{self.parameters:,}"], *map(list, self._texts())]
+        return html_table(["measure", "mean ± standard deviation"], rows)
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        """Yield each measure with its mean over the seeds, or with its shape."""
+        for name, values in self.values.items():
+            yield name, number(values, 4) if values.ndim == 1 else f"of shape {values.shape}"
 
 
 Results = Mapping[Name, Outcome]

@@ -1,9 +1,10 @@
 """The harness of a study: train the missing points, keep each result, summarize.
 
 A study is a program beside this package: a question, a hypothesis, a frozen dataclass of settings,
-a function from settings to points (a `Config` by name) and one from results to a `Summary`.
+and a function from settings to points (a `Config` by name). `comparison` makes a table, findings
+and a figure of them; a function from results to a `Summary` of the study's own takes its place.
 
-    STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "order"), points, summarize)
+    STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "order"), points)
 
 Every point and seed is a line of `results.jsonl`. Its key is the hash of what decides it: model,
 data, recipe and seed. A line that exists is not computed again, so an interrupted study continues
@@ -23,7 +24,7 @@ from etils import epy
 
 from cnn.errors import InputError, RunError, unknown_name
 from cnn.train.fields import check_fields
-from experiments.harness import progress, results, runner, runtime, summary
+from experiments.harness import comparison, progress, results, runner, runtime, summary
 from experiments.harness.results import (
     Measure,
     Name,
@@ -36,7 +37,7 @@ from experiments.harness.results import (
     pool_seeds,
 )
 from experiments.harness.summary import Summary
-from experiments.harness.tables import Table, number, percent
+from experiments.harness.tables import Table, in_notebook, number, percent
 
 with epy.lazy_imports():
     import filelock
@@ -56,14 +57,7 @@ __all__ = ["Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study
 __all__ += ["Summary", "Table", "choose", "costs", "difference", "differences", "number"]
 __all__ += ["failure", "outcomes", "paired", "percent", "pool_seeds", "train_missing"]
 
-STARTED = time.perf_counter()
 RECIPE = ("steps", "batch_size", "lr", "schedule", "weight_decay", "seed", "seeds", "validate")
-TITLES = {
-    "mnist1d": "MNIST-1D",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +111,7 @@ class Settings:
     @property
     def title(self) -> str:
         """The data set's name for captions."""
-        return TITLES.get(self.data_name, self.data_name)
+        return comparison.TITLES.get(self.data_name, self.data_name)
 
     @property
     def part(self) -> str:
@@ -185,35 +179,60 @@ class Study(Generic[S]):
     """What the parts of a point's name are, for `results.jsonl`."""
     points: Callable[[S], Points]
     """From settings to the runs by name."""
-    summarize: Callable[[S, Results], Summary]
-    """From settings and results to findings, tables and figures."""
+    summarize: Callable[[S, Results], Summary] | None = None
+    """From settings and results to findings, tables and figures; by default `comparison`."""
     measure: Measure | None = None
     """What else to measure on a trained point, besides losses and accuracies."""
 
-    def run(self, settings: S) -> None:
-        """Run the study: print its tables and findings, write its files into `settings.out`.
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, str) or not self.labels:
+            raise InputError(f"labels must be texts, ('width',) or more, got {self.labels!r}")
 
-        With `settings.only`, train those points and print their accuracies, nothing else.
+    def run(self, settings: S) -> Summary:
+        """Run the study, write its files into `settings.out`, and return its summary.
+
+        Tables and findings are printed, but not in a notebook, which shows the summary as HTML.
+        With `settings.only`, train those points and return their table; nothing else is written.
         """
+        started = time.perf_counter()
         runtime.configure_jax()  # making the points may compute
         smoke, settings = settings.smoke, reduced(settings)
         configs = self.points(settings)
+        check_points(configs, self.labels)
         if smoke:
             few = {id(c.data): _first_examples(c.data) for c in configs.values()}
             configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
         found = outcomes(settings, self.labels, configs, self.measure)
         if settings.only:
-            rows = [["/".join(n), o.parameters, o["test_accuracy"]] for n, o in found.items()]
-            heads = ["point", "parameters", f"{settings.part}, %"]
-            Table(settings.protocol.capitalize(), heads, rows).show()
-            return
-        made = self.summarize(settings, found)
-        for table in made.tables:
-            table.show()
-        print(f"Hypothesis: {self.hypothesis}", *made.findings, sep="\n")
-        seconds = time.perf_counter() - STARTED
+            made = Summary([], [comparison.table(self.labels, configs, found)], {})
+        elif self.summarize is None:
+            made = comparison.summarize(self.labels, configs, found)
+        else:
+            made = self.summarize(settings, found)
+        if not in_notebook():
+            for table in made.tables:
+                table.show()
+        if settings.only:
+            return made
+        if not in_notebook():
+            print(f"Hypothesis: {self.hypothesis}", *made.findings, sep="\n")
+        seconds = time.perf_counter() - started
         summary.write(settings.out, self.question, self.hypothesis, made, seconds)
         print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
+        return made
+
+
+def check_points(points: Points, labels: Sequence[str]) -> None:
+    """Raise `InputError` if there are no points, or a name does not have a part for each label."""
+    if not points:
+        raise InputError("points must return at least one point, got none")
+    for name in points:
+        parts = name if isinstance(name, tuple) else ()
+        if len(parts) != len(labels) or not all(isinstance(part, str) for part in parts):
+            raise InputError(
+                f"the name of a point must be a tuple with a text for each of {tuple(labels)}, "
+                f"got {name!r}"
+            )
 
 
 def _first_examples(data: Dataset) -> Dataset:

@@ -32,6 +32,18 @@ class Summary:
     figures: Mapping[str, plots.Figure]
     """By the name of their files."""
 
+    def __repr__(self) -> str:
+        return "\n".join(self.findings) or f"Summary({len(self.tables)} tables)"
+
+    def _repr_html_(self) -> str:
+        findings = "".join(f"<p>{html.escape(text)}</p>" for text in self.findings)
+        pictures = "".join(
+            f"<p><img alt='{html.escape(name)}' style='width: {1.4 * figure.width:.2f}in' "
+            f"src='data:image/png;base64,{base64.b64encode(figure._repr_png_()).decode()}'></p>"
+            for name, figure in self.figures.items()
+        )
+        return findings + pictures + "".join(table.to_html() for table in self.tables)
+
 
 def write(folder: Path, question: str, hypothesis: str, summary: Summary, seconds: float) -> None:
     """Write the figures (PNG and SVG), `summary.json` and `report.html` into `folder`."""

@@ -63,6 +63,11 @@ def _text(cell: Any) -> str:
     return f"{cell:,}" if isinstance(cell, int) else percent(cell)
 
 
+def in_notebook() -> bool:
+    """Return whether this is Jupyter, where values show as HTML and printing would repeat them."""
+    return rich_console.Console().is_jupyter
+
+
 def print_whole(table: rich_table.Table) -> None:
     """Print the table, as wide as it needs to be."""
     # Names are the user's: "[bold]" is text.

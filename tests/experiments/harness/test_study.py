@@ -14,11 +14,13 @@ import pytest
 from flax import linen as nn
 from scipy import stats
 
+from cnn.data import Dataset
 from cnn.errors import InputError, RunError
+from cnn.layers import Chain, Conv, Dense, Flatten
 from cnn.train import Config, Result
 from experiments.harness import runner, study
 from experiments.harness.study import Outcome, Settings
-from tests.small import model, waves
+from tests.small import config, model, waves
 
 
 def points(settings: Settings) -> dict[study.Name, Config]:
@@ -321,3 +323,49 @@ def test_pooled_seeds() -> None:
         ("b",): [0.3],
     }
     assert pooled["a",].parameters == 7
+
+
+def test_a_study_of_points_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without accuracy: the table, the differences and the figure are those of the loss."""
+    x = np.random.default_rng(0).standard_normal((64, 12, 1))
+    data = Dataset.from_arrays(x, x[:, 0], (x[:24], x[:24, 0]), name="first samples")
+
+    def make(given: Settings) -> dict[study.Name, Config]:
+        nets = {
+            "linear": Chain((Flatten(), Dense(1))),
+            "conv": Chain((Conv(2, (3,)), Flatten(), Dense(1))),
+        }
+        return {
+            (name,): given.config(net, data, batch_size=16, loss="squared-error")
+            for name, net in nets.items()
+        }
+
+    mine = study.Study("Q?", "none.", ("net",), make)
+    found = mine.run(settings(tmp_path))
+    assert found.tables[0].heads == ["net", "parameters", "test loss"]
+    assert [row[:2] for row in found.tables[0].rows] == [["linear", "13"], ["conv", "29"]]
+    assert len(found.findings) == 1 and "net conv" in found.findings[0]
+    assert {path.name for path in tmp_path.glob("[a-z]*")} == {
+        "results.jsonl",
+        "summary.json",
+        "report.html",
+        "points.png",
+        "points.svg",
+    }
+    assert found.findings[0] in capsys.readouterr().out
+    only = mine.run(settings(tmp_path, only=("conv",)))
+    assert [row[0] for row in only.tables[0].rows] == ["conv"]
+    assert found.findings[0] not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["narrow", ("narrow",), ("narrow", 3), ("a", "b", "c")])
+def test_names_that_do_not_fit_the_labels_are_refused(tmp_path: Path, name: Any) -> None:
+    made = {name: config()}
+    mine = study.Study("Q?", "none.", ("width", "data"), lambda _: made)
+    with pytest.raises(InputError, match=r"a tuple with a text for each of \('width', 'data'\)"):
+        mine.run(settings(tmp_path / "new"))
+    with pytest.raises(InputError, match="points must return at least one point"):
+        study.Study("Q?", "none.", ("width",), lambda _: {}).run(settings(tmp_path / "new"))
+    with pytest.raises(InputError, match=r"labels must be texts, .* got 'width'"):
+        study.Study("Q?", "none.", "width", lambda _: made)
+    assert not (tmp_path / "new").exists()
