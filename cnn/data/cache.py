@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ def _path(name: str) -> Path:
 def _read(name: str, key: str) -> dict[str, np.ndarray] | None:
     try:
         # The archive has a CRC-32 of every array, checked on reading. No CRC covers the names, so
-        # the key entry holds them too.
+        # the key entry holds them too. `_write` packs nothing; what is packed could unpack to any
+        # size.
         with _path(name).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if any(one.compress_type != zipfile.ZIP_STORED for one in file.zip.infolist()):
+                return None
             names = sorted(set(file.files) - {"key"})
             if file["key"].tolist() != [key, *names]:
                 return None

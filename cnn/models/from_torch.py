@@ -23,6 +23,8 @@ with epy.lazy_imports():
 
 _Path = tuple[str, ...]
 
+MAX_UNPACKED = 2**34
+"""The most bytes that the packed arrays of a .npz file may have."""
 _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -232,7 +234,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+    with zipfile.ZipFile(path) as archive:
+        packed = [one for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED]
+    size = sum(one.file_size for one in packed)  # no more is read, whatever the members hold
+    if size > MAX_UNPACKED:
+        raise InputError(
+            f"state_dict {path} must unpack to at most {MAX_UNPACKED / 2**30:g} GiB, got "
+            f"{size / 2**30:.3g} GiB: save it with np.savez, or as safetensors"
+        )
+    with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 

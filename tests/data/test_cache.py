@@ -52,6 +52,14 @@ def test_cache_never_returns_damaged_arrays(cache_folder: Path) -> None:
         assert cache.cached("name", "key", lambda: made(6))["x"][0, 0] == 6
 
 
+def test_cache_unpacks_nothing(cache_folder: Path) -> None:
+    """A megabyte of a packed file may hold a gigabyte."""
+    cache_folder.mkdir()
+    entries = {"key": np.array([f"{cache.FORMAT} key", "x"]), "x": np.zeros(10_000)}
+    np.savez_compressed(cache_folder / "name.npz", **entries)
+    assert cache.cached("name", "key", lambda: made(8))["x"][0, 0] == 8
+
+
 def test_cache_runs_no_pickle(cache_folder: Path) -> None:
     cache_folder.mkdir()
     with (cache_folder / "name.npz").open("wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import tempfile
 import zipfile
 from collections import OrderedDict
@@ -342,6 +343,22 @@ def test_pickles_are_refused_unread(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match="a pickle is not read because that executes code:"):
         from_torch(TINY, tmp_path / name)
+
+
+def test_what_unpacks_to_too_much_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit counts packed arrays alone; the size of others is that of the file."""
+    monkeypatch.setattr(sys.modules["cnn.models.from_torch"], "MAX_UNPACKED", 2**20)
+    bomb = WEIGHTS | {"features.9.weight": np.zeros(2**20, np.float32)}
+    np.savez_compressed(tmp_path / "w.npz", **bomb)
+    assert (tmp_path / "w.npz").stat().st_size < 10_000
+    with pytest.raises(
+        InputError, match=r"w\.npz must unpack to at most 0.* GiB, got 0.00391 GiB: "
+    ):
+        from_torch(TINY, tmp_path / "w.npz")
+    np.savez_compressed(tmp_path / "w.npz", **WEIGHTS)
+    check_tiny(from_torch(TINY, tmp_path / "w.npz"))
 
 
 def test_pickled_arrays_in_npz_are_refused(tmp_path: Path) -> None:
