@@ -43,13 +43,15 @@ COLORS = (plots.BLUE, plots.ORANGE)
 class Flags:
     """Networks by name, and the shape of their input."""
 
-    model: str
-    """Network: a function of cnn.models, e.g. vgg16, package.module:function for a Linen module
-    of your own, or FILE.json, a model's value."""
+    model: str = ""
+    """Network: a function of cnn.models, e.g. vgg16, or package.module:function for a Linen module
+    of your own. Needed, unless `spec` is given."""
     input: tuple[int, ...]
     """Shape of one example, channels last, e.g. 224 224 3."""
     model_args: tuple[str, ...] = ()
     """Arguments of the model's function, NAME=VALUE: width=32 norm=group."""
+    spec: Path | None = None
+    """JSON file with a model's value, in place of `model`: a run.json, or its part "model"."""
     ablate: tuple[str, ...] = ()
     """Ablations of the model, one after another: unshare, tile:2, localize:1:where=0."""
     compare: str | None = None
@@ -60,8 +62,9 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print the table; write tables and figures to `flags.out` if it is given."""
-    name = " ".join([flags.model, *flags.ablate])
-    built = {name: networks.by_name(flags.model, flags.model_args, flags.ablate)(None)}
+    name = " ".join([flags.model or str(flags.spec), *flags.ablate])
+    build = networks.by_name(flags.model, flags.model_args, flags.spec, flags.ablate)
+    built = {name: build(None)}
     if flags.compare is not None:
         built[flags.compare] = networks.by_name(flags.compare)(None)
     names = list(built)

@@ -46,15 +46,16 @@ if TYPE_CHECKING:
 class Subject:
     """What is trained, on what."""
 
-    model: str
-    """Network: a function of cnn.models, e.g. lenet5; package.module:function for one of your own,
-    which gets num_classes if it has such an argument; or FILE.json, a model's value as `run.json`
-    of a run holds it, ablated or not."""
+    model: str = ""
+    """Network: a function of cnn.models, e.g. lenet5, or package.module:function for one of your
+    own, which gets num_classes if it has such an argument. Needed, unless `spec` is given."""
     data: str
     """Data set: mnist1d or digits (built in), folder:PATH (images in a folder for each class),
     FILE.npz, hf:PATH (saved by Hugging Face datasets), or a TFDS set prepared in `data_dir`."""
     model_args: tuple[str, ...] = ()
     """Arguments of the model's function, NAME=VALUE: width=32 norm=group."""
+    spec: Path | None = None
+    """JSON file with a model's value, in place of `model`: a run.json, or its part "model"."""
     ablate: tuple[str, ...] = ()
     """Ablations of the model, one after another: functions of cnn.ablations with their arguments,
     unshare, tile:2, localize:1:where=0."""
@@ -66,6 +67,11 @@ class Subject:
     """Channels of images in files: 1 (grey), 2, 3 or 4, with alpha for even numbers."""
     config: Path | None = None
     """TOML file of these settings, lr = 1e-3. The command line overrides it."""
+
+    @property
+    def subject(self) -> str:
+        """What is trained, in words."""
+        return " ".join([self.model or str(self.spec), *self.ablate])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +91,7 @@ class Flags(Processes, Recipe, Subject):
         """Raise `InputError` for settings that are invalid or exclude each other."""
         super().check()
         self.check_processes()
+        networks.check_given(self.model, self.model_args, self.spec)
 
 
 Network = Callable[["Dataset"], "nn.Module"]
@@ -92,12 +99,12 @@ Network = Callable[["Dataset"], "nn.Module"]
 
 
 def named_network(flags: Flags) -> Network:
-    """Return the network that `--model`, `--model-args` and `--ablate` say.
+    """Return the network that `model`, `model_args`, `spec` and `ablate` say.
 
     Raises:
         InputError: As `networks.by_name`.
     """
-    build = networks.by_name(flags.model, flags.model_args, flags.ablate)
+    build = networks.by_name(flags.model, flags.model_args, flags.spec, flags.ablate)
     return lambda data: build(data.outputs)
 
 
@@ -127,7 +134,7 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     try:
         with (
             training.stop_on_signals() as stop,
-            progress.show_steps(f"{flags.model} on {flags.data}", run.steps) as shown,
+            progress.show_steps(f"{flags.subject} on {flags.data}", run.steps) as shown,
             _send_metrics(flags, is_main) as send,
             profiler.tracing(traces) as called,
         ):
@@ -151,7 +158,7 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""
     inputs = input_pipeline.describe_inputs(run.data.train)
     print(
-        f"{flags.model} on {flags.data}: {part} {', '.join(_texts(result.test))}, training loss "
+        f"{flags.subject} on {flags.data}: {part} {', '.join(_texts(result.test))}, training loss "
         f"{result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
         f"{result.steps:,} steps, {result.seconds:.1f} s, {inputs})"
     )
@@ -191,7 +198,7 @@ def _send_metrics(flags: Flags, is_main: bool) -> Iterator[Callable[[], None]]:
     if flags.tensorboard:
         writers.append(metric_writers.tensorboard(flags.out / "tensorboard"))
     if flags.wandb is not None:
-        described = {"model": flags.model, "data": flags.data, **identity(flags)}
+        described = {"model": flags.subject, "data": flags.data, **identity(flags)}
         writers.append(metric_writers.wandb(flags.wandb, flags.out, described))
     with metric_writers.follow(flags.out / run_dir.METRICS, writers) as send:
         yield send

@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 
 def by_name(
-    name: str, arguments: Sequence[str] = (), ablate: Sequence[str] = ()
+    name: str,
+    arguments: Sequence[str] = (),
+    spec: Path | None = None,
+    ablate: Sequence[str] = (),
 ) -> Callable[[int | None], nn.Module]:
     """Return the function from the number of classes to the network that flags say.
 
     Args:
-        name: A function of `cnn.models`, "package.module:function", or a file ".json" with the
-            value of a model, or a `run.json`.
+        name: A function of `cnn.models`, or "package.module:function".
         arguments: Of the function, as NAME=VALUE.
+        spec: In place of `name`, a JSON file with the value of a model, or a `run.json`.
         ablate: Ablations, one after another (`ablation`).
 
     Raises:
         InputError: If a name is unknown, or the file cannot be read.
     """
+    check_given(name, arguments, spec)
     changes = [ablation(text) for text in ablate]
     given = parse_arguments("model_args", arguments)
-    if name.endswith(".json"):
-        if arguments:
-            raise InputError(f"model_args are for functions: leave them out with {name}")
-        value = serialization.from_spec(_spec(Path(name)))
-    else:
+    value = None if spec is None else serialization.from_spec(_read(spec))
+    if value is None:
         models.by_name(name)
-        value = None
 
     def build(num_classes: int | None) -> nn.Module:
         if num_classes is not None and "num_classes" in given:
@@ -62,13 +62,23 @@ def by_name(
     return build
 
 
-def _spec(path: Path) -> Any:
+def check_given(name: str, arguments: Sequence[str], spec: Path | None) -> None:
+    """Raise `InputError` unless one of name and spec is given, and arguments only with a name."""
+    if not name and spec is None:
+        raise InputError("model is missing: give --model, or --spec with a file")
+    if name and spec is not None:
+        raise InputError(f"give model or spec, got {name!r} and {str(spec)!r}")
+    if arguments and spec is not None:
+        raise InputError(f"model_args are for functions: leave them out with spec {str(spec)!r}")
+
+
+def _read(path: Path) -> Any:
     """Return the value of a model from its own file, or from a `run.json`."""
     try:
-        spec = files.read_json(path)
+        found = files.read_json(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"model {str(path)!r} cannot be read: {error}") from error
-    return spec["model"] if isinstance(spec, dict) and "model" in spec else spec
+        raise InputError(f"spec {str(path)!r} cannot be read: {error}") from error
+    return found["model"] if isinstance(found, dict) and "model" in found else found
 
 
 def ablations_by_name() -> dict[str, Ablation]:

@@ -157,7 +157,7 @@ def test_the_value_of_a_model_from_a_run_is_trained_again(
     spec.write_text(json.dumps(to_spec(model)))
     runs = [tmp_path / "first", tmp_path / "second"]
     for given, out in zip((spec, runs[0] / "run.json"), runs, strict=True):
-        invoke(["--model", str(given), *SMALL[2:], "--steps", "2", "--out", str(out)], monkeypatch)
+        invoke(["--spec", str(given), *SMALL[2:], "--steps", "2", "--out", str(out)], monkeypatch)
     first, second = (json.loads((out / "run.json").read_text()) for out in runs)
     assert first["model"] == second["model"] == json.loads(spec.read_text())
     for wrong, message in [
@@ -165,9 +165,11 @@ def test_the_value_of_a_model_from_a_run_is_trained_again(
         (runs[0] / "metrics.json", "cannot be read"),
     ]:
         with pytest.raises(InputError, match=message):
-            networks.by_name(str(wrong))
+            networks.by_name("", (), wrong)
+    with pytest.raises(InputError, match="give model or spec, got 'mlp' and"):
+        networks.by_name("mlp", (), spec)
     with pytest.raises(InputError, match="model_args are for functions"):
-        networks.by_name(str(spec), ["width=3"])
+        networks.by_name("", ["width=3"], spec)
 
 
 def test_arguments_of_the_model() -> None:

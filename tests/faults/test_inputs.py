@@ -21,14 +21,14 @@ STUDY = "--out run"
 WRONG = [
     # names that do not exist
     ("train", "--model lenet --data mnist1d --out run", "unknown model 'lenet': did you mean"),
-    ("train", "--model '' --data mnist1d --out run", "unknown model '': "),
+    ("train", "--model '' --data mnist1d --out run", "model is missing: give --model"),
     (
         "train",
         "--model cnn1d --data mnist --data-dir nowhere --out run",
         "data set 'mnist' is not prepared in nowhere (no folder)",
     ),
     ("train", "--model cnn1d --data mnist2d --data-dir . --out run", "'mnist1d'"),
-    ("train", "--data mnist1d --out run", "missing argument --model"),
+    ("train", "--data mnist1d --out run", "model is missing: give --model, or --spec"),
     ("train", "--model cnn1d --out run", "missing argument --data"),
     ("train", f"{CNN} --step 3", "unknown argument '--step': did you mean --steps"),
     ("train", f"{CNN} --momentum 0.9", "unknown argument '--momentum'"),
@@ -73,9 +73,10 @@ WRONG = [
     ("train", f"{CNN} --ablate unshared", "unknown ablation 'unshared': did you mean 'unshare'"),
     ("train", f"{CNN} --ablate tile", "ablation 'tile' does not fit tile: missing a required"),
     ("train", f"{CNN} --ablate repad:mode=torus", "torus"),
-    ("train", "--model no.json --data mnist1d --out run", "model 'no.json' cannot be read"),
-    ("train", "--model file.json --data mnist1d --out run", "spec of a layer must be an object"),
-    ("train", "--model file.json --data mnist1d --model-args a=1", "model_args are for functions"),
+    ("train", "--spec no.json --data mnist1d --out run", "spec 'no.json' cannot be read"),
+    ("train", "--spec file.json --data mnist1d --out run", "spec of a layer must be an object"),
+    ("train", "--spec file.json --data mnist1d --model-args a=1", "model_args are for functions"),
+    ("train", f"{CNN} --spec file.json", "give model or spec, got 'cnn1d' and 'file.json'"),
     # evaluations, epochs, settings in a file
     ("train", f"{CNN} --epochs 0", "epochs must be 1 or more, got 0"),
     ("train", f"{CNN} --epochs 2 --steps 5", "give steps or epochs, got 5 and 2"),
@@ -83,7 +84,11 @@ WRONG = [
     ("train", f"{CNN} --validate --evaluate-every 0", "evaluate_every must be 1 or more, got 0"),
     ("train", f"{CNN} --patience 3", "patience counts evaluations: give evaluate_every"),
     ("train", f"{CNN} --augment mixup flip", "augment must be with at most one of mixup and cut"),
-    ("train", f"{CNN} --augment mixup --devices 1 --batch-size 15", "batch_size must be even on each device"),
+    (
+        "train",
+        f"{CNN} --augment mixup --devices 1 --batch-size 15",
+        "batch_size must be even on each device",
+    ),
     ("train", f"{CNN} --config no.toml", "config 'no.toml' cannot be read: "),
     ("train", f"{CNN} --config file.json", "config 'file.json' cannot be read: "),
     ("train", f"{CNN} --config wrong.toml", "unknown setting in wrong.toml 'rate'"),
