@@ -29,7 +29,8 @@ def max_pool(
 ) -> Float[Array, "batch *out c"]:
     """Return the largest value in each window, ignoring padding.
 
-    The stride defaults to the window. The gradient goes to the first of equal values.
+    The stride defaults to the window. The gradient goes to the first of equal values. In a window
+    whose values are all −inf, which equals padding, it is dropped if padding comes first.
     """
     (x,) = promote_floats(x=x)
     spec = _pool_spec(x, window, strides, padding, dilation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -102,6 +103,44 @@ def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values(dilation: in
     x = jnp.zeros((1, 6, 1)).at[0, 3].set(-1.0)
     slope = jax.grad(lambda x: ops.max_pool(x, 2, strides=3, dilation=dilation).sum())(x)
     assert_array_equal(slope.ravel(), [1, 0, 0, 0, 1, 0] if dilation == 1 else [1, 0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("implementation", ["fastest", "reference"])
+@pytest.mark.parametrize("window", [2, 20, 300])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_padding_takes_no_gradient_from_values(
+    dilation: int, window: int, implementation: Literal["fastest", "reference"]
+) -> None:
+    """Two of four values are −inf, as padding is; windows of these alone have no other value."""
+    x = jnp.array([-jnp.inf, -jnp.inf, 1.0, 1.0])[None, :, None]
+    ends = (window - 1) * dilation - 1
+    with use(implementation):
+        pool = partial(ops.max_pool, window=window, strides=1, dilation=dilation)
+        y, pullback = jax.vjp(partial(pool, padding=((ends, ends),)), x)
+        (slope,) = pullback(jnp.ones_like(y))
+    seen = [[p - ends + dilation * a for a in range(window)] for p in range(y.shape[1])]
+    expected = np.zeros(4)
+    for p, cells in enumerate(seen):
+        inside = [i for i in cells if 0 <= i < 4]
+        finite = [i for i in inside if i >= 2]
+        assert y[0, p, 0] == (1 if finite else -jnp.inf)
+        if finite or cells[0] in inside:
+            expected[(finite or inside)[0]] += 1
+    assert_array_equal(slope.ravel(), expected)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_map_of_minus_infinity_gives_its_gradient_to_the_first_cell(padded: bool) -> None:
+    x = jnp.full((1, 5, 1), -jnp.inf)
+    pools = {
+        "window": lambda x: ops.max_pool(x, 6, padding=((0, 1),)) if padded else ops.max_pool(x, 5),
+        "global": ops.global_max_pool,
+        "bins": lambda x: ops.adaptive_max_pool(x, 1),
+        "channels": lambda x: ops.max_pool_channels(x.swapaxes(1, 2), 5),
+    }
+    for pool in pools.values():
+        slope = jax.grad(lambda x, pool=pool: jnp.where(pool(x) < 0, pool(x), 0).sum())(x)
+        assert_array_equal(slope.ravel(), [1, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
