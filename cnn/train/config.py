@@ -19,6 +19,7 @@ from cnn.data.augment import MIXING
 from cnn.errors import InputError, RunError
 from cnn.layers.combinators import train_argument
 from cnn.train.devices import DeviceMap
+from cnn.train.display import measures_html, measures_text
 from cnn.train.ensemble import States
 from cnn.train.losses import make_loss
 from cnn.train.metrics import make_metrics, measure
@@ -101,6 +102,17 @@ class Result:
     states: States
     history: tuple[Mapping[str, Any], ...] = ()
     """The lines of metrics while training, as in `metrics.jsonl`."""
+
+    def __repr__(self) -> str:
+        size = f"{self.steps:,} steps, seeds {', '.join(map(str, self.seeds))}"
+        return f"<Result: {size}, {self.parameters:,} parameters, {measures_text(self._parts())}>"
+
+    def _repr_html_(self) -> str:
+        facts = f"{self.parameters:,} parameters, {self.steps:,} steps, {self.seconds:.1f} s"
+        return f"<p>{facts}</p>{measures_html(self.seeds, self._parts())}"
+
+    def _parts(self) -> dict[str, Mapping[str, np.ndarray]]:
+        return {"train": self.train, "test": self.test}
 
     @property
     def train_loss(self) -> np.ndarray:

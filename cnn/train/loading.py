@@ -22,6 +22,7 @@ from cnn.errors import InputError
 from cnn.layers.serialization import differences, from_spec, to_spec
 from cnn.train import sampler
 from cnn.train.checkpoints import CORRUPT, is_intact
+from cnn.train.display import facts_html, line_facts
 from cnn.train.files import read_json
 from cnn.train.losses import make_loss
 from cnn.train.metrics import make_metrics, measure
@@ -143,6 +144,19 @@ class Run:
             f"Run({str(self.folder)!r}, step {self.step:,}, {len(self.variables)} seeds, "
             f"{type(self.model).__name__} on {self.described['data']['name']})"
         )
+
+    def _repr_html_(self) -> str:
+        settings = ("optimizer", "lr", "schedule", "steps", "batch_size", "loss", "seeds")
+        shape = " × ".join(map(str, self.input_shape))
+        facts = {
+            "folder": str(self.folder),
+            "checkpoint": f"of step {self.step:,}",
+            "model": type(self.model).__name__,
+            "data": f"{self.described['data']['name']}, examples of {shape}",
+            **{name: str(self.config[name]) for name in settings if name in self.config},
+        }
+        lines = [line for line in self.metrics if line["step"] <= self.step]
+        return facts_html(facts | line_facts(lines[-1] if lines else {}))
 
 
 def load_run(

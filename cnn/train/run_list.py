@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn.errors import InputError
+from cnn.train.display import rows_html
 from cnn.train.files import read_json
 from cnn.train.run_dir import DIVERGED, RUN, is_locked, read_metrics
 
@@ -14,7 +15,14 @@ Row = dict[str, Any]
 STATUSES = ("running", "finished", "stopped", "diverged", "unreadable")
 
 
-def list_runs(folder: str | Path) -> list[Row]:
+class Rows(list[Row]):
+    """Rows that a notebook shows as a table of their main columns."""
+
+    def _repr_html_(self) -> str:
+        return rows_html(self)
+
+
+def list_runs(folder: str | Path) -> Rows:
     """Return a row for each run in `folder`, at any depth, as `pandas.DataFrame` takes them.
 
     A row has the run's path, model, data, status and step; the fields of the recipe; the newest
@@ -35,7 +43,7 @@ def list_runs(folder: str | Path) -> list[Row]:
     runs = sorted(path.parent for path in folder.rglob(RUN))
     if not runs:
         raise InputError(f"folder {str(folder)!r} holds no run: name one that does")
-    return [_row(folder, run) for run in runs]
+    return Rows(_row(folder, run) for run in runs)
 
 
 def _row(folder: Path, run: Path) -> Row:
