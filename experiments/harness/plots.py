@@ -203,6 +203,9 @@ class Figure:
         """In inches: one column of a two-column paper for one panel, else two."""
         return 3.4 if len(self.panels) == 1 else 6.8
 
+    def __repr__(self) -> str:
+        return f"<Figure: {', '.join(type(panel).__name__ for panel in self.panels)}>"
+
     def _repr_png_(self) -> bytes:
         return to_png(draw(self)[0])
 

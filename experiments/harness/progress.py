@@ -1,7 +1,8 @@
-"""Progress with rate, time left and loss: a bar on a terminal or in a notebook, else lines."""
+"""Progress with rate, time left and loss: a bar on a terminal and in notebooks, else lines."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,22 +13,23 @@ from etils import epy
 
 with epy.lazy_imports():
     import numpy as np
+    from IPython import display as ipython_display
     from rich import console as rich_console
     from rich import progress as rich_progress
     from rich import text as rich_text
-
-FIRST, EVERY = 10.0, 30.0
-"""Seconds to the first line, and between the others, where there is no terminal."""
 
 
 class Progress:
     """Steps that are done. `losses` is what the last line of metrics says."""
 
+    first, every = 10.0, 30.0
+    """Seconds to the first line, and between the others."""
+
     def __init__(self, description: str, total: int) -> None:
         self.description, self.total = description, total
         self.done, self.losses = 0, ""
         self._first: tuple[int, float] | None = None
-        self._line_due = time.monotonic() + FIRST
+        self._line_due = time.monotonic() + self.first
 
     def advance(self, steps: int) -> None:
         """Count `steps` more."""
@@ -48,7 +50,7 @@ class Progress:
         now = time.monotonic()
         if now < self._line_due or self._first is None or self.done == self._first[0]:
             return None
-        self._line_due = now + EVERY
+        self._line_due = now + self.every
         rate = (self.done - self._first[0]) / max(now - self._first[1], 1e-9)
         parts = [f"{self.description}: step {self.done:,} of {self.total:,}", self.losses]
         parts += [f"{rate:,.3g} steps/s", f"{_clock((self.total - self.done) / rate)} left"]
@@ -68,11 +70,48 @@ class _Lines(Progress):
             print(line, file=sys.stderr, flush=True)
 
 
+class _Notebook(Progress):
+    """One line of HTML that changes. The notebook needs no extension for it."""
+
+    first, every = 0.5, 0.5
+
+    def __init__(self, description: str, total: int) -> None:
+        super().__init__(description, total)
+        self._started = time.monotonic()
+        self._shown = ipython_display.display(self._html("compiling"), display_id=True)
+
+    def advance(self, steps: int) -> None:
+        super().advance(steps)
+        if line := self.line():
+            self._shown.update(self._html(line))
+
+    def close(self) -> None:
+        """Say how many steps were done, and in what time."""
+        seconds = _clock(time.monotonic() - self._started)
+        self._shown.update(
+            self._html(f"{self.description}: {self.done:,} of {self.total:,} steps in {seconds}")
+        )
+
+    def _html(self, line: str) -> ipython_display.HTML:
+        bar = f'<progress value="{self.done}" max="{self.total}"></progress>'
+        return ipython_display.HTML(f"<div>{bar} {html.escape(line)}</div>")
+
+
 @contextmanager
 def show_steps(description: str, total: int) -> Iterator[Progress]:
     """Show the progress of `total` steps on standard error; yield what counts them."""
     console = rich_console.Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
+    if console.is_jupyter and not total:  # everything is there already
+        yield Progress(description, total)
+        return
+    if console.is_jupyter:
+        notebook = _Notebook(description, total)
+        try:
+            yield notebook
+        finally:
+            notebook.close()
+        return
+    if not console.is_terminal:
         yield _Lines(description, total)
         return
 
