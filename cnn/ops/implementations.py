@@ -132,11 +132,17 @@ def use(implementation: Literal["fastest", "reference"]) -> AbstractContextManag
     return _selected(_checked("implementation", implementation))
 
 
+def selected() -> str:
+    """Return which implementations are selected here: "fastest" or "reference"."""
+    environment = os.environ.get("CNN_IMPLEMENTATION", "fastest")
+    return _selected.value or _checked("CNN_IMPLEMENTATION", environment)
+
+
 def compute(operation: str, definition: Op, *arrays: Array, **spec: WindowSpec) -> Array:
     """Apply the CPU implementation of `operation` on a CPU, and the `definition` elsewhere."""
-    environment = _checked("CNN_IMPLEMENTATION", os.environ.get("CNN_IMPLEMENTATION", "fastest"))
+    reference = selected() == "reference"
     implementation = choose(operation, *arrays, **spec)
-    if implementation is None or (_selected.value or environment) == "reference":
+    if implementation is None or reference:
         return definition(*arrays)
     return lax.platform_dependent(*arrays, cpu=implementation, default=definition)
 

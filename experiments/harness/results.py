@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ from cnn.html_table import html_table
 from experiments.harness.tables import Table, number
 
 with epy.lazy_imports():
+    import jax
     import numpy as np
     from scipy import special
 
     from cnn.layers import serialization
-    from cnn.train import files, metrics, recipe
+    from cnn.ops import implementations
+    from cnn.train import files, metrics, recipe, run_identity
 
 if TYPE_CHECKING:
+    from flax import linen as nn
     from numpy.typing import ArrayLike
 
     from cnn.train import Config, Result
@@ -73,22 +77,54 @@ Results = Mapping[Name, Outcome]
 def keys(points: Points, measure: Measure | None) -> dict[tuple[Name, int], str]:
     """Return, for each point and seed, the hash of what decides its result.
 
-    Of `measure` the source text counts, but not the functions that it calls. Fields of the recipe
-    count only where they differ from their defaults, so adding a field changes no key.
+    That is the program (`cnn.train.program_hash`: a network whose code was edited has another one,
+    and another version of JAX may give one), the data, the recipe and the seed. Of `measure` the
+    source text counts, but not the functions that it calls. Fields of the recipe count only where
+    they differ from their defaults, so adding a field changes no key.
     """
     hashes = {id(c.data): c.data.content_hash() for c in points.values()}
     measured = measure and _source(measure)
     found = {}
     for name, config in points.items():
         with naming(name):
-            described = _description(config)
-        what = {**described, "data": hashes[id(config.data)], "measured": measured}
+            identity = recipe.identity(config)
+            programs = [_program(model, config) for model, _ in config.phases]
         defaults = recipe.Recipe
-        what["recipe"] = {k: v for k, v in what["recipe"].items() if v != getattr(defaults, k)}
+        changed = {k: v for k, v in identity.items() if v != getattr(defaults, k)}
+        settings = {k: v for k, v in changed.items() if k not in ("seed", "seeds")}
+        what = {"steps": config.steps, "recipe": settings, "programs": programs}
+        what |= {"data": hashes[id(config.data)], "measured": measured}
         for seed in config.seed_range:
             text = json.dumps({**what, "seed": seed}, sort_keys=True)
             found[name, seed] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
+
+
+def _program(model: nn.Module, config: Config) -> str:
+    """Return the hash of a program, or else the value of a model that training will refuse."""
+    try:
+        return run_identity.program_hash(model, config, config.examples)
+    except Exception:
+        return json.dumps(serialization.to_spec(model), sort_keys=True, default=str)
+
+
+def environment() -> dict[str, str]:
+    """Return what rounding, and so a result, depends on besides its key."""
+    return {
+        "jax": jax.__version__,
+        "platform": jax.default_backend(),
+        "implementations": implementations.selected(),
+    }
+
+
+def describe_environments(rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return a line if these results were computed in different environments."""
+    texts = [", ".join(f"{k} {v}" for k, v in row.get("environment", {}).items()) for row in rows]
+    counts = Counter(text or "an unknown one" for text in texts)
+    if len(counts) < 2:
+        return None
+    listed = "; ".join(f"{count} of {text}" for text, count in counts.most_common())
+    return f"results of different environments, equal only up to rounding: {listed}"
 
 
 @contextlib.contextmanager
@@ -169,6 +205,7 @@ def lines(
         "measured": [*measured, *more],
         "parameters": result.parameters,
         "seconds": round(result.seconds, 2),
+        "environment": environment(),
         "config": _description(config),
     }
     names = [*labels, "key", "seed", *measured, *more, *facts]

@@ -307,6 +307,9 @@ def train_missing(
 
     with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as shown:
         failed = runner.train(missing, shown.advance, keep)
+    used = (found[key] for (name, _), key in keys.items() if name not in failed)
+    if mixed := results.describe_environments(used):
+        print(mixed, file=sys.stderr)
     measured = {
         name: results.outcome([found[keys[name, s]] for s in config.seed_range])
         for name, config in points.items()

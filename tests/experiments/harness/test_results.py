@@ -7,13 +7,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 
 from cnn.errors import InputError
+from cnn.ops import implementations
+from cnn.train import run_identity
+from cnn.train.losses import cross_entropy
 from experiments.harness import results
 from tests.mutations import mutated
+from tests.small import config
 
 ROW = {"key": "a", "measured": ["test_loss", "both"], "parameters": 3, "seed": 0}
 ROWS: list[dict[str, Any]] = [
@@ -100,3 +106,50 @@ def test_rows_of_other_shapes_are_named() -> None:
         InputError, match=r"results of keys 'a' and 'b' must have the same measures"
     ):
         results.outcome(list(read([ROWS[0], ROWS[1] | {"both": [1.0]}]).values()))
+
+
+class Edited(nn.Module):
+    """A network whose code may be edited: the class has the same name and fields."""
+
+    activation: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(2)(CODE[0](nn.Dense(4)(x.reshape(len(x), -1))))
+
+
+CODE: list[Any] = [nn.relu]
+
+
+def test_a_key_knows_the_code_of_the_network_and_of_its_loss() -> None:
+    def one(**fields: Any) -> str:
+        run_identity._program_hash.cache_clear()  # as in a new process
+        return results.keys({("a",): config(**fields)}, None)[("a",), 0]
+
+    first = one(model=Edited())
+    assert one(model=Edited()) == first
+    CODE[0] = nn.tanh
+    try:
+        assert one(model=Edited()) != first
+    finally:
+        CODE[0] = nn.relu
+    losses = [lambda o, t, by=by: by * cross_entropy(o, t) for by in (1.0, 2.0)]
+    assert len({one(loss=loss) for loss in losses}) == 2
+    assert one(evaluate_every=3, validate=True) == one(validate=True)
+    assert one(lr=1.0) != one(lr=2.0)
+
+
+def test_results_of_different_environments_are_named() -> None:
+    here = results.environment()
+    assert here == {
+        "jax": jax.__version__,
+        "platform": "cpu",
+        "implementations": implementations.selected(),
+    }
+    lines = [{"environment": here}, {"environment": here | {"jax": "0.1"}}, {"environment": here}]
+    assert results.describe_environments(lines[::2]) is None
+    text = results.describe_environments([*lines, {}])
+    assert text is not None
+    assert f"different environments, equal only up to rounding: 2 of jax {jax.__version__}" in text
+    assert "1 of jax 0.1, platform cpu" in text
+    assert text.endswith("1 of an unknown one")
