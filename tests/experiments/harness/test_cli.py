@@ -43,7 +43,7 @@ def test_flags_are_typed() -> None:
             "error: unknown argument '--batch': did you mean --batch-size?",
         ),
         (["--quux"], "error: unknown argument '--quux': --help lists the flags"),
-        (["--steps", "5"], "error: missing argument --data: --help lists the flags"),
+        (["--steps", "5"], "error: missing argument --model: --help lists the flags"),
     ],
 )
 def test_unknown_or_missing_flag(
