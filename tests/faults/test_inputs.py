@@ -180,7 +180,17 @@ WRONG = [
     ("ladder", "--out gs://bucket/a", "out must be in a file system, got 'gs:/bucket/a'"),
     ("describe", "--model vgg16 --input 224 224 3 --out gs://bucket/a", "out must be in a file"),
     ("runs", "gs://bucket", "folder must be in a file system"),
+    # what no device has room for
+    ("train", f"{CNN} --steps 3000000000", "steps must be below 2^31, got 3000000000"),
+    ("describe", "--model lenet5 --input 3000000000 28 1", "must have below 2^31 positions"),
+    ("describe", "--model lenet5 --input 2000000 2000000 1", "at most 2^40 in all"),
     # the other entry points
+    (
+        "sweep",
+        "--data digits --model mlp --out run --over lr=1,-1",
+        "lr must be positive and finite, got -1.0",
+    ),
+    ("sweep", "--data digits --out run --over model=mlp,mpl", "unknown model 'mpl'"),
     ("describe", "--model vgg --input 224 224 3", "unknown model 'vgg': did you mean"),
     ("describe", "--model vgg16 --input 224 x 3", "--input must be whole numbers, got '224 x 3'"),
     ("describe", "--model vgg16 --input 8 8 3", "the smallest input that works is (32, 32, 3)"),

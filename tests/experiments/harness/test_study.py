@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,6 +200,22 @@ def test_a_folder_in_place_of_a_file_is_refused_at_once(
         run(settings(tmp_path))
     assert trained == []
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written \(Not a directory\): choose another"):
+        run(settings(tmp_path / "file" / "results"))
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)  # root may write anywhere else
+    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\): choose"):
+        run(settings(tmp_path))
+    assert trained == []
 
 
 def test_measures_are_kept_beside_the_accuracies(tmp_path: Path) -> None:

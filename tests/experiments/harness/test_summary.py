@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from cnn.errors import RunError
 from experiments.harness import plots, summary
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
@@ -14,6 +17,15 @@ MADE = Summary(
     [Table("a <b>", ["rung", "%"], [["<conv>", "94"]])],
     {"f": plots.Figure([PANEL])},
 )
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "accuracy.svg").mkdir()
+    figure = plots.Figure([plots.Dots([plots.Series("a", [[1.0, 2.0]])], categories=["x"])])
+    made = Summary(["found"], [], {"accuracy": figure})
+    with pytest.raises(RunError, match=r"accuracy\.svg cannot be written \(Is a directory\): make"):
+        summary.write(tmp_path, "Q?", "it is.", made, 1.0)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_study_leaves_its_summary_and_a_page(tmp_path: Path) -> None:
