@@ -23,6 +23,7 @@ from cnn.ablations.permute import permute_input
 from cnn.ablations.pooling import Pooling, pool_window, repool
 from cnn.ablations.rewrite import Where
 from cnn.ablations.sharing import share, tile, unshare
+from cnn.ablations.symmetry import desymmetrize, symmetrize
 from cnn.ablations.windows import dilate, repad, rewindow
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ablate",
     "bottleneck",
     "densify",
+    "desymmetrize",
     "dilate",
     "factorize",
     "group",
@@ -49,6 +51,7 @@ __all__ = [
     "rewindow",
     "separate",
     "share",
+    "symmetrize",
     "tile",
     "unshare",
 ]

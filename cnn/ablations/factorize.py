@@ -6,7 +6,7 @@ from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, convert, require, rewrite
 from cnn.ablations.windows import num_axes, span
 from cnn.errors import InputError
-from cnn.layers import Chain, Conv, ConvBase, ConvLocal, ConvTiled, SeparableConv
+from cnn.layers import Chain, Conv, ConvBase, ConvGroup, ConvLocal, ConvTiled, SeparableConv
 from cnn.ops import resolve_padding
 from cnn.ops.checks import check_groups
 
@@ -105,6 +105,8 @@ def bottleneck(
     def rule(layer: ConvBase) -> nn.Module:
         if _is_pointwise(layer):
             return layer
+        if isinstance(layer, ConvGroup):
+            require(layer, (Conv,), "the convolution in front of it has no symmetry")
         if layer.groups > 1:
             raise InputError(f"groups must be 1, got {layer.groups}: `group` by 1 first")
         ones = 1 if isinstance(layer.window, int) else (1,) * len(layer.window)

@@ -1,6 +1,6 @@
 """Weights moved to a model with less bias, with the function unchanged, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,11 @@ from cnn.ablations.call import Call
 from cnn.ablations.change import change_all
 from cnn.ablations.kernels import Transfer, find_transfer
 from cnn.ablations.plan import Plan
+from cnn.ablations.symmetry import average, check_nested, expand, plain
 from cnn.errors import InputError, LayerError
 from cnn.geometry import trace
-from cnn.layers import DenseSpatial
-from cnn.layers.tree import join_path, leaf_layers
+from cnn.layers import BatchNormGroup, DenseSpatial
+from cnn.layers.tree import leaf_layers
 
 Variables = dict[str, Any]
 Shape = tuple[int, ...]
@@ -29,9 +30,10 @@ def lift(
 ) -> Variables:
     """Return variables with which `target` computes what `source` computes with `variables`.
 
-    `target` has less bias, as `tile`, `unshare`, `localize` and `densify` make it: each layer is of
-    the same or a later type in conv → tiled → local → dense, a period is a multiple of the one
-    before, and a radius covers the window. What is not a weight of a changed layer is kept.
+    `target` has less bias, as `desymmetrize`, `tile`, `unshare`, `localize` and `densify` make it:
+    each layer is of the same or a later type in p4m → p4 → conv → tiled → local → dense, a period
+    is a multiple of the one before, and a radius covers the window. What does not belong to a
+    changed layer is kept.
     """
     return _transfer(variables, source, target, tuple(input_shape), up=True)
 
@@ -52,8 +54,10 @@ def _transfer(
     variables: Variables, source: nn.Module, target: nn.Module, input_shape: Shape, up: bool
 ) -> Variables:
     if is_explicit(source) and is_explicit(target):
-        params = _transfer_layers(variables["params"], source, target, input_shape, up)
-        return {**variables, "params": params}
+        layers = [*leaf_layers(source).values(), *leaf_layers(target).values()]
+        statistics = any(isinstance(layer, BatchNormGroup) for layer in layers)
+        moved = variables if statistics else {"params": variables["params"]}
+        return {**variables, **_transfer_layers(moved, source, target, input_shape, up)}
     module, other = (m.module if isinstance(m, Ablated) else m for m in (source, target))
     if module != other:
         raise InputError(
@@ -74,25 +78,47 @@ def _transfer(
 def _transfer_layers(
     weights: Variables, source: nn.Module, target: nn.Module, input_shape: Shape, up: bool
 ) -> Variables:
-    """Transfer the parameters of a model that consists of `cnn.layers`."""
+    """Transfer the variables of a model that consists of `cnn.layers`."""
     before, after = leaf_layers(source), leaf_layers(target)
     if before.keys() != after.keys():
         odd = min(before.keys() ^ after.keys())
         raise InputError(
             f"the models must have the same layers, but only one of them has {odd}: "
-            "they may differ by tile, unshare, localize and densify alone"
+            "they may differ by symmetrize, tile, unshare, localize and densify alone"
         )
     traces = trace(source if up else target, input_shape)
-    params = flatten_dict(weights, sep="/")
+    values = flatten_dict(weights, sep="/")
+    owners = {path: path.partition("/")[2].rpartition("/") for path in values}
     for name, layer in before.items():
         if layer == after[name]:
             continue
-        move = _find_transfer(name, layer, after[name], traces[name].input, up)
-        kernel, bias = (join_path(name, part) for part in ("kernel", "bias"))
-        params[kernel] = move.kernel(params[kernel])
-        if bias in params:
-            params[bias] = move.bias(params[bias])
-    return unflatten_dict(params, sep="/")
+        move = _find_move(name, layer, after[name], traces[name].input, up)
+        for path in [path for path, (owner, _, _) in owners.items() if owner == name]:
+            values[path] = move(owners[path][2], values[path])
+    return unflatten_dict(values, sep="/")
+
+
+def _find_move(
+    name: str, source: nn.Module, target: nn.Module, size: Shape, up: bool
+) -> Callable[[str, Array], Array]:
+    """Return the function from the name and value of a weight to its value in the other layer.
+
+    A symmetric layer goes through the plain one, which has the copies of its weights.
+    """
+    try:
+        check_nested(*((source, target) if up else (target, source)))
+    except InputError as error:
+        raise LayerError(name, f"cannot be lifted: {error}") from None
+    before, after = plain(source), plain(target)
+    transfer = None if before == after else _find_transfer(name, before, after, size, up)
+
+    def move(part: str, w: Array) -> Array:
+        w = expand(source, w)
+        if transfer is not None:
+            w = transfer.kernel(w) if part == "kernel" else transfer.bias(w)
+        return average(target, w)
+
+    return move
 
 
 def transfer_sites(leaves: Sequence[Any], before: Plan, after: Plan, up: bool) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from cnn.errors import InputError, LayerError, unknown_name
-from cnn.layers import ConvBase
+from cnn.layers import ConvBase, ConvGroup
 from cnn.layers.tree import leaf_layers, map_layers
 
 Where = Callable[[str, nn.Module], bool] | int | str | Iterable[str | int] | None
@@ -87,4 +87,6 @@ def convert(layer: ConvBase, kind: type[ConvBase], **fields: Any) -> ConvBase:
 def require(layer: ConvBase, kinds: tuple[type[ConvBase], ...], reason: str) -> None:
     """Raise `InputError` with `reason` unless `layer` is one of `kinds`."""
     if not isinstance(layer, kinds):
+        if isinstance(layer, ConvGroup):
+            reason = "its kernel is shared over a group; `desymmetrize` it first"
         raise InputError(f"this ablation does not apply to {type(layer).__name__}: {reason}")

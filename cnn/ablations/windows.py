@@ -9,11 +9,20 @@ from flax import linen as nn
 from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, require, rewrite
 from cnn.errors import InputError
-from cnn.layers import AvgPool, Conv, ConvBase, ConvLocal, ConvTiled, MaxPool, SeparableConv
+from cnn.layers import (
+    AvgPool,
+    Conv,
+    ConvBase,
+    ConvGroup,
+    ConvLocal,
+    ConvTiled,
+    MaxPool,
+    SeparableConv,
+)
 from cnn.ops import Padding, PaddingMode, Size, per_axis, resolve_padding
 from cnn.ops.window import dilated, recentre
 
-WINDOWED = (Conv, ConvTiled, ConvLocal, SeparableConv)
+WINDOWED = (ConvGroup, Conv, ConvTiled, ConvLocal, SeparableConv)
 
 
 @ablation

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.layers import ConvBase, ConvLocal, ConvTiled, DenseSpatial
+from cnn.layers import ConvBase, ConvGroup, ConvLocal, ConvTiled, DenseSpatial
 
 
 class Filters(NamedTuple):
@@ -40,8 +40,10 @@ def filters(kernel: Array, layer: ConvBase) -> Filters:
     """Return the `kernel` of `layer` as filters, one per position that has its own.
 
     The mask excludes weights of a `DenseSpatial` beyond its radius. With `padding_mode` "circular"
-    its offsets wrap around.
+    its offsets wrap around. A group convolution has the filters of all transformations.
     """
+    if isinstance(layer, ConvGroup):
+        kernel = ops.group_kernel(kernel, layer.group)
     unshared = isinstance(layer, ConvTiled | ConvLocal | DenseSpatial)
     rank, odd = divmod(kernel.ndim - 2, 1 + unshared)
     if rank < 1 or odd:

@@ -18,7 +18,7 @@ from flax import linen as nn
 from cnn.ablations import lift
 from cnn.errors import InputError
 from cnn.train.recipe import Recipe, plain
-from cnn.train.state import TrainState, Tree
+from cnn.train.state import TrainState, Tree, to_variables
 
 FIRST_MOMENTS = {"mu", "trace"}
 SECOND_MOMENTS = {"nu", "sum_of_squares"}
@@ -60,9 +60,12 @@ def relax(
         return second(moment) if kind in SECOND_MOMENTS else first(moment)
 
     opt_state = map_moments(lift_moment, state.opt_state, state.params)
-    average = state.average
-    average = {**average, "params": lift_tree(average["params"])} if average else {}
-    return state.replace(params=params, opt_state=opt_state, average=average)
+    lifted = lift(to_variables(state.params, state.batch_stats), source, target, input_shape)
+    average = lift(state.average, source, target, input_shape) if state.average else {}
+    statistics = lifted.get("batch_stats", {})
+    return state.replace(
+        params=params, batch_stats=statistics, opt_state=opt_state, average=average
+    )
 
 
 def map_moments(f: Callable[[str, Tree], Tree], opt_state: Tree, params: Tree) -> Tree:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn import ops
-from cnn.layers import Conv, ConvLocal, ConvTiled, DenseSpatial
+from cnn.layers import Conv, ConvGroup, ConvLocal, ConvTiled, DenseSpatial
 from cnn.probes import learned_locality, learned_sharing
 
 learned_locality = jax.jit(learned_locality, static_argnums=(1, 2))  # compiles less than without
@@ -40,6 +40,14 @@ def test_uniform_level_by_hand() -> None:
     assert float(learned_locality(plane, layer, 1)) == pytest.approx((13 / 25) ** 2)
     window = jnp.ones((7, 5, 1, 1))
     assert float(learned_locality(window, ConvLocal(1, 5), 1)) == pytest.approx(3 / 5)
+
+
+def test_a_group_convolution_is_the_convolution_that_it_computes() -> None:
+    """Also with a window of 4, the number of transformations, on the axis where they are."""
+    kernel = jax.random.normal(jax.random.key(0), (4, 4, 4, 1, 2))
+    ours = learned_locality(kernel, ConvGroup(2, 4, group="p4"), 0.5)
+    theirs = learned_locality(ops.group_kernel(kernel, "p4"), Conv(8, 4), 0.5)
+    assert float(ours) == pytest.approx(float(theirs))
 
 
 def test_weights_beyond_the_radius_of_a_layer_do_not_count() -> None:

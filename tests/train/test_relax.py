@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn.ablations import densify, lift, unshare
+from cnn.ablations import densify, lift, symmetrize, unshare
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv
 from cnn.train import fit
@@ -69,6 +69,26 @@ def test_gradients_are_shared_out_among_the_copies() -> None:
     np.testing.assert_allclose(dense.mu["layers_0"]["kernel"][:, 0, :, 0], diagonals)
     filled = np.where(np.array(diagonals) == 0, 9, 3 * np.array(diagonals))  # the largest
     np.testing.assert_allclose(dense.nu["layers_0"]["kernel"][:, 0, :, 0], filled)
+
+
+def test_a_symmetry_and_its_running_statistics_are_relaxed() -> None:
+    """From "flip" to plain channels: each weight and statistic has two copies."""
+    plain = model(norm=True)
+    source = symmetrize(plain, "flip")
+    state = init_state(source, optax.sgd(1e-2, momentum=0.9), SHAPE, 0, average=True)
+    statistics = {"layers_1": {"mean": jnp.array([1.0, 2]), "var": jnp.array([3.0, 4])}}
+    moment = state.opt_state[0]._replace(trace=jax.tree.map(jnp.ones_like, state.params))
+    average = {"params": state.params, "batch_stats": statistics}
+    state = state.replace(
+        batch_stats=statistics, average=average, opt_state=(moment, *state.opt_state[1:])
+    )
+    relaxed = relax(state, source, plain, SHAPE)
+    np.testing.assert_array_equal(relaxed.batch_stats["layers_1"]["var"], [3, 3, 4, 4])
+    halves = relaxed.opt_state[0].trace["layers_0"]["kernel"]
+    np.testing.assert_array_equal(halves, np.full((3, 1, 4), 0.5))
+    x = jax.random.normal(jax.random.key(5), (4, *SHAPE))
+    before, after = source.apply(state.average, x), plain.apply(relaxed.average, x)
+    np.testing.assert_allclose(after, before, atol=1e-6)
 
 
 def test_momentum_is_lifted_as_a_gradient_is() -> None:
