@@ -1,8 +1,8 @@
 """Train every combination of some settings, or search for good ones; each point is a run.
 
     python -m experiments.sweep --data digits --over model=mlp,logistic --over lr=1e-3,3e-3,1e-2
-    python -m experiments.sweep --data digits --model mlp --over lr=1e-4..1e-1:log \
-        --search tpe --trials 64 --evaluate-every 200
+    python -m experiments.sweep --data digits --model mlp --over lr=1e-4..1:log --search tpe
+        --trials 64 --evaluate-every 200
 
 Any flag of `experiments.train` can be given once, or varied by `--over`. A point is a run folder in
 `--out`, with its metrics, curves and checkpoints: `experiments.runs OUT` lists them, and a killed
@@ -11,35 +11,49 @@ named, and the others are trained; the exit code is then 1, and the next start t
 
 The same command, started several times, on one machine or on several with one folder in common,
 divides the points: each process takes one after another, also those of a process that was killed.
-At the end each prints the table, the same as `sweep.csv`, and draws the best learning curves.
+At the end each prints the table, writes it as `sweep.csv` and draws the best learning curves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import tyro
 from etils import epy
 
-from cnn.errors import InputError, RunError
+from cnn.errors import InputError, unknown_name
+from cnn.train.recipe import identity
 from experiments import runs, train
-from experiments.harness import axes, cli, points, results, runtime, study
-from experiments.harness.lease import SECONDS, Lease, Leases
-from experiments.harness.points import Failures, Row
+from experiments.harness import (
+    axes,
+    cli,
+    points,
+    queues,
+    results,
+    runtime,
+    study,
+    sweep_table,
+    worker,
+)
+from experiments.harness.axes import Axis
+from experiments.harness.lease import SECONDS
+from experiments.harness.points import Goal
 from experiments.harness.results import Name
-from experiments.harness.search import check_installed
+from experiments.harness.search import JOURNAL, Search, check_installed, is_maximized
+from experiments.harness.sweep_table import Row
 from experiments.launch.distributed import Processes
 
 with epy.lazy_imports():
     from cnn import data as datasets
     from cnn import train as training
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 if TYPE_CHECKING:
     from cnn.train import Config
@@ -50,9 +64,6 @@ OF_ONE_RUN = (
 )
 """Flags of `experiments.train` that a sweep refuses. Its runs always resume."""
 NO_AXIS = {"seeds", "out", "data_dir", "config", "validate", *OF_ONE_RUN}
-QUEUE = "queue"
-"""Folder of leases and of reasons why points failed."""
-CURVES = len(runs.COLORS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,33 +72,33 @@ class Flags(train.Flags):
 
     over: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A setting and its values, NAME=A,B,C, or for searches a range, NAME=LOW..HIGH or
-    NAME=LOW..HIGH:log. NAME is a flag, model_args.NAME or optimizer_args.NAME; for ablate the value
-    none is no ablation, and blanks separate several. Given several times, every combination is a
-    point."""
+    NAME=LOW..HIGH:log. NAME is a flag, model_args.NAME or optimizer_args.NAME. Several values of
+    ablate or augment at once are separated by blanks; none stands for no value. Given several
+    times, every combination is a point."""
     search: Literal["grid", "random", "tpe"] = "grid"
-    """All combinations, or by Optuna points at random, or by its tree-structured Parzen estimator.
-    Optuna also prunes trials that are worse than the median, at every `evaluate_every` steps."""
+    """All combinations, or points that Optuna chooses at random or by its tree-structured Parzen
+    estimator. Optuna also prunes trials that are worse than the median, if `evaluate_every` is
+    given."""
     trials: int | None = None
     """Number of points of a search."""
     objective: str | None = None
-    """Measure that decides, as in metrics.jsonl; validation_accuracy by default, or else
-    validation_loss. A grid is only sorted by it."""
+    """Measure that decides a search and sorts the table, as in metrics.jsonl. Searches take
+    validation_accuracy by default, or validation_loss where there is none."""
     wait: bool = True
-    """When other workers train the last points, wait for them: a point whose worker is killed is
-    taken over."""
+    """While other workers train the last points, wait: a dead worker's point is taken over."""
     lease_seconds: float = SECONDS
-    """Seconds without a sign of life after which a worker on another host counts as killed; the
-    same for all workers."""
-    model: str = ""
+    """Seconds without a sign of life after which a worker on another host counts as dead. Give all
+    workers the same."""
     data: str = ""
     validate: bool = True
     """Report on a held-out part of the training set, because the test set is not for choosing."""
     on_nan: Literal["stop", "skip"] = "skip"
+    """If a loss, gradient or update is not finite: skip the step, or let the point fail."""
     out: Path | None = Path("results/sweep")
     """Folder of the runs, one for each point."""
 
     def check_sweep(self) -> None:
-        """Raise `InputError` for flags of a sweep that are invalid or exclude each other."""
+        """Raise `InputError` for flags that are not for sweeps, or exclude each other."""
         for name in OF_ONE_RUN:
             if getattr(self, name) != getattr(train.Flags, name):
                 raise InputError(f"{name} is for single runs: leave it out")
@@ -97,199 +108,142 @@ class Flags(train.Flags):
             raise InputError(f"lease_seconds must be positive, got {self.lease_seconds}")
         if self.search == "grid":
             if self.trials is not None:
-                raise InputError("trials is for searches: give --search random or tpe, or leave it")
+                raise InputError("trials is for searches: leave it out, or give --search tpe")
             return
         if self.trials is None or self.trials < 1:
-            raise InputError(
-                f"trials must be 1 or more with search {self.search}, got {self.trials}"
-            )
+            raise InputError(f"trials must be 1 or more for --search, got {self.trials}")
         if not self.validate:
             raise InputError("search needs validate: the test set is not for choosing")
         check_installed()
-
-
-class LeaseLostError(RunError):
-    """Another worker has taken the point over."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A point that this worker may train, as long as it holds the lease."""
-
-    folder: str
-    place: str
-    lease: Lease
-    trial: int = -1
-
-
-class Queue(Protocol):
-    """The points of a sweep, which several workers share."""
-
-    def take(self) -> Job | None:
-        """Return a point to train, or None if there is none at the moment."""
-
-    def is_done(self) -> bool:
-        """Return whether all points are finished, pruned or failed."""
-
-    def config(self, job: Job) -> Config:
-        """Return the run of a point."""
-
-    def report(self, job: Job, line: Mapping[str, Any]) -> bool:
-        """Take a line of metrics. Return whether to give the point up."""
-
-    def finish(self, job: Job, final: Mapping[str, Any]) -> None:
-        """Keep that a point is finished."""
-
-    def prune(self, job: Job) -> None:
-        """Keep that a point was given up."""
-
-    def fail(self, job: Job, why: str) -> None:
-        """Keep why a point failed."""
-
-    def rows(self) -> list[Row]:
-        """Return all points for the table."""
 
 
 def main(flags: Flags) -> None:
     """Train the points that are not finished, and print the table of all."""
     flags.check_sweep()
     runtime.configure_jax()
-    queue = open_queue(flags)
-    assert flags.out is not None
+    queue, objective = open_queue(flags)
     with training.stop_on_signals() as stop:
-        is_stopped = work(queue, lambda: stop(0), flags.wait, flags.lease_seconds)
-    rows = queue.rows()
+        is_stopped = worker.work(queue, lambda: stop(0), flags.wait)
     if is_stopped:
-        done = sum(row.status in ("finished", "pruned", "failed") for row in rows)
-        command = shlex.join([*(cli.program() or "python -m experiments.sweep").split()])
-        print(f"stopped; {done} points are done; continue with\n{command} {shlex.join(sys.argv[1:])}")
+        command = cli.program() or "python -m experiments.sweep"
+        print(f"stopped; continue with\n{shlex.join([*command.split(), *sys.argv[1:]])}")
         return
-    summarize(flags, rows)
-    if failed := {(row.folder,): row.why for row in rows if row.status == "failed"}:
+    rows = queue.rows()
+    summarize(flags, queue.out, rows, objective)
+    failed: dict[Name, str] = {(r.folder,): r.why for r in rows if r.status == "failed"}
+    if failed:
         raise study.failure(failed)
 
 
-def open_queue(flags: Flags) -> Queue:
-    """Return the points of a sweep, checked.
+def open_queue(flags: Flags) -> tuple[queues.Queue, str | None]:
+    """Return the points, and the measure that sorts them.
 
     Raises:
         InputError: For settings that are known to be wrong. Nothing is written then.
     """
-    hints = get_type_hints(train.Flags)
-    varied = axes.parse(flags.over, [name for name in hints if name not in NO_AXIS])
-    grid = axes.grid(varied) if flags.search == "grid" else axes.corners(varied)
-    maker = Maker(flags, [axis.name for axis in varied], hints)
-    made = {point: maker.check(point) for point in grid}
-    if flags.search == "grid":
-        return Grid(flags, maker, made)
-    return Trials(flags, maker, varied, [each for each in made.values() if each is not None])
+    maker = Maker(flags)
+    known = [field.name for field in fields(train.Flags) if field.name not in NO_AXIS]
+    varied = axes.parse(flags.over, known)
+    maker.names = [axis.name for axis in varied]
+    is_grid = flags.search == "grid"
+    chosen = axes.grid(varied) if is_grid else axes.corners(varied)
+    goals = {point: maker.check(point) for point in chosen}
+    objective = _objective(flags, [goal.measures for goal in goals.values() if goal is not None])
+    run_dir.check_kinds(maker.out, files=("sweep.csv", JOURNAL), folders=(queues.QUEUE,))
+    run_dir.make_folder(maker.out / queues.QUEUE)
+    common = maker.out, maker.names, maker.config, flags.lease_seconds
+    if is_grid:
+        return queues.Grid(*common, goals), objective
+    assert objective is not None and flags.search != "grid"
+    about = {"seed": flags.seed, **_fixed(flags, varied)}
+    search = Search(maker.out, flags.search, varied, flags.trials or 0, objective, about)
+    return queues.Trials(*common, search, objective, flags.evaluate_every), objective
+
+
+def _objective(flags: Flags, measures: Sequence[Sequence[str]]) -> str | None:
+    """Return the measure that decides, None for a grid in its own order."""
+    if flags.objective is None:
+        if flags.search == "grid":
+            return None
+        accuracy = "validation_accuracy"
+        return accuracy if all(accuracy in each for each in measures) else "validation_loss"
+    for each in measures:
+        if flags.objective not in each:
+            raise unknown_name("objective", flags.objective, each)
+    is_maximized(flags.objective)
+    return flags.objective
+
+
+def _fixed(flags: Flags, varied: Sequence[Axis]) -> dict[str, Any]:
+    """Return the settings that a search that is continued must not change, as JSON."""
+    names = ["model", "model_args", "spec", "ablate", "data", "size", "channels", "relax_to"]
+    names += ["steps", "epochs", "patience", "evaluate_every"]
+    found = {**identity(flags), **{name: getattr(flags, name) for name in names}}
+    found["spec"] = flags.spec and str(flags.spec)
+    return {name: value for name, value in found.items() if name not in {a.name for a in varied}}
 
 
 class Maker:
-    """Makes the runs of points."""
+    """Makes the runs of points. Points with the same data set share it."""
 
-    def __init__(self, flags: Flags, names: Sequence[str], hints: Mapping[str, Any]) -> None:
+    names: Sequence[str]
+
+    def __init__(self, flags: Flags) -> None:
         assert flags.out is not None
-        self.flags, self.names, self._hints, self.out = flags, names, hints, flags.out
-        self._load = lru_cache(datasets.load)  # points with the same data set share it
-
-    def folder(self, point: Name) -> str:
-        return axes.folder_name(self.names, point)
-
-    def values(self, point: Name) -> dict[str, str]:
-        return dict(zip(self.names, point, strict=True))
+        self._flags, self.out = flags, flags.out
+        self._hints = get_type_hints(train.Flags)
+        self._load = lru_cache(datasets.load)
 
     def config(self, point: Name) -> Config:
         """Return the run of a point, in its folder."""
-        at = axes.at_point(self.flags, self._hints, self.names, point)
-        at = replace(at, out=self.out / self.folder(point), resume=True)
-        data = self._load(at.data, at.data_dir, at.size, at.channels)
-        return train.config(at, data, train.by_name(at.model, at.model_args, at.ablate))
+        flags = self._at(point)
+        data = self._load(flags.data, flags.data_dir, flags.size, flags.channels)
+        return train.config(flags, data)
 
-    def check(self, point: Name) -> Config | None:
-        """Return the run of a point, or None if its network cannot be made.
+    def _at(self, point: Name) -> Flags:
+        flags = axes.at_point(self._flags, self._hints, self.names, point)
+        return replace(flags, out=self.out / axes.folder_name(self.names, point), resume=True)
+
+    def check(self, point: Name) -> Goal | None:
+        """Return when a point is finished, or None if its network cannot be made.
 
         Raises:
-            InputError: If its settings are wrong, or its folder is of another run.
+            InputError: If its settings are wrong, or its folder holds another run.
         """
-        at = axes.at_point(self.flags, self._hints, self.names, point)
-        for name in ("model", "data"):
-            if not getattr(at, name):
+        flags = self._at(point)
+        for name, given in (("model", flags.model or flags.spec), ("data", flags.data)):
+            if not given:
                 raise InputError(f"{name} is missing: give --{name}, or --over {name}=A,B")
-        with results.naming((self.folder(point),)):
-            at.check()
-        self._load(at.data, at.data_dir, at.size, at.channels)
-        train.by_name(at.model, at.model_args, at.ablate)
+        with results.naming((axes.label(self.names, point),)):
+            flags.check()
+        self._load(flags.data, flags.data_dir, flags.size, flags.channels)
+        train.named_network(flags)
         try:
             made = self.config(point)
-        except Exception:
+        except Exception:  # it is made again, and named, when it is its turn
             return None
-        with results.naming((self.folder(point),)):
+        with results.naming((axes.label(self.names, point),)):
             made.check()
-            points.check_settings(made)
-        return made
+            assert flags.out is not None
+            points.check_folder(made, flags.out)
+        return Goal.of(made)
 
 
-class Grid:
-    """All combinations of the values."""
+def summarize(flags: Flags, out: Path, rows: Sequence[Row], objective: str | None) -> None:
+    """Print the table, and write it as CSV with the learning curves of the best points."""
+    if objective is not None:
+        rows = sweep_table.ordered(rows, objective, is_maximized(objective))
+    part = "validation" if flags.validate else "test"
+    seeds = flags.seeds
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {flags.seed}"
+    sweep_table.table(rows, f"{out}: {over}", part, objective).show()
+    files.write_atomic(out / "sweep.csv", runs.to_csv([row.plain() for row in rows]))
+    best: list[Mapping[str, Any]] = [{"run": row.folder} for row in rows if row.line]
+    with contextlib.suppress(InputError):  # there are no two lines of metrics anywhere
+        runs.draw(out, [dict(row) for row in best[: len(runs.COLORS)]], out)
+    if any(row.status in ("running", "stopped", "waiting") for row in rows):
+        print("some points are not finished: the same command trains the rest", file=sys.stderr)
 
-    def __init__(self, flags: Flags, maker: Maker, made: Mapping[Name, Config | None]) -> None:
-        self._maker, self._out = maker, maker.out
-        self._points = {maker.folder(point): point for point in made}
-        self._made = {maker.folder(point): config for point, config in made.items()}
-        run_dir.make_folder(self._out)
-        self._leases = Leases(self._out / QUEUE, flags.lease_seconds)
-        self._failures = Failures(self._out / QUEUE)
-        self._open = list(self._points)
 
-    def take(self) -> Job | None:
-        for folder in list(self._open):
-            if self._is_settled(folder):
-                self._open.remove(folder)
-                continue
-            lease = self._leases.take(folder)
-            if lease is None:
-                continue
-            if self._is_settled(folder) or run_dir.is_locked(self._out / folder):
-                lease.release()
-                continue
-            place = f"point {list(self._points).index(folder) + 1} of {len(self._points)}"
-            return Job(folder, place, lease)
-        return None
-
-    def _is_settled(self, folder: str) -> bool:
-        config = self._made[folder]
-        finished = config is not None and points.final_line(config) is not None
-        return finished or self._failures.read(folder) is not None
-
-    def is_done(self) -> bool:
-        return all(map(self._is_settled, self._open))
-
-    def config(self, job: Job) -> Config:
-        return self._made[job.folder] or self._maker.config(self._points[job.folder])
-
-    def report(self, job: Job, line: Mapping[str, Any]) -> bool:
-        return False
-
-    def finish(self, job: Job, final: Mapping[str, Any]) -> None:
-        self._failures.remove(job.folder)
-
-    def prune(self, job: Job) -> None:
-        raise NotImplementedError
-
-    def fail(self, job: Job, why: str) -> None:
-        self._failures.write(job.folder, why)
-
-    def rows(self) -> list[Row]:
-        return [
-            Row(self._maker.values(point), folder, *self._status(folder))
-            for folder, point in self._points.items()
-        ]
-
-    def _status(self, folder: str) -> tuple[str, str]:
-        config = self._made[folder]
-        if config is not None and points.final_line(config) is not None:
-            return "finished", ""
-        if why := self._failures.read(folder):
-            return "failed", why
-        return _unfinished(self._out, self._leases, folder), ""
+if __name__ == "__main__":
+    cli.run(main, Flags, __doc__)

@@ -1,37 +1,84 @@
-"""Sweeps: which points there are, who trains them, and that nobody trains one twice."""
+"""Sweeps: points are runs, workers share them, and none is lost or trained twice."""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import signal
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import jax
 import pytest
 from flax import linen as nn
 
-from cnn.train import Config, Result
+import cnn.train
+from cnn.errors import InputError
+from cnn.train import Config, list_runs, run_dir, training
+from cnn.train.recipe import identity
 from experiments import sweep
-from experiments.harness import cli, study
-from tests.small import config, model, waves
+from experiments.harness import cli, queues, search, worker
+from experiments.harness.points import Failures
+from tests.faults import processes
 
-SMALL = ["--data", "digits", "--steps", "3", "--seeds", "2", "--devices", "1"]
+SMALL = ["--data", "digits", "--steps", "3", "--devices", "1", "--log-every", "1"]
+OVER = ["--over", "model=mlp,logistic", "--over", "lr=1e-3,1e-2"]
+FOUR = [f"model={model},lr={lr}" for model in ("mlp", "logistic") for lr in ("1e-3", "1e-2")]
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[float, ...]]]:
-    """Keep a list of the number of parameters and the learning rates of every training."""
-    import cnn.train
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keep a list of the folders in which `fit` has finished."""
+    done: list[str] = []
+    original = cnn.train.fit
 
-    runs: list[tuple[str, tuple[float, ...]]] = []
-
-    def fit(c: Config, on_step: object = None) -> Result:
-        result = original(c, on_step)  # type: ignore[arg-type]
-        runs.append((f"{result.parameters:,}", c.learning_rates))
+    def fit(config: Config, *args: Any) -> Any:
+        result = original(config, *args)
+        assert config.out is not None
+        done.append(config.out.name)
         return result
 
-    original = cnn.train.fit
     monkeypatch.setattr(cnn.train, "fit", fit)
-    return runs
+    return done
+
+
+Fit = Callable[..., None]
+
+
+def pretend(seconds: float, loss: Callable[[Config], float] = lambda c: c.lr) -> Fit:
+    """Return a `fit` that only writes the files of a run with one step."""
+
+    def fit(config: Config, on_step: Any, stop: Callable[[int], bool], on_log: Any) -> None:
+        out = config.out
+        assert out is not None
+        described = {**training.subject(config, config.examples), "recipe": identity(config)}
+        run_dir.make_folder(out)
+        (out / run_dir.RUN).write_text(json.dumps(described))
+        time.sleep(seconds)
+        if stop(1):
+            raise training.Stopped(1)
+        names = [f"{part}_{name}" for part in ("train", "validation") for name in MEASURES]
+        values = {name: [loss(config)] for name in names}
+        line = {"step": config.steps, "final": True, **values, "parameters": 1, "per_seed": values}
+        run_dir.append_metrics(out, line)
+
+    return fit
+
+
+MEASURES = ("loss", "accuracy")
+
+
+def parse(args: list[str]) -> sweep.Flags:
+    return cli.parse(sweep.Flags, args)
+
+
+def open_queue(out: Path, *args: str) -> queues.Queue:
+    return sweep.open_queue(parse([*SMALL, *OVER, "--out", str(out), *args]))[0]
 
 
 def invoke(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,122 +86,438 @@ def invoke(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     cli.run(sweep.main, sweep.Flags)
 
 
-def test_points_are_all_combinations_in_order_and_typed() -> None:
-    names, points = sweep.axes(["lr=1e-3,1e-2", "model=mlp,logistic", "clip-norm=1,None"])
-    assert names == ["lr", "model", "clip_norm"]
-    assert points[:3] == [
-        ("1e-3", "mlp", "1"),
-        ("1e-3", "mlp", "None"),
-        ("1e-3", "logistic", "1"),
-    ]
-    assert len(points) == 8
-    flags = sweep.Flags(data="digits", batch_size=32)
-    here = sweep.at_point(flags, names, points[-1])
-    assert (here.lr, here.model, here.clip_norm, here.batch_size) == (1e-2, "logistic", None, 32)
-
-
-def test_shards_share_the_points_out() -> None:
-    every = {(str(i),): sweep.Flags() for i in range(7)}
-    shards = [list(sweep.shard(f"{i}/3", every)) for i in range(3)]
-    assert shards[1] == [("1",), ("4",)]
-    assert sorted(point for points in shards for point in points) == sorted(every)
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
-def test_shards_train_their_own_points_and_the_table_all(
+def test_points_are_runs_and_the_table_is_the_csv(
     tmp_path: Path,
-    trained: list,
+    trained: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    over = ["--over", "model=mlp,logistic", "--over", "lr=1e-3,1e-2", "--out", str(tmp_path)]
-    invoke([*SMALL, *over, "--shard", "1/2"], monkeypatch)
-    assert sorted(trained) == [("17,610", (1e-2,)), ("650", (1e-2,))]
-    for _ in range(2):
-        invoke([*SMALL, *over], monkeypatch)
-        assert len(trained) == 4
-    said = capsys.readouterr().out
-    for cell in ("mlp", "logistic", "1e-3", "1e-2", "650", "validation"):
-        assert cell in said
+    args = [*SMALL, *OVER, "--seeds", "2", "--out", str(tmp_path)]
+    invoke(args, monkeypatch)
+    assert trained == FOUR
+    said = capsys.readouterr()
+    assert "point 4 of 4, model=logistic,lr=1e-2: validation accuracy " in said.err
+    runs = list_runs(tmp_path)
+    assert sorted(run["run"] for run in runs) == sorted(FOUR)
+    assert {run["status"] for run in runs} == {"finished"}
+    assert all((tmp_path / name / "checkpoints" / "3").is_dir() for name in FOUR)
+    assert (tmp_path / "curves.png").exists() and not list((tmp_path / "queue").iterdir())
+
+    found = rows(tmp_path)
+    assert [row["run"] for row in found] == FOUR
+    for row in found:
+        final = json.loads((tmp_path / row["run"] / "metrics.jsonl").read_text().splitlines()[-1])
+        a, b = final["per_seed"]["validation_accuracy"]
+        assert float(row["validation_accuracy"]) == pytest.approx((a + b) / 2)
+        assert float(row["validation_accuracy_std"]) == pytest.approx(abs(a - b) / 2**0.5)
+        assert row["parameters"] == {"mlp": "17610", "logistic": "650"}[row["model"]]
+        percent = f"{100 * (a + b) / 2:.2f} ± {100 * abs(a - b) / 2**0.5:.2f}"
+        shown = next(line for line in said.out.splitlines() if row["run"] in line)
+        assert percent in shown and "finished" in shown
+
+    invoke(args, monkeypatch)
+    assert trained == FOUR  # no point again
+    assert rows(tmp_path) == found
+    longer = [arg.replace("3", "4") if arg == "3" else arg for arg in args]
+    invoke([*longer, "--over", "seed=0"], monkeypatch)
+    assert len(trained) == 8  # other points have folders of their own
+    invoke(longer, monkeypatch)
+    assert len(trained) == 12  # more steps go on from the checkpoint
+    assert rows(tmp_path)[0]["step"] == "4"
 
 
-@pytest.mark.slow
-def test_learning_rates_that_train_together_are_those_trained_alone(
-    tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
+def test_workers_train_every_point_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    write = pretend(0.05)
+
+    def fit(config: Config, *args: Any) -> None:
+        write(config, *args)
+        assert config.out is not None
+        done.append(config.out.name)
+
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    opened = [open_queue(tmp_path) for _ in range(3)]
+
+    def start(queue: queues.Queue) -> None:
+        assert not worker.work(queue, lambda: False, wait=True)
+
+    threads = [threading.Thread(target=start, args=(queue,)) for queue in opened]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert sorted(done) == sorted(FOUR)
+    for queue in opened:  # every worker's table has all
+        assert [row.status for row in queue.rows()] == ["finished"] * 4
+
+
+def test_points_that_others_train_are_awaited_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As on an accelerator, where they do; composed as on a CPU, where that changes no bit."""
-    data = waves()
-    points = {
-        (name, str(lr)): config(steps=3, lr=lr, model=m, data=data)
-        for name, m in {"narrow": model(features=1), "wide": model(features=2)}.items()
-        for lr in (1e-3, 1e-1)
-    }
+    """One worker is silent: its point is taken over, unless nobody is to wait for it."""
+    monkeypatch.setattr(cnn.train, "fit", pretend(0))
+    (tmp_path / "queue").mkdir()
+    path = tmp_path / "queue" / f"{FOUR[1]}.lease"
+    path.write_text('{"worker": "far:1:x", "lease": "far", "boot": "x"}')
+    queue = open_queue(tmp_path, "--lease-seconds", "0.3")
+    assert not worker.work(queue, lambda: False, wait=False)
+    statuses = [row.status for row in queue.rows()]
+    assert statuses == ["finished", "running", "finished", "finished"]
+    assert not worker.work(queue, lambda: False, wait=True)
+    assert [row.status for row in queue.rows()] == ["finished"] * 4
+    assert "waiting to take over any that is left" in capsys.readouterr().err
 
-    def run(folder: str) -> dict[study.Name, study.Outcome]:
-        out = study.Settings(seeds=1, out=tmp_path / folder)
-        return study.outcomes(out, ("model", "lr"), points)
 
-    alone = run("alone")
-    assert len(trained) == 4
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    together = run("together")
-    assert [rates for _, rates in trained[4:]] == [(1e-3, 1e-1)] * 2
-    for name in points:
-        assert together[name]["test_loss"].tolist() == alone[name]["test_loss"].tolist()
-    assert alone["wide", "0.1"]["test_loss"][0] != alone["wide", "0.001"]["test_loss"][0]
+def test_a_point_that_somebody_trains_without_a_lease_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `experiments.train`, or a worker that was suspended and has lost its lease."""
+    monkeypatch.setattr(cnn.train, "fit", pretend(0))
+    queue = open_queue(tmp_path)
+    with run_dir.locked(tmp_path / FOUR[0]):
+        worker.work(queue, lambda: False, wait=False)
+        assert [row.status for row in queue.rows()] == ["waiting", *["finished"] * 3]
+    worker.work(queue, lambda: False, wait=False)
+    assert queue.rows()[0].status == "finished"
+
+
+def test_who_has_lost_the_lease_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In real training: the lease is lost after the first step, and only that is in the files."""
+    queue = open_queue(tmp_path, "--over", "seed=0", "--checkpoint-every", "1")
+    job = queue.take()
+    assert job is not None
+    real = cnn.train.fit
+
+    def fit(config: Config, on_step: Any, stop: Any, on_log: Any) -> Any:
+        def lose(steps: int) -> None:
+            (tmp_path / "queue" / f"{job.folder}.lease").unlink(missing_ok=True)
+            job.lease._renew()
+
+        return real(config, lose, stop, on_log)
+
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    assert not worker._train(queue, job, lambda: False)
+    job.lease.release()
+    said = capsys.readouterr().err
+    assert f"{job.folder}: another worker has taken it over" in said
+    assert [line["step"] for line in run_dir.read_metrics(tmp_path / job.folder)] == [1]
+    assert not queue.failures.why(job.folder)
+    assert queue.rows()[0].status == "stopped"
 
 
 def unfinished() -> nn.Module:
     raise KeyError("what a network's author forgot")
 
 
+@pytest.mark.slow
 def test_a_bad_point_is_named_and_the_others_go_on(
     tmp_path: Path,
-    trained: list,
+    trained: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A network that is not made, one that does not fit the data, and points that train."""
     mine = f"{__name__}:unfinished"
     over = ["--over", f"model={mine},lecture_cnn,logistic", "--over", "batch-size=8,100000"]
-    with pytest.raises(SystemExit) as stop:
-        invoke([*SMALL, *over, "--out", str(tmp_path)], monkeypatch)
-    assert stop.value.code == 1
-    assert trained == [("650", (1e-3,))]
-    (tmp_path / "results.jsonl").read_text().index('"model": "logistic", "batch_size": "8"')
+    args = [*SMALL, *over, "--out", str(tmp_path)]
+    for _ in range(2):  # the second start tries them again
+        with pytest.raises(SystemExit) as stop:
+            invoke(args, monkeypatch)
+        assert stop.value.code == 1
+        assert trained == ["model=logistic,batch_size=8"]
+        said = capsys.readouterr()
+        shown = [line for line in said.out.splitlines() if "failed" in line]
+        assert len(shown) == 5
+        for model, size in ((mine, 8), (mine, 100000), ("lecture_cnn", 8), ("logistic", 100000)):
+            name = f"model={model},batch_size={size}"
+            assert any(name in row for row in shown)
+            assert f"point {name} failed: " in said.err
+        last = said.err.splitlines()[-1]
+        first = f"error: point model={mine},batch_size=8: KeyError: "
+        assert last.startswith(f'{first}"what a network\'s author forgot"; ')
+        assert "point model=lecture_cnn,batch_size=8: on inputs of shape (8, 8, 1) of" in last
+        assert "; point model=logistic,batch_size=100000: batch_size must be at most the " in last
+        assert last.endswith("; all other points are kept: the same command trains the rest")
+    why = {row["run"]: row["why"] for row in rows(tmp_path)}
+    assert why["model=logistic,batch_size=8"] == ""
+    assert "batch_size must be at most" in why["model=logistic,batch_size=100000"]
+
+
+def test_every_worker_knows_why_a_point_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(config: Config, *args: Any) -> None:
+        if config.lr == 1e-2:
+            raise MemoryError("too large")
+        pretend(0)(config, *args)
+
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    first, second = open_queue(tmp_path), open_queue(tmp_path)
+    worker.work(first, lambda: False, wait=True)
+    assert not worker.work(second, lambda: False, wait=True)
+    capsys.readouterr()
+    for queue in (first, second):
+        found = queue.rows()
+        assert [row.status for row in found] == ["finished", "failed"] * 2
+        assert found[1].why == "MemoryError: too large"
+    monkeypatch.setattr(cnn.train, "fit", pretend(0))
+    third = open_queue(tmp_path)
+    assert [row.status for row in third.rows()] == ["finished", "waiting"] * 2
+    worker.work(third, lambda: False, wait=True)
+    assert [row.status for row in third.rows()] == ["finished"] * 4
+    assert Failures(tmp_path / "queue").why(FOUR[1]) == ""
+
+
+def test_a_folder_with_another_run_is_named_and_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cnn.train, "fit", pretend(0))
+    worker.work(open_queue(tmp_path), lambda: False, wait=True)
+    before = sorted(tmp_path.rglob("*"))
+    message = rf"point {FOUR[0]}: out '.*{FOUR[0]}' holds a run with other settings \(recipe.batch"
+    with pytest.raises(InputError, match=message):
+        open_queue(tmp_path, "--batch-size", "16")
+    (tmp_path / FOUR[2] / run_dir.RUN).write_text("{")
+    with pytest.raises(InputError, match=r"run\.json cannot be read .*: remove its folder"):
+        open_queue(tmp_path)
+    (tmp_path / FOUR[2] / run_dir.RUN).unlink()
+    with pytest.raises(InputError, match="contains something that is not a run"):
+        open_queue(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == [path for path in before if path.exists()]
+
+
+SEARCH = ["--data", "digits", "--model", "logistic", "--steps", "4", "--devices", "1"]
+SEARCH += ["--over", "lr=1e-4..1:log", "--search", "tpe", "--trials", "8", "--log-every", "2"]
+
+
+@pytest.mark.slow
+def test_a_search_is_reproducible_sorted_and_prunes(
+    tmp_path: Path,
+    trained: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in "ab":
+        invoke([*SEARCH, "--evaluate-every", "2", "--out", str(tmp_path / name)], monkeypatch)
+    timeless = [{**row, "seconds": ""} for row in rows(tmp_path / "a")]
+    assert timeless == [{**row, "seconds": ""} for row in rows(tmp_path / "b")]
+    found = rows(tmp_path / "a")
+    statuses = [row["status"] for row in found]
+    assert statuses == sorted(statuses) and set(statuses) == {"finished", "pruned"}
+    accuracies = [float(row["validation_accuracy"]) for row in found if row["status"] == "finished"]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len({row["run"] for row in found}) == 8
+    status = {run["run"]: run["status"] for run in list_runs(tmp_path / "a")}
+    for row in found:
+        assert status[row["run"]] == row["status"].replace("pruned", "stopped")
     said = capsys.readouterr()
-    rows = [line for line in said.out.splitlines() if "failed" in line]
-    assert len(rows) == 5
-    for named, size in ((mine, 8), (mine, 100000), ("lecture_cnn", 8), ("logistic", 100000)):
-        assert any(f" {named} " in row and f" {size} " in row for row in rows)
-        assert f"point {named}/{size} failed: " in said.err
-    last = said.err.splitlines()[-1]
-    assert last.startswith(f'error: point {mine}/8: KeyError: "what a network\'s author forgot"; ')
-    assert "point lecture_cnn/8: on inputs of shape (8, 8, 1) of digits, layer layers_" in last
-    assert "; point logistic/100000: batch_size must be at most the " in last
-    assert last.endswith("; all other points are kept: the same command trains the rest")
+    assert ": pruned after step 3" in said.err
+    count = len(trained)
+    invoke([*SEARCH, "--evaluate-every", "2", "--out", str(tmp_path / "a")], monkeypatch)
+    assert len(trained) == count and rows(tmp_path / "a") == found
+    more = [arg.replace("8", "9") if arg == "8" else arg for arg in SEARCH]
+    invoke([*more, "--evaluate-every", "2", "--out", str(tmp_path / "a")], monkeypatch)
+    assert len(rows(tmp_path / "a")) == 9
 
 
+def test_two_workers_share_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn.train, "fit", pretend(0.05))
+    flags = parse([*SEARCH, "--out", str(tmp_path)])
+    opened = [sweep.open_queue(flags)[0] for _ in range(2)]
+
+    def start(queue: queues.Queue) -> None:
+        assert not worker.work(queue, lambda: False, wait=True)
+
+    threads = [threading.Thread(target=start, args=(queue,)) for queue in opened]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    for queue in opened:
+        assert [row.status for row in queue.rows()] == ["finished"] * 8
+
+
+def test_the_trial_of_a_dead_worker_is_finished_with_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cnn.train, "fit", pretend(0))
+    flags = parse([*SEARCH, "--trials", "2", "--out", str(tmp_path)])
+    first = sweep.open_queue(flags)[0]
+    job = first.take()
+    assert job is not None
+    job.lease.release()  # without a word to the search, as after a kill
+    second = sweep.open_queue(flags)[0]
+    worker.work(second, lambda: False, wait=True)
+    found = second.rows()
+    assert [row.status for row in found] == ["finished"] * 2
+    assert found[0].folder == job.folder and found[0].more == {"trial": 0}
+
+
+def test_a_search_without_a_finite_objective_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing: Any = None
+    monkeypatch.setattr(cnn.train, "fit", pretend(0, lambda config: nothing))
+    queue = sweep.open_queue(parse([*SEARCH, "--trials", "1", "--out", str(tmp_path)]))[0]
+    worker.work(queue, lambda: False, wait=True)
+    (row,) = queue.rows()
+    assert (row.status, row.why) == ("failed", "validation_accuracy is not finite")
+    assert "failed: validation_accuracy is not finite" in capsys.readouterr().err
+
+
+def test_the_objective_is_accuracy_or_else_the_loss(tmp_path: Path) -> None:
+    def objective(*args: str) -> str | None:
+        out = ["--out", str(tmp_path / str(len(list(tmp_path.iterdir()))))]
+        return sweep.open_queue(parse([*SEARCH, *out, *args]))[1]
+
+    assert objective() == "validation_accuracy"
+    assert objective("--metrics", "top-5") == "validation_loss"
+    assert objective("--objective", "train_loss") == "train_loss"
+
+
+def start(args: list[str], cache: Path) -> subprocess.Popen[str]:
+    pipe, env = subprocess.PIPE, processes.environment(cache)
+    command = [sys.executable, "-m", "experiments.sweep", *args]
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=env)
+
+
+LONG = ["--data", "digits", "--model", "logistic", "--over", "lr=1e-3,1e-2", "--devices", "1"]
+LONG += ["--log-every", "50", "--checkpoint-every", "50"]
+
+
+def without_seconds(out: Path) -> list[Mapping[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(out)]
+
+
+@pytest.mark.fault
+def test_a_killed_workers_point_is_taken_over_with_the_same_result(tmp_path: Path) -> None:
+    """Two processes; one is killed in its point. The other ends alone, with the same table."""
+    args, cache = [*LONG, "--steps", "3000", "--lease-seconds", "5"], tmp_path / "cache"
+    straight = start([*args, "--out", str(tmp_path / "straight")], cache)
+    said = straight.communicate(timeout=processes.SECONDS)
+    assert straight.returncode == 0, said
+    out = tmp_path / "killed"
+    first = start([*args, "--out", str(out)], cache)
+    processes.wait_for_training(out / "lr=1e-3", first)
+    second = start([*args, "--out", str(out)], cache)
+    try:
+        processes.kill(first)
+        said = second.communicate(timeout=processes.SECONDS)
+    finally:
+        second.kill()
+    assert second.returncode == 0, said
+    assert without_seconds(out) == without_seconds(tmp_path / "straight")
+    for name in ("lr=1e-3", "lr=1e-2"):
+        processes.assert_same_end(out / name, tmp_path / "straight" / name)
+    assert not list((out / "queue").glob("*.lease"))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_and_the_command_it_prints_continues(number: int, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    args = [*LONG, "--steps", "1000000", "--out", str(out)]
+    process = start(args, tmp_path / "cache")
+    processes.wait_for_training(out / "lr=1e-3", process)
+    process.send_signal(number)
+    said, err = process.communicate(timeout=processes.SECONDS)
+    assert process.returncode == 0, err
+    assert not list((out / "queue").iterdir())
+    first, command = said.splitlines()
+    assert first == "stopped; continue with"
+    assert command == f"python -m experiments.sweep {' '.join(args)}"
+    (run,) = list_runs(out)
+    assert run["status"] == "stopped"
+    saved = max(int(path.name) for path in (out / "lr=1e-3" / "checkpoints").iterdir())
+    assert f"lr=1e-3: stopped after step {saved}" in err
+    short = [str(saved + 1) if arg == "1000000" else arg for arg in args]
+    again = start(short, tmp_path / "cache")
+    said, err = again.communicate(timeout=processes.SECONDS)
+    assert again.returncode == 0, err
+    assert [row["status"] for row in rows(out)] == ["finished"] * 2
+
+
+MLP = ["--model", "mlp", "--over", "lr=1,2"]
 BAD = {
     "nothing": ([], "over is missing: give --over NAME=A,B,C"),
     "name": (["--over", "rate=1,2"], "unknown setting 'rate'"),
     "empty": (["--over", "lr=1,,2"], "over must be NAME=A,B,C with each name once, got 'lr=1,,2'"),
-    "no values": (["--over", "lr"], "each name once, got 'lr'"),
     "twice": (["--over", "lr=1", "--over", "lr=2"], "each name once, got 'lr=2'"),
     "type": (["--model", "mlp", "--over", "steps=1,x"], "over steps cannot be 'x': see --help"),
-    "value": (["--model", "mlp", "--over", "lr=1,-1"], "point -1: lr must be positive and finite"),
+    "value": (["--model", "mlp", "--over", "lr=1,-1"], "point lr=-1: lr must be positive and fin"),
     "choice": (
         ["--model", "mlp", "--over", "schedule=linear"],
         "schedule must be constant, cosine, one-cycle or a function, got 'linear'",
     ),
     "no model": (["--over", "lr=1"], "model is missing: give --model, or --over model=A,B"),
     "model": (["--over", "model=lenet"], "unknown model 'lenet'"),
-    "shard": (
-        ["--over", "model=mlp", "--shard", "2/2"],
-        "shard must be I/N with I from 0 to N - 1, got '2/2'",
+    "data": (["--model", "mlp", "--over", "data=digits,digit"], "unknown data set 'digit'"),
+    "ablation": (
+        ["--model", "mlp", "--over", "ablate=none,unshared"],
+        "unknown ablation 'unshared': did you mean 'unshare'",
+    ),
+    "range": (
+        ["--model", "mlp", "--over", "lr=1e-3..1e-1"],
+        "over lr is a range, which a grid cannot list: give A,B,C, or --search random --trials N",
+    ),
+    "range of whole numbers": (
+        ["--model", "mlp", "--over", "steps=1..2.5", "--search", "random", "--trials", "2"],
+        "over steps cannot be '2.5': see --help",
+    ),
+    "range outside": (
+        ["--model", "mlp", "--over", "lr=-1..1", "--search", "random", "--trials", "2"],
+        "point lr=-1: lr must be positive and finite, got -1.0",
+    ),
+    "trials": (
+        [*MLP, "--search", "tpe"],
+        "trials must be 1 or more for --search, got None",
+    ),
+    "no trials": (
+        [*MLP, "--search", "tpe", "--trials", "0"],
+        "trials must be 1 or more for --search, got 0",
+    ),
+    "trials of a grid": (
+        [*MLP, "--trials", "4"],
+        "trials is for searches: leave it out, or give --search tpe",
+    ),
+    "search": (
+        [*MLP, "--search", "bayes"],
+        "--search must be one of grid, random, tpe, got 'bayes'",
+    ),
+    "test set": (
+        [*MLP, "--search", "tpe", "--trials", "4", "--no-validate"],
+        "search needs validate: the test set is not for choosing",
+    ),
+    "objective": (
+        [*MLP, "--objective", "validation_acuracy"],
+        "unknown objective 'validation_acuracy': did you mean 'validation_accuracy'",
+    ),
+    "direction": (
+        [*MLP, "--metrics", "confusion", "--objective", "validation_confusion"],
+        "objective must be a measure whose name says its direction",
+    ),
+    "lease": (
+        [*MLP, "--lease-seconds", "0"],
+        "lease_seconds must be positive, got 0.0",
     ),
     "resume": (["--over", "model=mlp", "--resume"], "resume is for single runs"),
+    "tensorboard": (["--over", "model=mlp", "--tensorboard"], "tensorboard is for single runs"),
     "seeds": (["--over", "seeds=1,2"], "unknown setting 'seeds'"),
+    "shard": (["--over", "model=mlp", "--shard", "0/2"], "unknown argument '--shard'"),
+    "out": (
+        ["--over", "model=mlp", "--out", "a[1]"],
+        "must not contain * ? or [",
+    ),
 }
 
 
@@ -175,3 +538,32 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert message in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_searches_need_optuna(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="optuna is not installed: make install EXTRA=search"):
+        sweep.main(parse([*SEARCH, "--out", str(tmp_path / "new")]))
+    assert not (tmp_path / "new").exists()
+
+
+def test_leases_that_cannot_be_taken_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = os.open
+
+    def read_only(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith(".lease"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(SystemExit) as stop:
+        invoke([*SMALL, *OVER, "--out", str(tmp_path / "new")], monkeypatch)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count("\n") == 1
+    assert "cannot be taken (Permission denied): make its folder writable" in said
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "queue").write_text("")
+    with pytest.raises(InputError, match=r"queue' must be a folder: move it away"):
+        open_queue(tmp_path / "file")
