@@ -139,11 +139,11 @@ def test_pooling_over_the_transformations() -> None:
     assert_array_equal(ops.group_pool(x, "flip"), [[2, 6, -2, -3]])
 
 
-@pytest.mark.parametrize(("size", "error"), [(7, (0.5, 1.6)), (8, (0, 1e-6))])
+@pytest.mark.parametrize(("size", "error"), [(7, (0.55, 0.75)), (29, (0.55, 0.75)), (8, (0, 1e-6))])
 def test_a_pooling_that_leaves_out_the_last_position_breaks_the_symmetry(
     size: int, error: tuple[float, float]
 ) -> None:
-    """On size 7, windows of 2 leave out the last row and column: the error is of the order of 1."""
+    """Of an odd size, windows of 2 leave out the last row and column: the error is about 60 %."""
     x = np.random.default_rng(0).normal(size=(4, size, size, 1)).astype(np.float32)
     kernel = np.random.default_rng(1).normal(size=(3, 3, 1, 2)).astype(np.float32)
 
