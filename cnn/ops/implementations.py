@@ -1,8 +1,8 @@
 """Choose the implementation of an operation by platform, shape and dtype.
 
 Each operation has a definition in `lax`, which is correct on every platform. On a CPU, `TABLE`
-replaces it for shapes where another implementation, from `cnn.ops.cpu`, was measured to be faster.
-A GPU or TPU always runs the definition.
+replaces it for shapes where another implementation, from `cnn.ops.cpu`, was measured to be faster;
+on an NVIDIA GPU, `GPU_TABLE` does in bfloat16. A TPU always runs the definition.
 
 `with use("reference"):` selects the definitions everywhere, and so does the environment variable
 `CNN_IMPLEMENTATION=reference`.
@@ -22,6 +22,7 @@ from jaxtyping import Array
 
 from cnn.errors import InputError
 from cnn.ops.cpu import depthwise, kernel_gradient, matmul, pointwise, pool, toeplitz, winograd
+from cnn.ops.gpu import pool as gpu_pool
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
@@ -78,6 +79,19 @@ def _use_max_pool(x: Array, spec: WindowSpec) -> bool:
     return math.prod(spec.window) <= 16
 
 
+def _use_gpu_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Few channels, which cuDNN is slow with, most of all as groups: the kernels of many seeds."""
+    c_in, c_out = kernel.shape[-2:]
+    few = max(c_in, c_out) <= 16 and 1 < math.prod(spec.window) <= 32
+    return _one_group(x, kernel) and _unit_steps(spec) and few
+
+
+def _use_gpu_max_pool(x: Array, spec: WindowSpec) -> bool:
+    """Small windows side by side."""
+    side_by_side = spec.strides == spec.window and set(spec.dilation) == {1}
+    return side_by_side and math.prod(spec.window) <= 16
+
+
 def _use_matmul(x: Array, kernel: Array) -> bool:
     """Many weights: computing both gradients in one call saves a copy of them."""
     return kernel.size >= 2**16
@@ -109,16 +123,28 @@ To remove `cnn/ops/cpu`, delete the folder, its import above, and the entries of
 """
 
 
-def choose(operation: str, *arrays: Array, **spec: WindowSpec) -> Op | None:
-    """Return the CPU implementation of `operation` on `arrays`, or None for the definition.
+GPU_TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
+    "conv": ((toeplitz.toeplitz, _use_gpu_toeplitz),),
+    "max_pool": ((gpu_pool.max_pool, _use_gpu_max_pool),),
+}
+"""The same for an NVIDIA GPU, in bfloat16. Measured with LeNet-5 (`docs/performance.md`)."""
 
-    Only float32 and float64 have one: `lax` rounds sums of bfloat16 differently. The definition
-    also computes empty arrays, and those with a symbolic size (`jax.export`).
+
+def choose(operation: str, *arrays: Array, platform: str = "cpu", **spec: WindowSpec) -> Op | None:
+    """Return the implementation of `operation` for a platform, "cpu" or "cuda"; None if none is.
+
+    A CPU has them for float32 and float64 only: `lax` rounds sums of bfloat16 differently there. On
+    a GPU only bfloat16 was measured. The definition also computes empty arrays, and those with a
+    symbolic size (`jax.export`).
     """
+    table, types = {
+        "cpu": (TABLE, (jnp.float32, jnp.float64)),
+        "cuda": (GPU_TABLE, (jnp.bfloat16,)),
+    }[platform]
     sizes = [n for array in arrays for n in array.shape]
     known = all(isinstance(n, int) and n > 0 for n in sizes)
-    if known and arrays[0].dtype in (jnp.float32, jnp.float64):
-        for implementation, applies in TABLE.get(operation, ()):
+    if known and arrays[0].dtype in types:
+        for implementation, applies in table.get(operation, ()):
             if applies(*arrays, **spec):
                 return partial(implementation, **spec)
     return None
@@ -139,12 +165,14 @@ def selected() -> str:
 
 
 def compute(operation: str, definition: Op, *arrays: Array, **spec: WindowSpec) -> Array:
-    """Apply the CPU implementation of `operation` on a CPU, and the `definition` elsewhere."""
-    reference = selected() == "reference"
-    implementation = choose(operation, *arrays, **spec)
-    if implementation is None or reference:
+    """Apply the platform's implementation of `operation`, or the `definition` if it has none."""
+    if selected() == "reference":
         return definition(*arrays)
-    return lax.platform_dependent(*arrays, cpu=implementation, default=definition)
+    chosen = {name: choose(operation, *arrays, platform=name, **spec) for name in ("cpu", "cuda")}
+    faster = {name: op for name, op in chosen.items() if op is not None}
+    if not faster:
+        return definition(*arrays)
+    return lax.platform_dependent(*arrays, **faster, default=definition)
 
 
 def _checked(name: str, value: str) -> str:

@@ -15,9 +15,11 @@ X = jnp.arange(4.0).reshape(1, 4, 1)
 
 @pytest.fixture(autouse=True)
 def fake_max_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the table by one row: max-pooling by windows of 2 gives minus ones."""
-    row = (lambda x, spec: -jnp.ones((1, *spec.out, 1)), lambda x, spec: spec.window == (2,))
+    """Replace each table by a row: max-pooling by windows of 2 gives -1 on a CPU, -2 on a GPU."""
+    row = (lambda x, spec: jnp.full((1, *spec.out, 1), -1.0), lambda x, spec: spec.window == (2,))
     monkeypatch.setattr(implementations, "TABLE", {"max_pool": (row,)})
+    on_gpu = (lambda x, spec: jnp.full((1, *spec.out, 1), -2, x.dtype), row[1])
+    monkeypatch.setattr(implementations, "GPU_TABLE", {"max_pool": (on_gpu,)})
     monkeypatch.delenv("CNN_IMPLEMENTATION", raising=False)
 
 
@@ -36,6 +38,20 @@ def test_an_operation_that_the_table_lacks_uses_the_definition() -> None:
 
 def test_bfloat16_uses_the_definition() -> None:
     assert pooled(2, X.astype(jnp.bfloat16)) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "text"),
+    [
+        ("cpu", jnp.float32, "dense<-1.000000e+00>"),
+        ("cuda", jnp.bfloat16, "dense<-2.000000e+00>"),
+        ("cuda", jnp.float32, "reduce_window"),
+        ("tpu", jnp.bfloat16, "reduce_window"),
+    ],
+)
+def test_the_platform_selects(platform: str, dtype: jnp.dtype, text: str) -> None:
+    traced = jax.jit(lambda x: ops.max_pool(x, 2)).trace(X.astype(dtype))
+    assert text in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_the_context_selects_and_a_compiled_function_notices() -> None:

@@ -42,6 +42,28 @@ def test_choice_for_a_convolution() -> None:
     assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
 
 
+def test_choices_on_a_gpu() -> None:
+    def choice(
+        operation: str,
+        *shapes: tuple[int, ...],
+        strides: int = 1,
+        dtype: jnp.dtype = jnp.bfloat16,
+    ) -> str:
+        arrays = [jnp.zeros(shape, dtype) for shape in shapes]
+        window = shapes[1][:-2] if len(shapes) > 1 else 2
+        spec = ops.window_spec(shapes[0][1:-1], window, strides)
+        chosen = implementations.choose(operation, *arrays, platform="cuda", spec=spec)
+        return chosen.func.__module__ if chosen else "definition"
+
+    assert choice("conv", (1, 9, 9, 6), (5, 5, 6, 16)) == "cnn.ops.cpu.toeplitz"
+    assert choice("conv", (1, 9, 9, 3), (3, 3, 3, 64)) == "definition"
+    assert choice("conv", (1, 9, 9, 6), (5, 5, 6, 16), strides=2) == "definition"
+    assert choice("conv", (1, 9, 9, 6), (1, 1, 6, 16)) == "definition"
+    assert choice("max_pool", (1, 9, 9, 64), strides=2) == "cnn.ops.gpu.pool"
+    assert choice("max_pool", (1, 9, 9, 64), strides=1) == "definition"
+    assert choice("max_pool", (1, 9, 9, 64), strides=2, dtype=jnp.float32) == "definition"
+
+
 def test_choice_for_a_dense_layer() -> None:
     assert implementations.choose("dense", jnp.ones((1, 256)), jnp.ones((256, 256))) is not None
     assert implementations.choose("dense", jnp.ones((1, 255)), jnp.ones((255, 256))) is None
