@@ -35,15 +35,16 @@ CONTENDERS = {
     "torch_channels_last": "PyTorch channels_last",
     "torch_kept": "PyTorch channels_last, memory kept",
     "torch_compiled": "PyTorch compiled",
+    "torch_graph": "PyTorch channels_last, step in one CUDA graph",
     "ours_returned": "here, memory not kept",
 }
 """The name of each contender in tables. A step of "gemm" is one product of two matrices."""
 CPU_ONLY = {
-    "reference": "on a GPU 'ours' computes by definitions",
     "torch_kept": "a GPU's memory is kept by every contender",
     "ours_returned": "a GPU's memory is kept by every contender",
 }
 KEEP_MEMORY = ("ours", "reference", "torch_kept")
+GPU_ONLY = ("torch_graph",)
 NOT_BY_DEFAULT = ("ours_returned",)
 WARM_UP = 50
 """Steps on a GPU that are not timed: PyTorch compares algorithms and records graphs in them."""
@@ -70,11 +71,13 @@ def check(names: Iterable[str], backend: Backend) -> None:
             raise unknown_name("contender", name, CONTENDERS)
         if backend.platform == "gpu" and name in CPU_ONLY:
             raise InputError(f"contender {name!r} is for the CPU: {CPU_ONLY[name]}")
+        if backend.platform == "cpu" and name in GPU_ONLY:
+            raise InputError(f"contender {name!r} is for a GPU: add --platform gpu")
 
 
 def default_names(backend: Backend) -> tuple[str, ...]:
     """Return the contenders that are measured if none are named."""
-    left_out = {*NOT_BY_DEFAULT, *(CPU_ONLY if backend.platform == "gpu" else ())}
+    left_out = {*NOT_BY_DEFAULT, *(CPU_ONLY if backend.platform == "gpu" else GPU_ONLY)}
     return tuple(name for name in CONTENDERS if name not in left_out)
 
 

@@ -45,6 +45,10 @@ class Flags(Backend):
     """Folder of the traces."""
 
 
+NO_GRAPHS = {"xla_gpu_graph_min_graph_size": 2**30}
+"""XLA would record the kernels of a GPU in graphs, which a trace shows as a whole."""
+
+
 def durations(folder: Path) -> Counter[str]:
     """Return the nanoseconds of every operation in the newest trace below `folder`."""
     newest = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
@@ -80,7 +84,7 @@ def main(flags: Flags) -> None:
     network = networks.by_name(flags.network)
     flags.select()
     x, y = steps.random_batch(network)
-    step, state = steps.jax_step(network, x, y, flags.plain, flags)
+    step, state = steps.jax_step(network, x, y, flags.plain, flags, gpu_options=NO_GRAPHS)
     x, y = jax.device_put((x, y))
     state = jax.block_until_ready(step(state, x, y))
     folder = flags.out / flags.network

@@ -59,14 +59,23 @@ def _products(backend: Backend) -> Run:
 
     def run(steps: int) -> int:
         for _ in range(steps):
-            product(a, a).block_until_ready()
+            result = product(a, a)
+            if backend.platform == "cpu":  # a GPU would wait for the next call
+                result.block_until_ready()
+        result.block_until_ready()
         return steps
 
     return run
 
 
 def jax_step(
-    network: Network, x: np.ndarray, y: np.ndarray, plain: bool, backend: Backend, chunk: int = 1
+    network: Network,
+    x: np.ndarray,
+    y: np.ndarray,
+    plain: bool,
+    backend: Backend,
+    chunk: int = 1,
+    gpu_options: dict[str, Any] | None = None,
 ) -> tuple[Any, Any]:
     """Return `chunk` compiled steps, `(state, x, y) -> state`, and the first state.
 
@@ -79,12 +88,15 @@ def jax_step(
         plain: Whether to build the network as a user of Flax would.
         backend: Platform and precision.
         chunk: Steps in one program.
+        gpu_options: XLA's options on a GPU.
     """
     model = network.build()
     if plain:
         model = in_flax(model)
     tx = optax.sgd(1e-3, momentum=0.9)
-    options = None if plain or backend.platform != "cpu" else CPU_COMPILER_OPTIONS
+    options = gpu_options
+    if backend.platform == "cpu":
+        options = None if plain else CPU_COMPILER_OPTIONS
     init = jax.jit(lambda key: model.init(key, x, train=True), compiler_options=options)
     variables = init(jax.random.key(0))
     state = (variables, tx.init(variables["params"]))
@@ -153,7 +165,12 @@ def _torch_steps(
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if gpu else "cpu")
-    low = torch.autocast(device.type, torch.bfloat16, enabled=backend.precision == "bfloat16")
+    low = torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=backend.precision == "bfloat16",
+        cache_enabled=contender != "torch_graph",  # PyTorch's notes on CUDA graphs ask for this
+    )
     *size, c_in = network.shape
     layout = torch.contiguous_format if contender == "torch" else torch.channels_last
     model = in_torch(network.build(), tuple(size), c_in).to(device, memory_format=layout)
@@ -163,15 +180,39 @@ def _torch_steps(
     targets = torch.tensor(y).long().to(device)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, fused=gpu or None)
 
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with low:
+            loss = torch.nn.functional.cross_entropy(model(images), targets)
+        loss.backward()
+        optimizer.step()
+
+    if contender == "torch_graph":
+        step = _recorded(step)
+
     def run(steps: int) -> int:
         for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            with low:
-                loss = torch.nn.functional.cross_entropy(model(images), targets)
-            loss.backward()
-            optimizer.step()
+            step()
         if gpu:
             torch.cuda.synchronize()
         return steps
 
     return run
+
+
+def _recorded(step: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that replays the kernels of `step`, which is first run on another stream.
+
+    Reference:
+        "Whole-network capture" in PyTorch's notes on CUDA semantics.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(10):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay

@@ -28,6 +28,8 @@ from benchmarks.networks import Network, in_torch
 from benchmarks.workers import Backend
 from cnn import models
 from cnn.errors import InputError
+from cnn.train import ensemble
+from cnn.train.step import Batch
 from experiments.harness import cli
 
 
@@ -64,6 +66,7 @@ def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
         (["--network", "lenet", "--contender", "ours"], "unknown network 'lenet': did you mean"),
         (["--network", "mlp", "--contender", "our"], "unknown contender 'our': did you mean"),
         (["--network", "mlp", "--contender", "ours", "--batch", "0"], "batch must be positive"),
+        (["--network", "mlp", "--contender", "torch_graph"], "'torch_graph' is for a GPU"),
     ],
 )
 def test_unknown_contenders_and_networks_are_refused(flags: list[str], line: str) -> None:
@@ -86,9 +89,10 @@ def test_contenders_for_a_cpu_are_refused_on_a_gpu(flags: list[str], line: str) 
 
 def test_default_contenders() -> None:
     not_named = {"ours_returned"}
-    assert set(contenders.default_names(Backend())) == set(contenders.CONTENDERS) - not_named
+    on_cpu = set(contenders.default_names(Backend()))
+    assert on_cpu == set(contenders.CONTENDERS) - {"torch_graph"} - not_named
     on_gpu = set(contenders.default_names(Backend(platform="gpu")))
-    assert on_gpu == {"ours", "flax", "torch", "torch_channels_last", "torch_compiled"}
+    assert on_gpu == set(contenders.CONTENDERS) - {"torch_kept"} - not_named
 
 
 def test_the_name_of_a_result_has_platform_and_precision() -> None:
@@ -225,6 +229,20 @@ def test_seeds_are_timed_in_every_way(tmp_path: Path) -> None:
     seeds.main(flags)
     measured = json.loads((tmp_path / "seeds.json").read_text())
     assert set(measured["2"]) == {"in turn", "side by side", "stacked"}
+
+
+def test_mapped_seeds_train_as_stacked_ones() -> None:
+    """States are numbers, a batch is row numbers, and a step adds their sum."""
+
+    def step(state: jax.Array, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return state + batch.sum(), state
+
+    rows = jax.numpy.arange(12).reshape(2, 3, 2)  # examples, steps, seeds
+    states = (jax.numpy.int32(0), jax.numpy.int32(100))
+    data = Batch(jax.numpy.arange(12), jax.numpy.arange(12))
+    found = seeds.mapped(lambda s, b: step(s, b.x))(states, data, rows)
+    expected = ensemble.compose(lambda s, b: step(s, b.x), "gpu")(states, data, rows)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.slow
