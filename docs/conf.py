@@ -34,6 +34,7 @@ os.environ["IPYTHONDIR"] = str(kernel)
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_execution_in_temp = True  # pages may leave runs and results
 nb_render_markdown_format = "myst"  # of outputs, which may have tables
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

@@ -1,6 +1,7 @@
 """Does a convolution with a wider window see more?
 
-python -m experiments.NAME --seeds 5
+One convolution on MNIST-1D, then the mean over positions:
+    python -m experiments.NAME --seeds 5
 """
 
 from dataclasses import dataclass
@@ -27,9 +28,8 @@ class Settings(study.Settings):
 def points(settings: Settings) -> study.Points:
     """Return a run for each window, by name."""
     data = settings.load()
-    rank = len(data.input_shape) - 1
     top = (layers.ReLU(), layers.GlobalAvgPool(), layers.Dense(data.outputs))
-    models = {w: layers.Chain((layers.Conv(16, (w,) * rank), *top)) for w in settings.windows}
+    models = {w: layers.Chain((layers.Conv(16, w), *top)) for w in settings.windows}
     return {(str(w),): settings.config(model, data) for w, model in models.items()}
 
 
