@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from cnn.errors import InputError, unknown_name
 from cnn.geometry import describe
-from cnn.layers import Concat, ConvBase, Dense, Flatten, GroupNorm, Maxout, Residual
+from cnn.layers import Concat, ConvBase, Dense, Flatten, GroupNorm, Maxout, Residual, TokenMixing
 from cnn.layers.tree import children, join_path, leaf_layers, map_layers
 
 Cost = Literal["parameters", "macs", "units"]
@@ -84,6 +84,9 @@ def scale_width(model: nn.Module, width: float) -> nn.Module:
                 scaled[name] = layer.clone(groups=max(divisors))
             case ConvBase() | Dense() if name == last:
                 return layer.features
+            case TokenMixing():  # its channels are those of its input
+                channels = channels or layer.features
+                scaled[name] = layer.clone(features=channels)
             case ConvBase() if _depthwise(layer) and channels:
                 scaled[name] = layer.clone(features=channels, groups=channels)
             case ConvBase() | Dense():

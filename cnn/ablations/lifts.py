@@ -15,7 +15,7 @@ from cnn.ablations.call import Call
 from cnn.ablations.change import change_all
 from cnn.ablations.kernels import Transfer, find_transfer
 from cnn.ablations.plan import Plan
-from cnn.ablations.symmetry import average, check_nested, expand, plain
+from cnn.ablations.tied import average, check_nested, expand, untie
 from cnn.errors import InputError, LayerError
 from cnn.geometry import trace
 from cnn.layers import BatchNormGroup, DenseSpatial
@@ -103,20 +103,20 @@ def _find_move(
 ) -> Callable[[str, Array], Array]:
     """Return the function from the name and value of a weight to its value in the other layer.
 
-    A symmetric layer goes through the plain one, which has the copies of its weights.
+    A layer with tied weights goes through the one that has copies of them.
     """
     try:
         check_nested(*((source, target) if up else (target, source)))
     except InputError as error:
         raise LayerError(name, f"cannot be lifted: {error}") from None
-    before, after = plain(source), plain(target)
+    before, after = untie(source), untie(target)
     transfer = None if before == after else _find_transfer(name, before, after, size, up)
 
     def move(part: str, w: Array) -> Array:
-        w = expand(source, w)
+        w = expand(source, part, w)
         if transfer is not None:
             w = transfer.kernel(w) if part == "kernel" else transfer.bias(w)
-        return average(target, w)
+        return average(target, part, w)
 
     return move
 

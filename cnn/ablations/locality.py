@@ -4,7 +4,7 @@ from flax import linen as nn
 
 from cnn.ablations.ablated import ablation
 from cnn.ablations.rewrite import Where, convert, require, rewrite
-from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
+from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial, TokenMixing
 
 
 @ablation
@@ -25,7 +25,7 @@ def localize(model: nn.Module, radius: int | None, where: Where = None) -> nn.Mo
     """
 
     def rule(layer: ConvBase) -> ConvBase:
-        supported = (Conv, ConvTiled, ConvLocal, DenseSpatial)
+        supported = (Conv, ConvTiled, ConvLocal, DenseSpatial, TokenMixing)
         require(layer, supported, "it has two kernels, and none of them between maps")
         mode = "circular" if layer.padding_mode == "circular" else "zeros"
         return convert(layer, DenseSpatial, groups=1, padding_mode=mode, radius=radius)

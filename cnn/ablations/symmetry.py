@@ -1,16 +1,13 @@
 """Symmetry: kernels that rotations and reflections share, and kernels without it."""
 
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array
 
 from cnn import ops
 from cnn.ablations.ablated import is_explicit
 from cnn.ablations.rewrite import Where, convert, require, rewrite
+from cnn.ablations.tied import untie
 from cnn.errors import InputError, LayerError
 from cnn.layers import (
     BatchNorm,
@@ -52,7 +49,7 @@ def symmetrize(model: nn.Module, group: Group, where: Where = None) -> nn.Module
     _check_explicit("symmetrize", model)
 
     def rule(layer: ConvBase) -> ConvBase:
-        conv: Any = plain(layer)
+        conv: Any = untie(layer) if isinstance(layer, ConvGroup) else layer
         require(conv, (Conv,), "only a Conv has one kernel for all positions; `share` it first")
         features, rest = divmod(conv.features, ops.group_order(group))
         if rest:
@@ -76,7 +73,7 @@ def desymmetrize(model: nn.Module, where: Where = None) -> nn.Module:
     `BatchNormGroup` becomes `BatchNorm`; `where` selects among both.
     """
     _check_explicit("desymmetrize", model)
-    return rewrite(model, (ConvGroup, BatchNormGroup), plain, where)
+    return rewrite(model, (ConvGroup, BatchNormGroup), untie, where)
 
 
 def _check_explicit(name: str, model: nn.Module) -> None:
@@ -117,7 +114,7 @@ def _connect(name: str, layer: nn.Module, symmetry: Group | None) -> tuple[nn.Mo
             return layer.clone(lifting=symmetry is None), layer.group
         case BatchNorm():
             if symmetry is None:
-                return plain(layer), None
+                return untie(layer), None
             return BatchNormGroup(layer.momentum, layer.epsilon, group=symmetry), symmetry
         case GroupNorm() | LocalResponseNorm() if symmetry is not None:
             kind = type(layer).__name__
@@ -138,52 +135,3 @@ def _meet(name: str, ends: list[Group | None]) -> Group | None:
             "convolutions before it and in all of its branches, or none of them",
         )
     return ends[0]
-
-
-# Weights
-
-
-def plain(layer: nn.Module) -> nn.Module:
-    """Return the layer without a symmetry that computes the same with `expand`ed weights."""
-    match layer:
-        case ConvGroup():
-            return convert(layer, Conv, features=layer.features * ops.group_order(layer.group))
-        case BatchNormGroup():
-            return BatchNorm(layer.momentum, layer.epsilon)
-    return layer
-
-
-def expand(layer: nn.Module, w: Array) -> Array:
-    """Return a weight of `layer`, or a statistic, as one of the `plain` layer."""
-    if not isinstance(layer, ConvGroup | BatchNormGroup):
-        return w
-    if w.ndim == 1:
-        return jnp.repeat(w, ops.group_order(layer.group))
-    return ops.group_kernel(w, layer.group)
-
-
-def average(layer: nn.Module, w: Array) -> Array:
-    """Return a weight of the `plain` layer as the nearest one of `layer`: means of |G| weights."""
-    if not isinstance(layer, ConvGroup | BatchNormGroup):
-        return w
-    order = ops.group_order(layer.group)
-    *rest, c_out = w.shape
-    if rest and not getattr(layer, "lifting", False):
-        *window, c_in = rest
-        rest = [*window, order, c_in // order]
-    shared = jax.ShapeDtypeStruct((*rest, c_out // order), w.dtype)
-    # Each weight has |G| copies, so the transpose of the expansion is its inverse times |G|.
-    (total,) = jax.linear_transpose(partial(expand, layer), shared)(w)
-    return total / order
-
-
-def check_nested(biased: nn.Module, free: nn.Module) -> None:
-    """Raise `InputError` if `free` has a symmetry that `biased` does not have."""
-    if not isinstance(free, ConvGroup | BatchNormGroup):
-        return
-    if not isinstance(biased, ConvGroup | BatchNormGroup):
-        raise InputError(f"{type(free).__name__} has more bias than {type(biased).__name__}")
-    if biased.group != free.group and (biased.group, free.group) != ("p4m", "p4"):
-        raise InputError(f"group {free.group!r} must be a part of {biased.group!r}")
-    if getattr(biased, "lifting", None) != getattr(free, "lifting", None):
-        raise InputError("lifting must be the same, or the kernels have other axes")

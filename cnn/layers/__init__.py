@@ -6,11 +6,12 @@ invalid field or input. `train=True` selects the training mode of `BatchNorm` an
 
 These layers share their fields, so exchanging the class changes one inductive bias:
 
-    ConvGroup     and over rotations     y_p,r = Σ_a x[s·p + a] w[r⁻¹ a]
+    ConvGroup     over rotations, too    y_p,r = Σ_a x[s·p + a] w[r⁻¹ a]
     Conv          local, shared          y_p = Σ_a x[s·p + a] w[a]
     ConvTiled     local, partly shared   y_p = Σ_a x[s·p + a] w[p mod period, a]
     ConvLocal     local, not shared      y_p = Σ_a x[s·p + a] w[p, a]
     DenseSpatial  neither                y_p = Σ_j x[j] w[j, p]
+    TokenMixing   over channels alone    y_p,c = Σ_j x[j, c] w[j, p]
 
 They all start with the same output variance: kernels from N(0, scale / fan_in), and zero biases.
 """
@@ -20,6 +21,7 @@ from cnn.layers.combinators import Chain, Concat, Residual, apply_layer
 from cnn.layers.conv import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial, SeparableConv
 from cnn.layers.dense import Dense, Flatten
 from cnn.layers.group import BatchNormGroup, ConvGroup, GroupPool
+from cnn.layers.mixing import TokenMixing
 from cnn.layers.normalization import (
     BatchNorm,
     Dropout,
@@ -73,6 +75,7 @@ __all__ = [
     "SeparableConv",
     "Sigmoid",
     "Tanh",
+    "TokenMixing",
     "apply_layer",
     "normalization",
 ]

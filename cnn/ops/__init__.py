@@ -7,7 +7,7 @@ from cnn.ops import filters
 from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
 from cnn.ops.conv_matrix import conv_matrix, dense_mask, radius_masks
-from cnn.ops.dense import dense, dense_spatial
+from cnn.ops.dense import dense, dense_spatial, token_mixing
 from cnn.ops.group import Group, conv_group, group_kernel, group_order, group_pool
 from cnn.ops.locally_connected import conv_local, conv_tiled
 from cnn.ops.normalization import batch_norm, normalize
@@ -69,5 +69,6 @@ __all__ = [
     "radius_masks",
     "resolve_padding",
     "separable_conv",
+    "token_mixing",
     "window_spec",
 ]

@@ -43,3 +43,32 @@ def dense_spatial(
     c_in, out = math.prod(image), kernel.shape[len(image) :]
     y = dense(x.reshape(x.shape[0], c_in), kernel.reshape(c_in, -1)).reshape(x.shape[0], *out)
     return add_bias(y, bias, out[:-1])
+
+
+def token_mixing(
+    x: Float[Array, "batch *spatial c"],
+    kernel: Float[Array, "*in_and_out"],
+    bias: Float[Array, "*out"] | None = None,
+) -> Float[Array, "batch *out c"]:
+    """Return y_p,c = bias_p + Σ_i x_i,c · kernel[i, p]: one matrix over positions for all channels.
+
+    The kernel is `(*in_spatial, *out_spatial)`, the bias `(*out_spatial,)`. It is `dense_spatial`
+    without a mixing of channels (MLP-Mixer; Tolstikhin et al. 2021).
+    """
+    x, kernel = promote_floats(x=x, kernel=kernel)
+    check_input(x.shape)
+    batch, *size, c = x.shape
+    rank = len(size)
+    if kernel.ndim != 2 * rank or kernel.shape[:rank] != tuple(size):
+        raise InputError(
+            f"kernel must have {2 * rank} axes (*in_spatial, *out_spatial) for x of shape "
+            f"{x.shape}, got shape {kernel.shape}"
+        )
+    out = kernel.shape[rank:]
+    if bias is not None and bias.shape != out:
+        raise InputError(f"bias must have shape {out}, got {bias.shape}")
+    rows = jnp.swapaxes(x.reshape(batch, math.prod(size), c), 1, 2)
+    y = dense(rows, kernel.reshape(math.prod(size), -1))
+    if bias is not None:
+        y = y + jnp.broadcast_to(bias.reshape(-1), y.shape)
+    return jnp.swapaxes(y, 1, 2).reshape(batch, *out, c)

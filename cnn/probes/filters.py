@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.layers import ConvBase, ConvGroup, ConvLocal, ConvTiled, DenseSpatial
+from cnn.layers import ConvBase, ConvGroup, ConvLocal, ConvTiled, DenseSpatial, TokenMixing
 
 
 class Filters(NamedTuple):
@@ -44,6 +44,9 @@ def filters(kernel: Array, layer: ConvBase) -> Filters:
     """
     if isinstance(layer, ConvGroup):
         kernel = ops.group_kernel(kernel, layer.group)
+    if isinstance(layer, TokenMixing):  # a dense layer of one channel
+        kernel = jnp.expand_dims(kernel, (kernel.ndim // 2, -1))
+        layer = DenseSpatial(1, layer.window, layer.strides, layer.padding, dilation=layer.dilation)
     unshared = isinstance(layer, ConvTiled | ConvLocal | DenseSpatial)
     rank, odd = divmod(kernel.ndim - 2, 1 + unshared)
     if rank < 1 or odd:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cnn import ops
+from cnn.errors import InputError
 from tests.ops import loops
 from tests.ops.strategies import numbers
 
@@ -38,6 +40,36 @@ def test_dense_is_the_fourth_order_equation() -> None:
     for shape in [(3,), (4, 1, 3)]:
         bias = numbers(rng, shape)
         assert_array_equal(ops.dense_spatial(x, kernel, bias), expected + bias)
+
+
+def test_token_mixing_is_one_matrix_for_all_channels() -> None:
+    """y[b, p, c] = bias[p] + Σ_i x[b, i, c] · W[i, p], from a 2×3 to a 4×1 map."""
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (numbers(rng, shape) for shape in [(2, 2, 3, 5), (2, 3, 4, 1), (4, 1)])
+    expected = np.zeros((2, 4, 1, 5)) + bias[..., None]
+    for i in loops.indices((2, 3)):
+        for p in loops.indices((4, 1)):
+            expected[:, *p] += x[:, *i] * kernel[i + p]
+    assert_array_equal(ops.token_mixing(x, kernel, bias), expected)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias", "message"),
+    [
+        ((2, 3, 4), (4,), r"kernel must have 4 axes .*, got shape \(2, 3, 4\)"),
+        (
+            (3, 2, 4, 1),
+            (4, 1),
+            r"kernel must have 4 axes .* \(2, 2, 3, 5\), got shape \(3, 2, 4, 1\)",
+        ),
+        ((2, 3, 4, 1), (4, 1, 5), r"bias must have shape \(4, 1\), got \(4, 1, 5\)"),
+    ],
+)
+def test_token_mixing_refuses_other_shapes(
+    kernel: tuple[int, ...], bias: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        ops.token_mixing(jnp.zeros((2, 2, 3, 5)), jnp.zeros(kernel), jnp.zeros(bias))
 
 
 def test_a_thousand_dense_units_on_a_megapixel_need_a_billion_weights() -> None:
