@@ -25,6 +25,7 @@ from experiments import sweep
 from experiments.harness import cli, queues, search, worker
 from experiments.harness.points import Failures
 from tests.faults import processes
+from tests.reliability import Tally
 
 SMALL = ["--data", "digits", "--steps", "3", "--devices", "1", "--log-every", "1"]
 OVER = ["--over", "model=mlp,logistic", "--over", "lr=1e-3,1e-2"]
@@ -400,7 +401,9 @@ def without_seconds(out: Path) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.fault
-def test_a_killed_workers_point_is_taken_over_with_the_same_result(tmp_path: Path) -> None:
+def test_a_killed_workers_point_is_taken_over_with_the_same_result(
+    tmp_path: Path, tally: Tally
+) -> None:
     """Two processes; one is killed in its point. The other ends alone, with the same table."""
     args, cache = [*LONG, "--steps", "3000", "--lease-seconds", "5"], tmp_path / "cache"
     straight = start([*args, "--out", str(tmp_path / "straight")], cache)
@@ -420,11 +423,14 @@ def test_a_killed_workers_point_is_taken_over_with_the_same_result(tmp_path: Pat
     for name in ("lr=1e-3", "lr=1e-2"):
         processes.assert_same_end(out / name, tmp_path / "straight" / name)
     assert not list((out / "queue").glob("*.lease"))
+    tally("workers of a sweep killed: another finished their points, equal bit for bit", 1)
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_and_the_command_it_prints_continues(number: int, tmp_path: Path) -> None:
+def test_a_signal_stops_and_the_command_it_prints_continues(
+    number: int, tmp_path: Path, tally: Tally
+) -> None:
     out = tmp_path / "sweep"
     args = [*LONG, "--steps", "1000000", "--out", str(out)]
     process = start(args, tmp_path / "cache")
@@ -445,6 +451,7 @@ def test_a_signal_stops_and_the_command_it_prints_continues(number: int, tmp_pat
     said, err = again.communicate(timeout=processes.SECONDS)
     assert again.returncode == 0, err
     assert [row["status"] for row in rows(out)] == ["finished"] * 2
+    tally("SIGTERM and SIGINT to a sweep: saved, and continued by the command that it printed", 1)
 
 
 MLP = ["--model", "mlp", "--over", "lr=1,2"]
@@ -521,12 +528,14 @@ BAD = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("name", BAD)
 def test_wrong_input_is_one_line_and_writes_nothing(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tally: Tally,
 ) -> None:
     args, message = BAD[name]
     monkeypatch.chdir(tmp_path)
@@ -538,6 +547,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert message in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+    tally("wrong arguments: one line, exit code 2, nothing written", 1)
 
 
 def test_searches_need_optuna(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
