@@ -150,7 +150,7 @@ def draw(measured: dict[str, Times], backend: Backend) -> Figure:
         for row, times in enumerate(measured.values()):
             if name in (ratios := relative_to_torch(medians(times))):
                 best = ratios[name] * statistics.median(times[name])
-                rows.append(row + 0.1 * (i - 3))
+                rows.append(row + 0.1 * (i - len(CONTENDERS) // 2))
                 middle.append(ratios[name])
                 least.append(ratios[name] - best / max(times[name]))
                 most.append(best / min(times[name]) - ratios[name])
