@@ -65,13 +65,15 @@ def _from_config(flags: type[Flags], args: Sequence[str]) -> list[str]:
     except (OSError, ValueError) as error:  # of a file that is no UTF-8, too
         raise InputError(f"config {named[-1]!r} cannot be read: {error}") from error
     known = {field.name for field in dataclasses.fields(flags)} - {"config"}
+    repeated = {f.name for f in dataclasses.fields(flags) if "UseAppendAction" in str(f.type)}
     given = {arg[2:].partition("=")[0].replace("-", "_") for arg in args if arg.startswith("--")}
     found = []
     for name, value in settings.items():
         if name not in known:
             raise unknown_name(f"setting in {named[-1]}", name, known)
         if name not in given and f"no_{name}" not in given:
-            found += _as_arguments(name, value)
+            for each in value if name in repeated and isinstance(value, list) else [value]:
+                found += _as_arguments(name, each)
     return found
 
 

@@ -386,6 +386,14 @@ def test_the_objective_is_accuracy_or_else_the_loss(tmp_path: Path) -> None:
     assert objective("--objective", "train_loss") == "train_loss"
 
 
+def test_a_file_of_settings_holds_axes_too(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text('over = ["lr=1e-3,1e-2", "ablate=none"]\nsearch = "tpe"\ntrials = 3\n')
+    flags = parse([*SMALL, "--config", str(file)])
+    assert flags.over == ("lr=1e-3,1e-2", "ablate=none") and flags.trials == 3
+    assert parse([*SMALL, "--config", str(file), "--over", "lr=1"]).over == ("lr=1",)
+
+
 def start(args: list[str], cache: Path) -> subprocess.Popen[str]:
     pipe, env = subprocess.PIPE, processes.environment(cache)
     command = [sys.executable, "-m", "experiments.sweep", *args]
