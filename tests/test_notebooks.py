@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def run(page: str, folder: Path) -> list[list[dict[str, Any]]]:
     """Return the outputs of each cell of a page, with few steps."""
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-    text, count = re.subn(r"(\bsteps(?:: int )?= ?)\d+", r"\g<1>20", text)
+    text, count = re.subn(r"(\bsteps(?:: int = |\": ))\d+", r"\g<1>20", text)
     assert count
     cells = re.findall(r"^```\{code-cell\} python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
@@ -53,7 +53,7 @@ def test_the_page_of_a_run_in_python(folder: Path) -> None:
     outputs = run("a_run_in_python", folder)
     page = shown(outputs, "text/html")
     assert page.count("20 of 20 steps in") == 3
-    parts = ["1,438 training", "mean ± s.d.", "test_accuracy", "of step 20", "layers_2"]
+    parts = ["1,438 training", "mean ± s.d.", "test_accuracy", "step 20", "layers_2"]
     for part in parts:  # data, result, rows, run, description
         assert part in page
     assert "image/png" in outputs[-2][-1]["data"]

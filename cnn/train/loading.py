@@ -150,7 +150,7 @@ class Run:
         shape = " × ".join(map(str, self.input_shape))
         facts = {
             "folder": str(self.folder),
-            "checkpoint": f"of step {self.step:,}",
+            "checkpoint": f"step {self.step:,}",
             "model": type(self.model).__name__,
             "data": f"{self.described['data']['name']}, examples of {shape}",
             **{name: str(self.config[name]) for name in settings if name in self.config},

@@ -50,7 +50,7 @@ def test_a_run_and_rows_of_runs(tmp_path: Path) -> None:
     shown = load_run(tmp_path / "<one>")._repr_html_()
     assert "<one>" not in shown and "&lt;one&gt;" in shown
     facts = {row[0]: row[1] for row in cells(shown)}
-    assert facts["checkpoint"] == "of step 20"
+    assert facts["checkpoint"] == "step 20"
     assert facts["data"] == "waves, examples of 12 × 1"
     assert (facts["model"], facts["lr"], facts["seeds"]) == ("Chain", "0.01", "1")
     assert facts["test accuracy"] == f"{result.test_accuracy[0]:.4g}"
