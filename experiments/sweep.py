@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -148,6 +148,9 @@ def open_queue(flags: Flags) -> tuple[queues.Queue, str | None]:
     is_grid = flags.search == "grid"
     chosen = axes.grid(varied) if is_grid else axes.corners(varied)
     goals = {point: maker.check(point) for point in chosen}
+    if not any(goals.values()):
+        with results.naming((axes.label(maker.names, chosen[0]),)):
+            maker.config(chosen[0])  # says why
     objective = _objective(flags, [goal.measures for goal in goals.values() if goal is not None])
     run_dir.check_kinds(maker.out, files=("sweep.csv", JOURNAL), folders=(queues.QUEUE,))
     run_dir.make_folder(maker.out / queues.QUEUE)
@@ -238,9 +241,13 @@ def summarize(flags: Flags, out: Path, rows: Sequence[Row], objective: str | Non
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {flags.seed}"
     sweep_table.table(rows, f"{out}: {over}", part, objective).show()
     files.write_atomic(out / "sweep.csv", runs.to_csv([row.plain() for row in rows]))
-    best: list[Mapping[str, Any]] = [{"run": row.folder} for row in rows if row.line]
-    with contextlib.suppress(InputError):  # there are no two lines of metrics anywhere
-        runs.draw(out, [dict(row) for row in best[: len(runs.COLORS)]], out)
+    if objective is None:  # a grid, whose table keeps its order
+        accuracy = "validation_accuracy"
+        best = accuracy if any(accuracy in row.plain() for row in rows) else "validation_loss"
+        rows = sweep_table.ordered(rows, best, is_maximized(best))
+    drawn = [{"run": row.folder} for row in rows if row.line][: len(runs.COLORS)]
+    with contextlib.suppress(InputError):  # no run has two lines of metrics
+        runs.draw(out, drawn, out)
     if any(row.status in ("running", "stopped", "waiting") for row in rows):
         print("some points are not finished: the same command trains the rest", file=sys.stderr)
 

@@ -477,6 +477,10 @@ BAD = {
     "no model": (["--over", "lr=1"], "model is missing: give --model, or --over model=A,B"),
     "model": (["--over", "model=lenet"], "unknown model 'lenet'"),
     "data": (["--model", "mlp", "--over", "data=digits,digit"], "unknown data set 'digit'"),
+    "argument": (
+        ["--model", "mlp", "--over", "model_args.wide=8,16"],
+        "point model_args.wide=8: unknown argument of model mlp 'wide'",
+    ),
     "ablation": (
         ["--model", "mlp", "--over", "ablate=none,unshared"],
         "unknown ablation 'unshared': did you mean 'unshare'",
