@@ -22,7 +22,7 @@ class Rows(list[Row]):
         return rows_html(self)
 
 
-def list_runs(folder: str | Path) -> Rows:
+def list_runs(folder: str | Path) -> list[Row]:
     """Return a row for each run in `folder`, at any depth, as `pandas.DataFrame` takes them.
 
     A row has the run's path, model, data, status and step; the fields of the recipe; the newest
