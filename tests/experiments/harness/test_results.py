@@ -153,3 +153,12 @@ def test_results_of_different_environments_are_named() -> None:
     assert f"different environments, equal only up to rounding: 2 of jax {jax.__version__}" in text
     assert "1 of jax 0.1, platform cpu" in text
     assert text.endswith("1 of an unknown one")
+
+
+def test_an_outcome_shows_means_and_no_arrays() -> None:
+    values = {"test_loss": np.array([1.0, 2.0]), "map": np.zeros((2, 5))}
+    outcome = results.Outcome(1234, values)
+    assert repr(outcome) == (
+        "<Outcome: 1,234 parameters, test_loss 1.5000 ± 0.7071, map of shape (2, 5)>"
+    )
+    assert "<td>1.5000 ± 0.7071</td>" in outcome._repr_html_()

@@ -55,3 +55,12 @@ def test_a_study_leaves_its_summary_and_a_page(tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", page)
     marks = re.findall(r"data-marks='(.*?)'", page)[0].replace("&quot;", '"')
     assert json.loads(marks)[0][2] == "conv: all; % 3"
+
+
+def test_a_summary_shows_in_notebooks() -> None:
+    shown = MADE._repr_html_()
+    assert "<p>It is &lt;i&gt;so&lt;/i&gt;.</p><p>More.</p>" in shown
+    assert "&lt;conv&gt;" in shown and "<conv>" not in shown
+    assert shown.count("src='data:image/png;base64,iVBOR") == 1  # how a PNG begins
+    assert repr(MADE) == "It is <i>so</i>.\nMore."
+    assert repr(MADE.figures["f"]) == "<Figure: Dots>"
