@@ -14,6 +14,7 @@ was found.
 """
 
 from cnn.ablations.ablated import Ablated, list_layers
+from cnn.ablations.attention import attend
 from cnn.ablations.budget import Match, match
 from cnn.ablations.factorize import bottleneck, factorize, group, separate
 from cnn.ablations.functions import AblatedFunction, ablate
@@ -33,6 +34,7 @@ __all__ = [
     "Pooling",
     "Where",
     "ablate",
+    "attend",
     "bottleneck",
     "densify",
     "desymmetrize",

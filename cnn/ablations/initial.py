@@ -63,7 +63,8 @@ def _kernels(weights: Weights, key: Key[Array, ""], old: Array) -> PyTree:
     params = weights.layer.init(key, jnp.zeros((1, *site.shape)))["params"]
     flat = {path: value.astype(old.dtype) for path, value in flatten_dict(params, sep="/").items()}
     flat.pop(weights.bias, None)
-    last = max(path for path in flat if path.startswith(weights.bias.removesuffix("bias")))
+    prefix = weights.bias.removesuffix("bias")
+    last = max(path for path in flat if path.startswith(prefix) and path.endswith("kernel"))
     scale = jnp.mean(jnp.square(old)) * site.layer.fan_in(site.shape)
     flat[last] *= jnp.sqrt(scale / site.layer.scale)
     return unflatten_dict(flat, sep="/")

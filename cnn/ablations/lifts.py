@@ -15,11 +15,12 @@ from cnn.ablations.call import Call
 from cnn.ablations.change import change_all
 from cnn.ablations.kernels import Transfer, find_transfer
 from cnn.ablations.plan import Plan
+from cnn.ablations.rewrite import convert
 from cnn.ablations.tied import average, check_nested, expand, untie
 from cnn.errors import InputError, LayerError
 from cnn.geometry import trace
-from cnn.layers import BatchNormGroup, DenseSpatial
-from cnn.layers.tree import leaf_layers
+from cnn.layers import BatchNormGroup, Conv, DenseSpatial, PositionalAttention
+from cnn.layers.tree import join_path, leaf_layers
 
 Variables = dict[str, Any]
 Shape = tuple[int, ...]
@@ -33,7 +34,8 @@ def lift(
     `target` has less bias, as `desymmetrize`, `tile`, `unshare`, `localize` and `densify` make it:
     each layer is of the same or a later type in p4m → p4 → conv → tiled → local → dense, a period
     is a multiple of the one before, and a radius covers the window. What does not belong to a
-    changed layer is kept.
+    changed layer is kept. From a convolution to attention (`attend`) the outputs are equal within
+    a tolerance, and the weights that only attention has start as in `init`.
     """
     return _transfer(variables, source, target, tuple(input_shape), up=True)
 
@@ -95,6 +97,10 @@ def _transfer_layers(
         move = _find_move(name, layer, after[name], traces[name].input, up)
         for path in [path for path, (owner, _, _) in owners.items() if owner == name]:
             values[path] = move(owners[path][2], values[path])
+        if isinstance(after[name], PositionalAttention):
+            x = jnp.zeros((1, *traces[name].input))
+            made = after[name].clone(name=None).init(jax.random.key(0), x)["params"]
+            values = {join_path("params", join_path(name, k)): v for k, v in made.items()} | values
     return unflatten_dict(values, sep="/")
 
 
@@ -110,6 +116,8 @@ def _find_move(
     except InputError as error:
         raise LayerError(name, f"cannot be lifted: {error}") from None
     before, after = untie(source), untie(target)
+    if isinstance(target, PositionalAttention):
+        after = convert(target, Conv)  # with the same kernel
     transfer = None if before == after else _find_transfer(name, before, after, size, up)
 
     def move(part: str, w: Array) -> Array:

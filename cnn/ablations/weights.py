@@ -19,7 +19,7 @@ from jaxtyping import Array
 
 from cnn.ablations.sites import Site
 from cnn.errors import InputError
-from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial
+from cnn.layers import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial, PositionalAttention
 from cnn.layers.tree import join_path, leaf_layers
 from cnn.ops import resolve_padding
 
@@ -129,7 +129,8 @@ def find_weights(site: Site, layer: nn.Module) -> Weights:
 def _sees_border(site: Site, layer: nn.Module) -> bool:
     """Whether `layer` depends on what is beyond the border in another way than that of the site."""
     convs = [part for part in leaf_layers(layer).values() if isinstance(part, ConvBase)]
-    if any(isinstance(c, DenseSpatial) or c.padding_mode != "zeros" for c in convs):
+    sees_all = (DenseSpatial, PositionalAttention)
+    if any(isinstance(c, sees_all) or c.padding_mode != "zeros" for c in convs):
         return True
     old, new = (
         np.array(resolve_padding(c.padding, site.shape[:-1], c.window, c.strides, c.dilation))

@@ -17,6 +17,7 @@ They all start with the same output variance: kernels from N(0, scale / fan_in),
 """
 
 from cnn.layers.activations import GELU, ReLU, Sigmoid, Tanh
+from cnn.layers.attention import PositionalAttention
 from cnn.layers.combinators import Chain, Concat, Residual, apply_layer
 from cnn.layers.conv import Conv, ConvBase, ConvLocal, ConvTiled, DenseSpatial, SeparableConv
 from cnn.layers.dense import Dense, Flatten
@@ -70,6 +71,7 @@ __all__ = [
     "Maxout",
     "Norm",
     "Permute",
+    "PositionalAttention",
     "ReLU",
     "Residual",
     "SeparableConv",

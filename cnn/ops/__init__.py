@@ -5,6 +5,7 @@ Invalid arguments raise `cnn.errors.InputError`, whose message is one line.
 
 from cnn.ops import filters
 from cnn.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
+from cnn.ops.attention import positional_attention
 from cnn.ops.conv import conv, convolve, depthwise_conv, pointwise_conv, separable_conv
 from cnn.ops.conv_matrix import conv_matrix, dense_mask, radius_masks
 from cnn.ops.dense import dense, dense_spatial, token_mixing
@@ -66,6 +67,7 @@ __all__ = [
     "patches",
     "per_axis",
     "pointwise_conv",
+    "positional_attention",
     "radius_masks",
     "resolve_padding",
     "separable_conv",

@@ -21,7 +21,15 @@ from jaxtyping import Array, Bool, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.layers import ConvBase, ConvGroup, ConvLocal, ConvTiled, DenseSpatial, TokenMixing
+from cnn.layers import (
+    ConvBase,
+    ConvGroup,
+    ConvLocal,
+    ConvTiled,
+    DenseSpatial,
+    PositionalAttention,
+    TokenMixing,
+)
 
 
 class Filters(NamedTuple):
@@ -42,6 +50,8 @@ def filters(kernel: Array, layer: ConvBase) -> Filters:
     The mask excludes weights of a `DenseSpatial` beyond its radius. With `padding_mode` "circular"
     its offsets wrap around. A group convolution has the filters of all transformations.
     """
+    if isinstance(layer, PositionalAttention):
+        raise InputError("kernel of PositionalAttention has no fixed offsets: its heads move")
     if isinstance(layer, ConvGroup):
         kernel = ops.group_kernel(kernel, layer.group)
     if isinstance(layer, TokenMixing):  # a dense layer of one channel

@@ -47,6 +47,12 @@ def relax(
         return lift({"params": params}, source, target, input_shape)["params"]
 
     params, transpose = jax.vjp(lift_tree, state.params)
+    structure: Any = jax.tree.structure(state.params)
+    if structure != jax.tree.structure(params):
+        raise InputError(
+            "relax_to must have the weights of the model, but attention has more: lift the trained "
+            "weights, and begin a run with them"
+        )
     (copies,) = transpose(jax.tree.map(jnp.ones_like, params))
     old = lift_tree(jax.tree.map(jnp.ones_like, state.params))  # 0 for new weights
 

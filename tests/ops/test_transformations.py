@@ -34,6 +34,10 @@ OPERATIONS: dict[str, tuple[Callable[..., jax.Array], list[tuple[int, ...]]]] = 
         [SIGNAL, (3, 2, 1, 2), (2,)],
     ),
     "group_pool": (lambda x: ops.group_pool(x, "flip"), [SIGNAL]),
+    "positional_attention": (
+        lambda *a: ops.positional_attention(*a[:4], a[4] / 10, *a[5:], **STRIDED),
+        [SIGNAL, (3, 2, 3), (3, 2, 2), (3, 1), (3,), (3,), (3,)],
+    ),
     "token_mixing": (ops.token_mixing, [SIGNAL, (7, 3), (3,)]),
     "dense_spatial": (ops.dense_spatial, [SIGNAL, (7, 2, 3, 2), (3, 2)]),
     "depthwise_conv": (lambda *a: ops.depthwise_conv(*a, **STRIDED), [SIGNAL, (3, 1, 4), (4,)]),
@@ -144,6 +148,9 @@ BATCHES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "conv_tiled": lambda x: ops.conv_tiled(x, jnp.ones((2, 2, 3, 3, 4, 2))),
     "conv_group": lambda x: ops.conv_group(x, jnp.ones((3, 3, 4, 1, 2)), group="p4"),
     "dense": lambda x: ops.dense(x, jnp.ones((4, 2**15))),
+    "positional_attention": lambda x: ops.positional_attention(
+        x, jnp.ones((1, 1, 4, 2)), *(jnp.ones((1, 1, *s)) for s in [(4, 4), (2,), (), ()])
+    ),
     "token_mixing": lambda x: ops.token_mixing(x, jnp.ones((8, 8, 6, 6))),
     "dense_spatial": lambda x: ops.dense_spatial(x, jnp.ones((8, 8, 4, 6, 6, 2))),
     "max_pool": lambda x: ops.max_pool(x, 2),

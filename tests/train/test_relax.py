@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn.ablations import densify, lift, symmetrize, unshare
+from cnn.ablations import attend, densify, lift, symmetrize, unshare
 from cnn.errors import InputError
 from cnn.layers import Chain, Conv
 from cnn.train import fit
@@ -89,6 +89,11 @@ def test_a_symmetry_and_its_running_statistics_are_relaxed() -> None:
     x = jax.random.normal(jax.random.key(5), (4, *SHAPE))
     before, after = source.apply(state.average, x), plain.apply(relaxed.average, x)
     np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_weights_that_the_model_does_not_have_are_refused() -> None:
+    with pytest.raises(InputError, match="relax_to must have the weights of the model"):
+        relax(trained(optax.adam(1e-2)), model(), attend(model()), SHAPE)
 
 
 def test_momentum_is_lifted_as_a_gradient_is() -> None:
