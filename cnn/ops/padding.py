@@ -48,6 +48,11 @@ def pad_constant(
     return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *((*p, 0) for p in pairs), (0, 0, 0)])
 
 
+def finite(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return `x` with the smallest finite number in place of −inf, which is larger than padding."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).min)
+
+
 def sources(size: tuple[int, ...], pairs: Pairs, mode: PaddingMode) -> list[np.ndarray]:
     """Return, for each axis, the input position at each padded position, −1 for a zero."""
     _check(size, pairs, mode)

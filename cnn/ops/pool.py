@@ -2,8 +2,10 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -14,7 +16,7 @@ from cnn.ops.checks import check_input, promote_floats
 from cnn.ops.conv import depthwise_conv
 from cnn.ops.filters import binomial_blur
 from cnn.ops.implementations import compute
-from cnn.ops.padding import PaddingMode, pad_constant
+from cnn.ops.padding import PaddingMode, finite, pad_constant
 from cnn.ops.patches import MAX_TAPS, shifted_views, windows
 from cnn.ops.window import Padding, Size, WindowSpec, per_axis, window_spec
 
@@ -29,20 +31,41 @@ def max_pool(
 ) -> Float[Array, "batch *out c"]:
     """Return the largest value in each window, ignoring padding.
 
-    The stride defaults to the window. The gradient goes to the first of equal values. In a window
-    whose values are all −inf, which equals padding, it is dropped if padding comes first.
+    The stride defaults to the window. The gradient goes to the first of equal values, never to
+    padding.
     """
     (x,) = promote_floats(x=x)
     spec = _pool_spec(x, window, strides, padding, dilation)
     if max(spec.dilation) > 1 or min(map(min, spec.pairs)) < 0:  # no gradient of reduce_window
-        padded = pad_constant(-jnp.inf, x, spec.pairs)
-        if math.prod(spec.window) > MAX_TAPS:
-            return first_largest(windows(padded, spec), -2)
-        return functools.reduce(_larger, shifted_views(padded, spec))
+
+        def dilated(x: Array) -> Array:
+            padded = pad_constant(-jnp.inf, x, spec.pairs)
+            if math.prod(spec.window) > MAX_TAPS:
+                return first_largest(windows(padded, spec), -2)
+            return functools.reduce(_larger, shifted_views(padded, spec))
+
+        return _above_padding(dilated, spec)(x)
     definition = functools.partial(
         lax.reduce_window, init_value=-jnp.inf, computation=lax.max, **_reduce_window_kwargs(spec)
     )
-    return compute("max_pool", definition, x, spec=spec)
+    return compute("max_pool", _above_padding(definition, spec), x, spec=spec)
+
+
+def _above_padding(pool: Callable[[Array], Array], spec: WindowSpec) -> Callable[[Array], Array]:
+    """Return `pool`, but its gradient takes −inf in `x` for the smallest finite number.
+
+    Padding is −inf, too. It could otherwise come first among equal values.
+    """
+    if not spec.is_padded:
+        return pool
+    pooled = jax.custom_jvp(pool)
+
+    @pooled.defjvp
+    def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+        _, dy = jax.jvp(pool, (finite(*primals),), tangents)
+        return pooled(*primals), dy
+
+    return pooled
 
 
 def first_largest(x: Array, axis: int) -> Array:

@@ -66,6 +66,11 @@ class WindowSpec(NamedTuple):
         )
 
     @property
+    def is_padded(self) -> bool:
+        """Whether there is padding."""
+        return any(max(pair) > 0 for pair in self.pairs)
+
+    @property
     def on_padded(self) -> WindowSpec:
         """The same windows on the padded input."""
         size = tuple(n + lo + hi for n, (lo, hi) in zip(self.size, self.pairs, strict=True))

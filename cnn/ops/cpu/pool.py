@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from cnn.ops.cpu.no_fusion import no_fusion
 from cnn.ops.cpu.transpose import dilate_output
-from cnn.ops.padding import pad_constant
+from cnn.ops.padding import finite, pad_constant
 from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
 
@@ -34,7 +34,9 @@ def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tup
     (x,), (dx,) = primals, tangents
     y = max_pool(x, spec)
     find = no_fusion(functools.partial(_first_argmax, spec=spec))
-    argmax = find(lax.stop_gradient(x), lax.stop_gradient(y))
+    # So that padding, which is −inf, comes after every value.
+    seen, largest = (finite(x), finite(y)) if spec.is_padded else (x, y)
+    argmax = find(lax.stop_gradient(seen), lax.stop_gradient(largest))
     disjoint = spec.strides == spec.window and set(spec.dilation) == {1}
     scatter = functools.partial(_interleave if disjoint else _scatter_add, spec=spec)
     (dy,) = jax.linear_transpose(lambda g: scatter(g, argmax), y)(dx)

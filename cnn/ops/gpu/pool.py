@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from cnn.ops.padding import pad_constant
+from cnn.ops.padding import finite, pad_constant
 from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
 
@@ -37,7 +37,9 @@ def _views(x: Array, spec: WindowSpec) -> list[Array]:
 def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     y = max_pool(x, spec)
-    argmax = _first_argmax(lax.stop_gradient(x), lax.stop_gradient(y), spec)
+    # So that padding, which is −inf, comes after every value.
+    seen, largest = (finite(x), finite(y)) if spec.is_padded else (x, y)
+    argmax = _first_argmax(lax.stop_gradient(seen), lax.stop_gradient(largest), spec)
     (dy,) = jax.linear_transpose(lambda g: _to_inputs(g, argmax, spec), y)(dx)
     return y, dy
 
