@@ -24,7 +24,7 @@ import tyro
 from cnn.errors import InputError, RunError
 from experiments.harness import cli
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE / "harness" / "template.py"
 
 
