@@ -97,7 +97,8 @@ class Search:
         spaces = {name: repr(each) for name, each in self._distributions.items()}
         about = {**about, "objective": objective, "axes": spaces}
         try:
-            backend = journal.JournalFileBackend(str(out / JOURNAL))
+            # The lock of a process that was killed counts as left only if this path is absolute.
+            backend = journal.JournalFileBackend(str((out / JOURNAL).absolute()))
             self._study = optuna.create_study(
                 study_name="sweep",
                 storage=optuna.storages.JournalStorage(backend),

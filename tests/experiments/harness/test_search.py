@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -155,6 +156,21 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         Search(tmp_path, "tpe", AXES[:1], 2, "validation_accuracy", {"seed": 0, "model": "mlp"})
     with pytest.raises(InputError, match="objective: 'validation_accuracy' is not 'validation_lo"):
         Search(tmp_path, "tpe", AXES, 2, "validation_loss", {"seed": 0, "model": "mlp"})
+
+
+def test_the_lock_of_a_worker_that_was_killed_is_left_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it wrote to the journal, in a folder with a relative path."""
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    dead: Any = searched(Path("out"))._study._storage
+    dead._backend._lock.acquire()
+    seconds = iter(range(1000))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda wanted: None)
+    monkeypatch.setattr("optuna.storages.journal._file.time", clock)
+    assert ask(searched(Path("out"))).number == 0
+    assert 30 < next(seconds) < 1000
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
