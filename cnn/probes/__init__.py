@@ -14,17 +14,31 @@ from cnn.probes.equivariance import (
     shift_error,
 )
 from cnn.probes.learned import learned_locality, learned_sharing
+from cnn.probes.lie_derivative import (
+    Motion,
+    layerwise_lie_error,
+    lie_derivative,
+    lie_error,
+    lie_generator,
+    low_pass,
+)
 from cnn.probes.position import effective_receptive_field, position_leak
 from cnn.probes.transforms import rotate, scale, shift
 
 __all__ = [
     "ArrayFn",
+    "Motion",
     "effective_receptive_field",
     "equivariance_error",
     "invariance_error",
     "layer_functions",
+    "layerwise_lie_error",
     "learned_locality",
     "learned_sharing",
+    "lie_derivative",
+    "lie_error",
+    "lie_generator",
+    "low_pass",
     "position_leak",
     "rotate",
     "scale",
