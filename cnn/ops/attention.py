@@ -40,7 +40,7 @@ def positional_attention(
     bias: Float[Array, " c_out"] | None = None,
     **options: Unpack[WindowOptions],
 ) -> Float[Array, "batch *out c_out"]:
-    """Return gated positional self-attention with the equation above.
+    """Return gated positional self-attention, with the equation of `cnn.ops.attention`.
 
     Args:
       x: `(batch, *spatial, c_in)`.

@@ -63,7 +63,7 @@ def conv_group(
 
     Args:
       x: `(batch, *spatial, c_in)` for the lifting convolution, `(batch, *spatial, c_in · |G|)` for
-        the group convolution, with the layout above.
+        the group convolution, with the layout of `cnn.ops.group`.
       kernel: `(*window, c_in / groups, c_out)` to lift, `(*window, |G|, c_in / groups, c_out)` for
         a group convolution. Windows of two axes must be square.
       bias: `(c_out,)`, one for all transformations, or None.
@@ -214,9 +214,9 @@ def _check_grid(spec: WindowSpec, group: str, options: ConvOptions) -> None:
                 f"padding must be the same on both sides for group {group!r}, got {(lo, hi)} on "
                 f"axis {axis}: use an odd window, or pad by an int"
             )
-        if (rest := n + lo + hi - d) % s:
+        if excess := (n + lo + hi - d) % s:
             raise InputError(
                 f"strides must divide size + padding − window for group {group!r}, got strides {s} "
-                f"and {n} + {lo + hi} − {d} = {rest} on axis {axis}: crop or pad the input by one "
-                "position, or use strides 1"
+                f"and {n} + {lo + hi} − {d} on axis {axis}: use a map of size {n - excess} or "
+                f"{n - excess + s}, or strides 1"
             )
