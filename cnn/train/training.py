@@ -67,7 +67,9 @@ def fit(
     check_batch(config, len(data.train.y), first.devices)
     check_transforms(config.transforms, data.train)
     if config.relax_at is not None:
-        check_liftable(config, jax.eval_shape(first.init, 0, 1.0))
+        before = jax.eval_shape(first.init, 0, 1.0)
+        check_liftable(config, before)
+        jax.eval_shape(lambda state: _relaxed(config, data, (state,)), before)
     if config.out is not None:
         run_dir.check_folder(config.out, config.resume, config.overwrite)
 

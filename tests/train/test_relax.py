@@ -96,6 +96,22 @@ def test_weights_that_the_model_does_not_have_are_refused() -> None:
         relax(trained(optax.adam(1e-2)), model(), attend(model()), SHAPE)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (model(), attend(model()), "relax_to must have the weights of the model"),
+        (LOCAL, model(), "layer layers_0: cannot be lifted: Conv has more bias than ConvLocal"),
+    ],
+)
+def test_what_cannot_be_relaxed_is_refused_before_the_run(
+    source: Chain, target: Chain, message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match=message):
+        fit(config(out, model=source, relax_at=10, relax_to=target))
+    assert not out.exists()
+
+
 def test_momentum_is_lifted_as_a_gradient_is() -> None:
     state = trained(optax.sgd(1e-2, momentum=0.9))
     relaxed = relax(state, model(), LOCAL, SHAPE)
