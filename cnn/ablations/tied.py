@@ -4,7 +4,8 @@
     TokenMixing → DenseSpatial                      one copy for each channel
 
 So the weights of the first are a linear subspace of those of the second, and the projection to it
-is the mean over the copies.
+is the mean over the copies. From a dense layer to a group convolution it goes through the
+convolution; together that is the nearest point on square maps, whose border is symmetric, too.
 """
 
 from functools import partial
