@@ -12,10 +12,10 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device_map
-from cnn.train.ensemble import Rows, States, Step, Trained, chunk_length, compose, gather
+from cnn.train.ensemble import Chunk, Rows, States, Step, Trained, chunk_length, compose, gather
 from cnn.train.non_finite import skip_unless_finite
 from cnn.train.optimizers import make_optimizer
-from cnn.train.recipe import Recipe
+from cnn.train.recipe import PROGRAM_FIELDS, Recipe
 from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Metrics, evaluate_batch, train_step
 
@@ -43,14 +43,19 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
     Raises:
         InputError: As `device_map` does.
     """
-    kept = ["optimizer", "optimizer_args", "loss", "metrics", "schedule", "warmup", "weight_decay"]
-    kept += ["label_smoothing", "clip_norm"]
-    kept += ["augment", "ema", "precision", "accumulate", "remat", "on_nan"]
-    kept += ["map_devices", "devices", "seed_groups"]
+    kept = list(PROGRAM_FIELDS)
     kept += ["steps"] if recipe.schedule in ("cosine", "one-cycle") else []
     # Other fields do not matter to the programs. The learning rate is part of the state.
     recipe = Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
     return _programs(model, recipe, input_shape)
+
+
+def training_program(model: nn.Module, recipe: Recipe, platform: str) -> Chunk:
+    """Return the per-device function that trains all seeds by `recipe` on one kind of device."""
+    step: Step = partial(train_step, model, make_optimizer(recipe), recipe)
+    if recipe.on_nan == "skip":
+        step = skip_unless_finite(step)
+    return compose(step, platform)
 
 
 @lru_cache(maxsize=16)
@@ -58,10 +63,6 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
     devices = device_map(recipe.map_devices, recipe.devices, recipe.seed_groups)
     platform = devices.platform
     tx = make_optimizer(recipe)
-    step: Step = partial(train_step, model, tx, recipe)
-    if recipe.on_nan == "skip":
-        step = skip_unless_finite(step)
-
     evaluate_one = jax.jit(partial(evaluate_batch, model, recipe))  # traced once for all seeds
 
     def evaluate(states: States, data: Batch, weighted: Weighted) -> list[Metrics]:
@@ -76,7 +77,7 @@ def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) ->
             out_shardings=devices.sharding(PartitionSpec()),
             compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
-        run=devices.compile(compose(step, platform), BY_EXAMPLE_AND_SEED, True),
+        run=devices.compile(training_program(model, recipe, platform), BY_EXAMPLE_AND_SEED, True),
         evaluate=devices.compile(evaluate, BY_EXAMPLE, False),
         devices=devices,
         chunk=chunk_length(platform),

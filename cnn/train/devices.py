@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import jax_utils
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from cnn.errors import InputError
 
@@ -111,15 +111,8 @@ class DeviceMap:
             result = f(jax.tree.map(lambda a: a[0], states), data, batch)
             return jax.tree.map(lambda a: a[None], result)
 
-        # With check_vma=True gradients of replicated parameters arrive already summed, and the
-        # step's own pmean would scale them by the number of devices without an error.
-        mapped = jax.shard_map(
-            _no_fusion(f if self.groups == 1 else per_group),
-            mesh=self._mesh,
-            in_specs=(self._by_group, PartitionSpec(), spec),
-            out_specs=self._by_group,
-            check_vma=False,
-        )
+        device_function = f if self.groups == 1 else per_group
+        mapped = over_mesh(device_function, self._mesh, self._by_group, spec)
         options = CPU_COMPILER_OPTIONS if self.platform == "cpu" else None
         return jax.jit(mapped, donate_argnums=0 if donate else (), compiler_options=options)
 
@@ -150,6 +143,22 @@ class Pmap(DeviceMap):
     def unreplicate(self, tree: Tree) -> Tree:
         # jax_utils.unreplicate would keep the leading axis of a copy on one of several devices.
         return jax.tree.map(lambda a: a.addressable_shards[0].data.reshape(a.shape[1:]), tree)
+
+
+def over_mesh(
+    f: PerDevice, mesh: Mesh | AbstractMesh, states: PartitionSpec, batch: PartitionSpec
+) -> PerDevice:
+    """Return `shard_map` of a per-device function, with the specs of its states and its batch."""
+    # With check_vma=True gradients of replicated parameters arrive already summed, and the
+    # step's own pmean would scale them by the number of devices without an error.
+    mapped: PerDevice = jax.shard_map(
+        _no_fusion(f),
+        mesh=mesh,
+        in_specs=(states, PartitionSpec(), batch),
+        out_specs=states,
+        check_vma=False,
+    )
+    return mapped
 
 
 def _no_fusion(f: PerDevice) -> PerDevice:

@@ -200,6 +200,12 @@ class Recipe:
             )
 
 
+PROGRAM_FIELDS = (
+    *("optimizer", "optimizer_args", "loss", "metrics", "schedule", "warmup", "weight_decay"),
+    *("label_smoothing", "clip_norm", "augment", "ema", "precision", "accumulate", "remat"),
+    *("on_nan", "map_devices", "devices", "seed_groups"),
+)
+"""Fields that the compiled programs depend on. Some schedules depend on `steps`, too."""
 MAY_CHANGE_ON_RESUME = frozenset(
     {"steps", "epochs", "metrics", "evaluate_every", "patience", "log_every", "checkpoint_every"}
     | {"checkpoint_minutes", "keep_last", "keep_best", "remat", "on_nan", "map_devices", "devices"}
