@@ -10,11 +10,12 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import tyro
+from tyro import _docstrings as tyro_docstrings
 from tyro import _errors as tyro_errors
 
 from cnn.errors import InputError, RunError, unknown_name
@@ -49,6 +50,21 @@ def parse(flags: type[Flags], args: Sequence[str] | None = None, doc: str | None
     except InputError as error:
         fail(str(error))
     return parsed
+
+
+def subset(flags: type[DataclassInstance], names: Collection[str]) -> type[DataclassInstance]:
+    """Return a dataclass with some of the fields of another, for programs that use only those."""
+    hints = get_type_hints(flags)
+    kept = []
+    for field in dataclasses.fields(flags):
+        if field.name in names:
+            doc = tyro_docstrings.get_field_docstring(flags, field.name, ())
+            kind = str if hints[field.name] is Any else hints[field.name]  # a name; see parse_value
+            annotated = Annotated[kind, tyro.conf.arg(help=doc)]  # type: ignore[valid-type]
+            kept.append((field.name, annotated, dataclasses.field(default=field.default)))
+    made = dataclasses.make_dataclass(f"{flags.__name__}Subset", kept, frozen=True, kw_only=True)
+    made.__module__ = flags.__module__
+    return made
 
 
 def _from_config(flags: type[Flags], args: Sequence[str]) -> list[str]:

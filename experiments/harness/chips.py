@@ -1,0 +1,93 @@
+"""TPU chips and the slices that Google Cloud offers, from its public documentation."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cnn.errors import InputError, unknown_name
+
+GIB = 2.0**30
+
+
+class Chip(NamedTuple):
+    """Peak rates and sizes of one chip, as documented. No run here has measured them."""
+
+    flops: float
+    """Peak FLOP/s in bfloat16. On a TPU, JAX multiplies float32 in bfloat16 too, by default."""
+    hbm: float
+    """Bytes of HBM. A runtime reserves some of them."""
+    hbm_bandwidth: float
+    """Bytes/s between HBM and chip."""
+    ici_bandwidth: float | None
+    """Bytes/s that leave a chip over all its links to other chips; None if not documented."""
+    axes: int
+    """Axes of a slice."""
+    largest: int
+    """Chips of the largest slice."""
+    source: str
+    devices: int = 1
+    """Devices that JAX sees in one chip."""
+
+
+CLOUD = "cloud.google.com/tpu/docs/"
+CHIPS = {
+    # The page gives no bandwidth between chips.
+    "v4": Chip(275e12, 32 * GIB, 1200e9, None, 3, 4096, CLOUD + "v4"),
+    # Pages give the bandwidth between chips for both directions together: half of it leaves.
+    "v5e": Chip(197e12, 16e9, 819e9, 400e9 / 2, 2, 256, CLOUD + "v5e"),
+    "v5p": Chip(459e12, 95 * GIB, 2765e9, 1200e9 / 2, 3, 6144, CLOUD + "v5p"),
+    "v6e": Chip(918e12, 32e9, 1638e9, 800e9 / 2, 2, 256, CLOUD + "v6e"),
+    # "Lets you access two TPU devices", each with half of the chip's memory.
+    "tpu7x": Chip(2307e12, 192 * GIB, 7380e9, 1200e9 / 2, 3, 9216, CLOUD + "tpu7x", devices=2),
+}
+FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+"""Slices of v5e and v6e."""
+SMALL = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
+"""Slices of the others below a cube of 4×4×4. From there on all axes are multiples of 4."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Connected chips of one kind, for example `v5e:4x4`."""
+
+    name: str
+    chip: Chip
+    chips: int
+
+    @property
+    def devices(self) -> int:
+        """Number of devices that JAX sees."""
+        return self.chips * self.chip.devices
+
+
+def parse_slice(text: str) -> Slice:
+    """Return the slice that a text such as "v5e:4x4" names.
+
+    >>> parse_slice("v5e:4x4").chips
+    16
+
+    Raises:
+        InputError: If the text is no topology, the chip is not known, or no such slice is offered.
+    """
+    match = re.fullmatch(r"(\w+):(\d{1,4}(?:x\d{1,4})+)", text)
+    if match is None:
+        raise InputError(f"topology must be CHIP:SHAPE, such as v5e:4x4, got {text!r}")
+    name, shape = match[1], tuple(map(int, match[2].split("x")))
+    if name not in CHIPS:
+        raise unknown_name("chip", name, CHIPS)
+    chip = CHIPS[name]
+    if chip.axes == 2 and shape not in FLAT:
+        known = ", ".join("x".join(map(str, each)) for each in FLAT)
+        raise InputError(f"topology of {name} must be one of {known}, got {text!r}")
+    cubes = len(shape) == 3 and all(n > 0 and n % 4 == 0 for n in shape)
+    ordered = list(shape) == sorted(shape) and math.prod(shape) <= chip.largest
+    if chip.axes == 3 and shape not in SMALL and not (cubes and ordered):
+        known = ", ".join("x".join(map(str, each)) for each in SMALL)
+        raise InputError(
+            f"topology of {name} must be {known}, or AxBxC of multiples of 4 with A ≤ B ≤ C and at "
+            f"most {chip.largest:,} chips, got {text!r}"
+        )
+    return Slice(text, chip, math.prod(shape))
