@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +36,6 @@ def test_points_that_fail_are_named_and_the_others_trained(tmp_path: Path, tally
         assert last.startswith("error: point ")
         assert "mine:Net" in last
         assert last.count("point ") == 5
-        (line,) = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
-        assert json.loads(line)["model"] == "logistic"
+        rows = csv.DictReader((tmp_path / "out" / "sweep.csv").read_text().splitlines())
+        assert [row["model"] for row in rows if row["status"] == "finished"] == ["logistic"]
     tally("points of a sweep that failed: named, the others trained", 5)
