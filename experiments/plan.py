@@ -134,9 +134,9 @@ def _checked(flags: Flags) -> list[Slice]:
     for where in slices:
         parts = where.chip.devices * flags.accumulate
         if flags.batch_per_chip % parts:
-            factors = f"{where.chip.devices} devices per chip × accumulate {flags.accumulate}"
             raise InputError(
-                f"batch_per_chip must be a multiple of {parts} ({factors}) on {where.name}, got "
+                f"batch_per_chip must be a multiple of devices per chip × accumulate = "
+                f"{where.chip.devices} × {flags.accumulate} on {where.name}, got "
                 f"{flags.batch_per_chip}"
             )
         if pairs and flags.batch_per_chip // where.chip.devices % 2:
@@ -212,11 +212,7 @@ def tables(
     return (
         Table(f"{title} per chip{seeds}", ["quantity", "value"], facts),
         Table("Lowered program of one step", ["platform", *operations], lowered),
-        Table(
-            "Collectives of one step, before XLA combines them",
-            ["collective", "operations", "MB"],
-            reduced,
-        ),
+        Table("Collectives of one step, before XLA combines them", kinds, reduced),
         Table("Slices", heads, [_row(flags, plan) for plan in plans]),
     )
 

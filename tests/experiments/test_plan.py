@@ -1,0 +1,96 @@
+"""The command: what it prints, what it refuses, and that it allocates nothing."""
+
+import pytest
+
+from cnn.errors import InputError
+from cnn.train.recipe import PROGRAM_FIELDS, Recipe
+from experiments import plan
+from experiments.harness import cli
+
+
+def run(*args: str) -> None:
+    """Run the command as a shell would."""
+    plan.main(cli.parse(plan.Flags, list(args)))
+
+
+LENET = ("--model", "lenet5", "--input", "28", "28", "1", "--classes", "10")
+
+
+def test_prints_costs_that_grow_with_the_slice(capsys: pytest.CaptureFixture[str]) -> None:
+    """LeNet-5 has 61,706 parameters: 246,824 bytes, and loss and accuracy are reduced with them.
+
+    Its 416,520 multiply-accumulates × 6 × 64 examples are 0.1599 GFLOP. Each of 16 chips sends
+    15/8 of 246,832 bytes at 200 GB/s in 2.314 µs.
+    """
+    run(*LENET, "--topology", "v5e:1x1", "v5e:4x4", "--precision", "bfloat16")
+    said = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines()]
+    assert ["parameters", "61,706"] in rows
+    assert ["optimizer state, MB", "0.4937"] in rows
+    assert ["batch per chip, MB", "0.201"] in rows
+    assert ["tpu", "5", "19", "0", "definitions"] in rows
+    one, sixteen = (row for row in rows if row and row[0].startswith("v5e"))
+    assert one[1:3] + one[7:9] == ["1", "64", "0", "memory"]
+    assert sixteen[1:3] + sixteen[7:9] == ["16", "1,024", "0.002314", "all-reduce"]
+    assert "0.1599" in said
+    assert "Not calibrated" in said
+
+
+def test_a_network_larger_than_this_machine_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    """A matrix of 400,000 × 400,000 takes 640 GB, and Adam triples it: nothing is allocated."""
+    wide = "features=[400000, 400000]"
+    run("--model", "mlp", "--model-args", wide, "--input", "28", "28", "1", "--topology", "v5e:4x4")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "need 1.93e+03 GB on each chip, which has 16 GB" in last
+    assert "spread over at least 121 chips, which experiments.train does not do" in last
+    assert "it fits" not in last
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("--topology v5e4x4", "topology must be CHIP:SHAPE"),
+        ("--topology v9:4x4", "unknown chip 'v9'"),
+        ("--topology v5e:4x5", "topology of v5e must be one of"),
+        ("--topology", "topology is missing"),
+        ("--topology v5e:4x4 --batch-per-chip 0", "batch_per_chip must be 1 or more, got 0"),
+        ("--topology v5e:4x4 --batch-per-chip 3 --accumulate 2", "must be a multiple of devices"),
+        ("--topology tpu7x:2x2x1 --batch-per-chip 3", "= 2 × 1 on tpu7x:2x2x1, got 3"),
+        ("--topology v5e:4x4 --batch-per-chip 3 --augment mixup", "must be even on each device"),
+        ("--topology v5e:4x4 --classes 0", "classes must be 1 or more, got 0"),
+        ("--topology v5e:4x4 --seeds 0", "seeds must be 1 or more, got 0"),
+        ("--topology v5e:4x4 --optimizer nonsense", "unknown optimizer 'nonsense'"),
+        ("--topology v5e:4x4 --optimizer-args foo=1", "unknown argument of optimizer adamw 'foo'"),
+        ("--topology v5e:4x4 --metrics nonsense", "unknown metric 'nonsense'"),
+        ("--topology v5e:4x4 --ablate nonsense", "unknown ablation 'nonsense'"),
+        ("--topology v5e:4x4 --spec a.json", "give model or spec"),
+        ("--topology v5e:4x4 --input 4 4 1", "the smallest input that works is"),
+        ("--topology v5e:4x4 --input 28", "input must be 1 to 3 sizes and the channels"),
+        ("--topology v5e:4x4 --input 28 0 1", "input must be 1 to 3 sizes and the channels"),
+    ],
+)
+def test_bad_input_is_one_line(args: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as refused:
+        run(*LENET, *args.split())
+    assert "\n" not in str(refused.value)
+
+
+def test_takes_the_settings_that_change_the_program_and_no_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = [*LENET, "--topology", "v5e:1x1"]
+    given = ["--optimizer", "sgd", "--optimizer-args", "momentum=0.9", "--remat"]
+    recipe = cli.parse(plan.Flags, [*args, *given, "--augment", "crop", "flip"]).recipe
+    wanted = Recipe(
+        optimizer="sgd", optimizer_args=("momentum=0.9",), remat=True, augment=("crop", "flip")
+    )
+    assert recipe == wanted
+    taken = {*plan.Flags.__dataclass_fields__} & {*Recipe.__dataclass_fields__}
+    assert taken == {*PROGRAM_FIELDS, "steps", "seeds"} - plan.OTHERS
+    for flag in ("--out", "--devices", "--loss"):
+        with pytest.raises(SystemExit):
+            cli.parse(plan.Flags, [*args, flag, "1"])
+        assert f"unknown argument '{flag}'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.parse(plan.Flags, ["--help"])
+    assert "Name of an optax optimizer" in capsys.readouterr().out
