@@ -25,7 +25,7 @@ with epy.lazy_imports():
     import jax
     import torch
 
-    from benchmarks import networks, steps
+    from benchmarks import random_draw, steps
 
 CONTENDERS = {
     "ours": "here",
@@ -55,13 +55,15 @@ class Flags(Backend):
     """The contender and its network."""
 
     network: str
-    """Network by name."""
+    """Network by name; random-SEED-INDEX is a drawn one."""
     contender: str
     """Contender by name (ours, reference, flax, torch, ...), or gemm."""
     batch: int | None = None
     """Examples in a step; the network's own number if not given."""
     one_core: bool = False
     """Use one core, and count CPU seconds instead of the clock's."""
+    keep_memory: bool = False
+    """Keep freed memory on a CPU, whatever the contender."""
 
 
 def check(names: Iterable[str], backend: Backend) -> None:
@@ -86,7 +88,8 @@ def main(flags: Flags) -> None:
     check({flags.contender} - {"gemm"}, flags)
     if flags.one_core and flags.platform != "cpu":
         raise InputError("one_core is for the CPU: leave it out")
-    if flags.platform == "cpu" and flags.contender in KEEP_MEMORY:
+    keeps = flags.keep_memory or flags.contender in KEEP_MEMORY
+    if flags.platform == "cpu" and keeps:
         runtime.keep_freed_memory()
     clock = time.perf_counter
     if flags.one_core:
@@ -94,7 +97,7 @@ def main(flags: Flags) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if flags.contender in ("ours", "reference"):
         runtime.configure_jax()
-    network = networks.by_name(flags.network, flags.batch)
+    network = random_draw.by_name(flags.network, flags.batch)
     try:
         flags.select()
         if flags.contender.startswith("torch"):

@@ -1,4 +1,4 @@
-"""The networks of the benchmarks, and the same networks in plain Flax and in PyTorch."""
+"""The networks of the benchmarks, and the same networks in plain Flax."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from functools import singledispatch
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from etils import epy
 from flax import linen as nn
 from jaxtyping import Array
 
-from cnn import layers, models
+from cnn import layers, models, ops
 from cnn.ablations import unshare
 from cnn.errors import InputError, unknown_name
-
-with epy.lazy_imports():
-    import torch
 
 
 class Network(NamedTuple):
@@ -81,7 +77,7 @@ class Concat(nn.Module):
 
 @singledispatch
 def in_flax(layer: nn.Module) -> Callable[[Array], Array]:
-    """Return `layer` as a user of Flax would write it; one without weights stays as it is."""
+    """Return `layer` as a user of Flax would write it; one that Flax lacks stays as it is."""
     return layer.clone()
 
 
@@ -102,9 +98,15 @@ def _(layer: layers.Conv) -> nn.Module:
         layer.window,
         layer.strides,
         layer.padding,
+        kernel_dilation=layer.dilation,
         feature_group_count=layer.groups,
         use_bias=layer.use_bias,
     )
+
+
+@in_flax.register
+def _(layer: layers.SeparableConv) -> nn.Module:
+    return _Separable(layer)
 
 
 @in_flax.register
@@ -124,98 +126,36 @@ def _(layer: layers.BatchNorm) -> nn.Module:
 
 @in_flax.register
 def _(layer: layers.MaxPool) -> Callable[[Array], Array]:
-    strides = layer.strides or layer.window[0]
-    pairs = "VALID" if layer.padding == "VALID" else ((layer.padding,) * 2,) * 2
-    return lambda x: nn.max_pool(x, layer.window, (strides, strides), pairs)
+    return lambda x: nn.max_pool(x, *_pool_windows(layer, x.ndim - 2))
 
 
-def in_torch(layer: nn.Module, size: tuple[int, int], c_in: int) -> torch.nn.Module:
-    """Return `layer` in PyTorch, for maps `(batch, c_in, *size)`."""
-    tnn = torch.nn
+@in_flax.register
+def _(layer: layers.AvgPool) -> Callable[[Array], Array]:
+    count = layer.count_padding
+    return lambda x: nn.avg_pool(x, *_pool_windows(layer, x.ndim - 2), count_include_pad=count)
 
-    class Local(tnn.Module):
-        """A matrix product for each position, on unfolded windows."""
 
-        def __init__(self, layer: layers.ConvLocal, c_in: int, out: tuple[int, int]) -> None:
-            super().__init__()
-            self.out, self.padding, self.window = out, layer.padding, layer.window
-            taps = c_in * layer.window[0] * layer.window[1]
-            positions = out[0] * out[1]
-            weight = torch.randn(positions, taps, layer.features) * taps**-0.5
-            self.weight = tnn.Parameter(weight)
-            self.bias = tnn.Parameter(torch.zeros(positions, 1, layer.features))
+def _pool_windows(layer: layers.MaxPool | layers.AvgPool, rank: int) -> tuple:
+    """Return window, strides and padding, each for every axis."""
+    window = ops.window.per_axis(layer.window, rank, "window")
+    strides = ops.window.per_axis(layer.strides or window, rank, "strides")
+    if layer.padding in ("VALID", "SAME"):
+        return window, strides, layer.padding
+    return window, strides, ops.window.resolve_padding(layer.padding, (1,) * rank, window)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            padding = 0 if self.padding == "VALID" else self.padding
-            patches = torch.nn.functional.unfold(x, self.window, padding=padding)
-            y = torch.baddbmm(self.bias, patches.permute(2, 0, 1), self.weight)
-            return y.permute(1, 2, 0).reshape(len(x), -1, *self.out)
 
-    class Joined(tnn.Module):
-        """Branches concatenated along the channels."""
+class _Separable(nn.Module):
+    """A depthwise convolution, then a pointwise one."""
 
-        def __init__(self, branches: list[tnn.Module]) -> None:
-            super().__init__()
-            self.branches = tnn.ModuleList(branches)
+    layer: layers.SeparableConv
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([branch(x) for branch in self.branches], 1)
-
-    class Sum(tnn.Module):
-        """A body and its shortcut, added."""
-
-        def __init__(self, body: tnn.Module, shortcut: tnn.Module) -> None:
-            super().__init__()
-            self.body, self.shortcut = body, shortcut
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.body(x) + self.shortcut(x)
-
-    def pad(padding: object, window: tuple[int, int]) -> int:
-        if padding == "SAME":  # as PyTorch's users write it; with stride 2, a cell to the side
-            return window[0] // 2
-        return 0 if padding == "VALID" else int(padding)  # type: ignore[call-overload]
-
-    match layer:
-        case layers.Chain():
-            parts = []
-            for part in layer.layers:
-                parts.append(in_torch(part, size, c_in))
-                with torch.no_grad():
-                    y = parts[-1](torch.zeros(2, c_in, *size))
-                c_in, size = y.shape[1], tuple(y.shape[2:])
-            return tnn.Sequential(*parts)
-        case layers.Concat():
-            return Joined([in_torch(branch, size, c_in) for branch in layer.branches])
-        case layers.Residual():
-            skip = layer.shortcut
-            shortcut = tnn.Identity() if skip is None else in_torch(skip, size, c_in)
-            return Sum(in_torch(layer.body, size, c_in), shortcut)
-        case layers.Conv():
-            padding = pad(layer.padding, layer.window)
-            return tnn.Conv2d(
-                *(c_in, layer.features, layer.window, layer.strides, padding),
-                groups=layer.groups,
-                bias=layer.use_bias,
-            )
-        case layers.ConvLocal():
-            padding = pad(layer.padding, layer.window)
-            out = tuple(n + 2 * padding - k + 1 for n, k in zip(size, layer.window, strict=True))
-            return Local(layer, c_in, out)
-        case layers.Dense():
-            return tnn.Linear(c_in, layer.features)
-        case layers.BatchNorm():
-            return tnn.BatchNorm2d(c_in)
-        case layers.ReLU():
-            return tnn.ReLU(inplace=True)
-        case layers.MaxPool():
-            return tnn.MaxPool2d(layer.window, layer.strides, pad(layer.padding, layer.window))
-        case layers.AdaptiveAvgPool():
-            return tnn.AdaptiveAvgPool2d(layer.output_size)
-        case layers.GlobalAvgPool():
-            return tnn.Sequential(tnn.AdaptiveAvgPool2d(1), tnn.Flatten())
-        case layers.Flatten():
-            return tnn.Flatten()
-        case layers.Dropout(rate=0.0):
-            return tnn.Identity()
-    raise TypeError(f"{type(layer).__name__} has no translation to PyTorch")
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        layer, c_in = self.layer, x.shape[-1]
+        x = nn.Conv(
+            *(c_in * layer.multiplier, layer.window, layer.strides, layer.padding),
+            kernel_dilation=layer.dilation,
+            feature_group_count=c_in,
+            use_bias=False,
+        )(x)
+        return nn.Conv(layer.features, (1,) * (x.ndim - 2), use_bias=layer.use_bias)(x)

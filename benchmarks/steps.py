@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from etils import epy
 
-from benchmarks.networks import Network, in_flax, in_torch
+from benchmarks.networks import Network, in_flax
+from benchmarks.torch_twin import in_torch
 from benchmarks.workers import Backend
 from cnn.train.devices import CPU_COMPILER_OPTIONS
 from cnn.train.dispatch import Throttle
@@ -41,7 +42,10 @@ def build(network: Network, contender: str, backend: Backend) -> Run:
     x, y = random_batch(network)
     if contender.startswith("torch"):
         return _torch_steps(network, x, y, contender, backend)
-    os.environ["CNN_IMPLEMENTATION"] = "reference" if contender == "reference" else "fastest"
+    # Flax has no layers for some operations, and computes them by definition, too.
+    os.environ["CNN_IMPLEMENTATION"] = (
+        "reference" if contender in ("reference", "flax") else "fastest"
+    )
     return _jax_steps(network, x, y, contender == "flax", backend)
 
 
@@ -173,10 +177,12 @@ def _torch_steps(
     )
     *size, c_in = network.shape
     layout = torch.contiguous_format if contender == "torch" else torch.channels_last
-    model = in_torch(network.build(), tuple(size), c_in).to(device, memory_format=layout)
+    if len(size) != 2 and contender != "torch":
+        raise RuntimeError("channels_last of PyTorch is for images")
+    model = in_torch(network.build(), size, c_in).to(device, memory_format=layout)
     if contender == "torch_compiled":  # "reduce-overhead" uses CUDA graphs
         model = torch.compile(model, mode="reduce-overhead" if gpu else "default")
-    images = torch.tensor(x).permute(0, 3, 1, 2).to(device).contiguous(memory_format=layout)
+    images = torch.tensor(x).movedim(-1, 1).to(device).contiguous(memory_format=layout)
     targets = torch.tensor(y).long().to(device)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, fused=gpu or None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -64,6 +65,8 @@ class Worker:
 
     startup: float
     """Seconds to build the network and to run two steps; imports are not counted."""
+    limit: float | None = None
+    """Seconds after which a process that does not answer is ended; no limit if None."""
 
     def __init__(
         self, network: str, contender: str, backend: Backend, *flags: str, **environment: str
@@ -82,7 +85,8 @@ class Worker:
         """Build the network, run two steps, and return this worker.
 
         Raises:
-            Unavailable: If this machine cannot run it. The process has then ended.
+            Unavailable: If this machine cannot run it, or not within the limit. The process has
+                then ended.
         """
         word, _, rest = self._ask("build").partition(" ")
         if word != "ready":
@@ -96,6 +100,10 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it has answered, and ended
             self.process.stdin.write(f"{question}\n")
             self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], self.limit)[0]:
+            self.process.kill()
+            self.close()
+            raise Unavailable(f"{self.name} within {self.limit:g} s")
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args} ended early")

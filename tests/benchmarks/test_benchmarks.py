@@ -24,7 +24,8 @@ from benchmarks import (
     steps,
     train_step,
 )
-from benchmarks.networks import Network, in_torch
+from benchmarks.networks import Network
+from benchmarks.torch_twin import in_torch
 from benchmarks.workers import Backend
 from cnn import models
 from cnn.errors import InputError
