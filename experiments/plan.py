@@ -36,14 +36,16 @@ with epy.lazy_imports():
     from cnn.train import config
     from experiments.harness import lowering
 
+OTHERS = {"map_devices", "devices", "seed_groups", "loss"}
+"""Settings of the program that are not flags: the topology says the devices, and targets are
+classes."""
+
 if TYPE_CHECKING:
     from cnn.data import Dataset
     from experiments.harness.lowering import Step
 
     RecipeFlags = Recipe
 else:
-    # Devices are those of the topology, and targets are classes.
-    OTHERS = {"map_devices", "devices", "seed_groups", "loss"}
     RecipeFlags = cli.subset(Recipe, {*PROGRAM_FIELDS, "steps", "seeds"} - OTHERS)
 
 PASSES = 3
@@ -178,7 +180,9 @@ def tables(
     flags: Flags, plans: Sequence[Plan], parameters: int, macs: int | None
 ) -> tuple[Table, ...]:
     """Return what the program holds and does, and what it needs on each slice."""
-    step, size = plans[0].step, "×".join(map(str, flags.input))
+    # On one device batch normalization reduces nothing: the largest slice shows all collectives.
+    largest = max(plans, key=lambda plan: plan.where.devices)
+    step, size = largest.step, "×".join(map(str, flags.input))
     seeds = f", {flags.seeds} seeds" if flags.seeds > 1 else ""
     title = f"{flags.subject} on {size}, {flags.precision}, {flags.batch_per_chip} examples"
     state = step.state
@@ -189,9 +193,9 @@ def tables(
     }
     facts = [["parameters", parameters]]
     facts += [[f"{name}, MB", _mega(lowering.nbytes(tree))] for name, tree in bytes_of.items()]
-    facts += [["batch per chip, MB", _mega(plans[0].work.batch)]]
+    facts += [["batch per chip, MB", _mega(largest.work.batch)]]
     facts += [["multiply-accumulates per example", "not known" if macs is None else macs]]
-    flops = plans[0].work.flops
+    flops = largest.work.flops
     gflops = "not known" if flops is None else _digits(flops / 1e9)
     facts += [[f"GFLOPs per step and chip (2 × {PASSES} × multiply-accumulates)", gflops]]
 
@@ -208,11 +212,11 @@ def tables(
     operations = ["convolutions", "dot products", "custom calls", "implementations of its own"]
     kinds = ["collective", "operations", "MB"]
     heads = ["slice", "chips", "batch", "state + batch, GB", "HBM, GB"]
-    heads += ["compute, ms", "memory, ms", "all-reduce, ms", "bound", "step at least, ms"]
+    heads += ["compute, ms", "memory, ms", "all-reduce, ms", "bound", "step, at least, ms"]
     return (
         Table(f"{title} per chip{seeds}", ["quantity", "value"], facts),
-        Table("Lowered program of one step", ["platform", *operations], lowered),
-        Table("Collectives of one step, before XLA combines them", kinds, reduced),
+        Table(f"One step on {largest.where.name}, lowered", ["platform", *operations], lowered),
+        Table("Its collectives, before XLA combines them", kinds, reduced),
         Table("Slices", heads, [_row(flags, plan) for plan in plans]),
     )
 

@@ -36,6 +36,16 @@ def test_prints_costs_that_grow_with_the_slice(capsys: pytest.CaptureFixture[str
     assert "Not calibrated" in said
 
 
+def test_collectives_are_those_of_the_largest_slice(capsys: pytest.CaptureFixture[str]) -> None:
+    """On one device batch normalization reduces nothing; on several, 4 channels five times."""
+    network = ("--model", "tests.small:model", "--model-args", "norm=true", "--input", "12", "1")
+    run(*network, "--classes", "2", "--topology", "v5e:1x1", "v5e:2x2")
+    said = capsys.readouterr().out
+    assert "One step on v5e:2x2, lowered" in said
+    (row,) = (line for line in said.splitlines() if "batch norm layers" in line)
+    assert [cell.strip() for cell in row.split("│")[2:4]] == ["5", "8e-05"]
+
+
 def test_a_network_larger_than_this_machine_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
     """A matrix of 400,000 × 400,000 takes 640 GB, and Adam triples it: nothing is allocated."""
     wide = "features=[400000, 400000]"
