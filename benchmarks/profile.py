@@ -26,7 +26,7 @@ from experiments.harness import cli
 with epy.lazy_imports():
     import jax
 
-    from benchmarks import networks, steps
+    from benchmarks import random_draw, steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def main(flags: Flags) -> None:
     """Trace, and print the table."""
     if flags.steps < 1:
         raise InputError(f"steps must be positive, got {flags.steps}")
-    network = networks.by_name(flags.network)
+    network = random_draw.by_name(flags.network)
     flags.select()
     x, y = steps.random_batch(network)
     step, state = steps.jax_step(network, x, y, flags.plain, flags, gpu_options=NO_GRAPHS)

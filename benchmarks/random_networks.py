@@ -135,6 +135,11 @@ def same(record: Mapping[str, Any]) -> bool:
     return found is not None and agreement.agree(found)
 
 
+def is_steady(record: Mapping[str, Any]) -> bool:
+    """Return whether no contender's longest turn took more than twice its shortest."""
+    return all(max(times) <= 2 * min(times) for times in record["seconds"].values())
+
+
 Ratio = Callable[[Mapping[str, Any]], float | None]
 
 
@@ -238,7 +243,7 @@ def main(flags: Flags) -> None:
     flags.select()
     contenders = TIMED
     if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed: only the others are timed (EXTRA=torch)", file=sys.stderr)
+        print("PyTorch is left out: it needs make install EXTRA=torch", file=sys.stderr)
         contenders = TIMED[:3]
     result_name = flags.result_name("random_networks")
     run_dir.make_folder(flags.out)
@@ -265,6 +270,8 @@ def _section(records: Sequence[Mapping[str, Any]], flags: Flags, about: Mapping[
     )
     if differ := [r["network"] for r in records if "differences" in r and not same(r)]:
         text += f" Not compared with PyTorch, whose twin may differ: {', '.join(differ)}."
+    if unsteady := [r["network"] for r in records if not is_steady(r)]:
+        text += f" Times vary by more than a factor of two for: {', '.join(unsteady)}."
     for record in records:
         text += "".join(f" {reason}." for reason in record["failed"])
     figure = f"![Relative speed on drawn networks]({flags.result_name('random_networks')}.png)"

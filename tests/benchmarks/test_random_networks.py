@@ -140,6 +140,12 @@ def test_the_distribution_by_hand() -> None:
     assert row in random_networks.table(records)
 
 
+def test_times_that_vary_are_not_steady() -> None:
+    times = {"ours": [1.0, 2.0, 1.5], "torch": [3.0, 3.1]}
+    assert random_networks.is_steady({"seconds": times})
+    assert not random_networks.is_steady({"seconds": times | {"flax": [1.0, 2.1]}})
+
+
 def test_a_contender_that_does_not_answer_is_ended() -> None:
     worker = Worker("random-11-0", "ours", Backend())
     worker.limit = 0.01
