@@ -1,9 +1,14 @@
 """What is counted in a traced step, against counts by hand. No device of the slice exists."""
 
+import re
+from typing import Any
+
 import jax
 import pytest
 
 from cnn.ops import implementations
+from cnn.train.compile import training_program
+from cnn.train.devices import BY_EXAMPLE_AND_SEED, DeviceMap
 from cnn.train.recipe import Recipe
 from experiments.harness.lowering import (
     GRADIENTS,
@@ -88,3 +93,20 @@ def test_the_step_maps_states_to_states_of_the_same_shapes() -> None:
     shapes = [(a.shape, a.dtype) for a in jax.tree.leaves(step.state)]
     outputs = [state for state, _ in step.traced.out_info]
     assert [(a.shape, a.dtype) for a in jax.tree.leaves(outputs)] == shapes
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_it_is_the_program_that_training_compiles(platform: str) -> None:
+    """Mapped over real devices, the same operations are lowered in the same order."""
+    recipe, count = Recipe(precision="bfloat16", ema=0.9, augment=("shift",)), 4
+    step = trace_step(model(norm=True), recipe, (12, 1), count, 16)
+    program = training_program(model(norm=True), recipe, "tpu")
+    run: Any = DeviceMap(jax.devices()[:count], 1).compile(program, BY_EXAMPLE_AND_SEED, True)
+    real = run.trace(step.state, (), step.batch)
+    assert _body(real, platform) == _body(step.traced, platform)
+
+
+def _body(program: Any, platform: str) -> list[str]:
+    """Return the operations of the lowered module with their types, without names of values."""
+    lines = program.lower(lowering_platforms=(platform,)).as_text().splitlines()
+    return [re.sub(r"%[\w#:]+", "%", line) for line in lines if "stablehlo." in line]
