@@ -9,12 +9,14 @@ gradients by each weight. A difference is the norm of the difference, by the nor
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 
 from etils import epy
 
 from benchmarks.random_draw import Network, by_name
+from cnn.errors import InputError
 from experiments.harness import cli
 
 with epy.lazy_imports():
@@ -93,7 +95,10 @@ def agree(found: dict[str, float]) -> bool:
 
 def main(flags: Flags) -> None:
     """Compare, and print the differences."""
-    print(json.dumps(differences(by_name(flags.network))))
+    network = by_name(flags.network)
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("PyTorch is not installed: run make install EXTRA=torch")
+    print(json.dumps(differences(network)))
 
 
 if __name__ == "__main__":

@@ -168,6 +168,12 @@ def test_drawn_networks_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "random_networks.png").stat().st_size > 1000
 
 
+def test_pytorch_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="PyTorch is not installed: run make install"):
+        agreement.main(agreement.Flags(network="lenet5"))
+
+
 @pytest.mark.parametrize("index", range(12))
 def test_the_twin_in_pytorch_computes_the_same(index: int) -> None:
     pytest.importorskip("torch", reason="the twin is PyTorch's")
