@@ -64,6 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def free_memory() -> Iterator[None]:
+    """Forget what one file of tests has traced and compiled: all of them took 5 GB a worker."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile training programs as for users, so that what rounds alike there rounds alike."""

@@ -37,6 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow  # building the documentation executes the pages, too
 def test_the_page_of_an_own_question(folder: Path) -> None:
     outputs = run("own_question", folder)
     page = shown(outputs, "text/html")
@@ -49,6 +50,7 @@ def test_the_page_of_an_own_question(folder: Path) -> None:
     assert (folder / "results" / "wide_window" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_in_python(folder: Path) -> None:
     outputs = run("a_run_in_python", folder)
     page = shown(outputs, "text/html")

@@ -112,7 +112,7 @@ def test_the_newest_version_is_read_and_configurations_have_names(tmp_path: Path
     (tmp_path / "pets" / "incomplete.XY_2.0.0").mkdir()
     newest = data.load("pets", tmp_path)
     assert greys(newest.train, newest) == [2]
-    assert data.names(tmp_path) == ["digits", "mnist1d", "pets", "zoo/big"]
+    assert data.names(tmp_path) == ["digits", "mnist1d", "mnist1d-50k", "pets", "zoo/big"]
     big = data.load("zoo/big", tmp_path)
     assert greys(big.test, big) == [9]
 

@@ -408,6 +408,7 @@ def without_seconds(out: Path) -> list[Mapping[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(out)]
 
 
+@pytest.mark.slow
 @pytest.mark.fault
 def test_a_killed_workers_point_is_taken_over_with_the_same_result(
     tmp_path: Path, tally: Tally
@@ -434,6 +435,7 @@ def test_a_killed_workers_point_is_taken_over_with_the_same_result(
     tally("workers of a sweep killed: another finished their points, equal bit for bit", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_and_the_command_it_prints_continues(

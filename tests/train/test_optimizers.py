@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"optimizer": "adam", "optimizer_args": ("beta1=0.9",)},
         "unknown argument of optimizer adam 'beta1': did you mean 'b",
     ),
-    "no value": ({"optimizer_args": ("b1",)}, "optimizer_args must be NAME=VALUE, got 'b1'"),
+    "no value": ({"optimizer_args": ("b1",)}, "optimizer_args must be NAME=VALUE with each name"),
     "decay": (
         {"optimizer_args": ("weight_decay=1",)},
         "must not contain weight_decay: give weight",

@@ -25,6 +25,13 @@ import sys
 print("ran to the end with", sys.argv[1:])
 """
 
+INTERRUPTIBLE = (
+    *(sys.executable, "-c"),
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])",
+)
+"""A Python that SIGINT reaches, also where the tests run in the background, which ignores it."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment without settings of malloc, or of JAX's cache by other tests."""
@@ -68,7 +75,7 @@ except KeyboardInterrupt: print("raised", flush=True)
 import extension
 """
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [*INTERRUPTIBLE, "-c", code],
         env=environment(XDG_CACHE_HOME=str(tmp_path), PYTHONPATH=f"{Path.cwd()}:{tmp_path}"),
         timeout=60,
         check=False,
@@ -82,7 +89,7 @@ def test_an_interrupt_is_one_line_from_the_first_import_on(tmp_path: Path) -> No
     """Here it comes while the program imports what it imports first."""
     (tmp_path / "etils.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.train"],
+        [*INTERRUPTIBLE, "-m", "experiments.train"],
         env=environment(PYTHONPATH=f"{tmp_path}:{Path.cwd()}"),
         timeout=60,
         check=False,
@@ -95,7 +102,7 @@ def test_an_interrupt_is_one_line_from_the_first_import_on(tmp_path: Path) -> No
 def test_who_imports_the_package_keeps_their_handler_of_interrupts() -> None:
     code = "import experiments, signal; signal.raise_signal(signal.SIGINT)"
     done = subprocess.run(
-        [sys.executable, "-c", code], timeout=60, check=False, capture_output=True, text=True
+        [*INTERRUPTIBLE, "-c", code], timeout=60, check=False, capture_output=True, text=True
     )
     assert done.stderr.endswith("KeyboardInterrupt\n")
 
