@@ -162,6 +162,6 @@ def test_commands_work_without_activating_anything() -> None:
 def test_the_examples_of_the_readme_run() -> None:
     """Those of the other pages run when the documentation is built."""
     blocks = re.findall(r"^```python\n(.*?)^```", text("README.md"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 5
+    assert len(blocks) == 4
     code = re.sub(r"(steps|seeds)=\d+", r"\1=1", "\n".join(blocks))  # as little as tells
     exec(compile(code, "README.md", "exec"), {})

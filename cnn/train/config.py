@@ -214,6 +214,14 @@ def check_outputs(outputs: jax.ShapeDtypeStruct, recipe: Recipe, data: Dataset) 
             f"the model must return {classes} values, one per class of {data.name}, got shape "
             f"{outputs.shape[1:]}: build it with num_classes={classes}"
         )
+    labels = (data.train.y, data.test.y)
+    if recipe.loss == "binary-cross-entropy" and not data.train.has_classes:
+        least, most = min(y.min() for y in labels), max(y.max() for y in labels)
+        if least < 0 or most > 1:
+            raise InputError(
+                f"loss binary-cross-entropy needs targets from 0 to 1, got {least:g} to {most:g} "
+                f"in {data.name}: use another loss, or other targets"
+            )
     y = jax.ShapeDtypeStruct((1, *data.train.y.shape[1:]), data.train.y.dtype)
     functions = make_loss(recipe), make_metrics(recipe)
     try:

@@ -153,7 +153,13 @@ def check_optimizer(recipe: Recipe, params: Tree) -> None:
             f"optimizer {_text(recipe)} has an initial state that depends on the learning rate, "
             "which is not supported: choose another"
         )
-    if any("ScheduleFree" in kind for kind in state_kinds(state)):
+    leaves = jax.tree.leaves(state)
+    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or not leaf.size for leaf in leaves):
+        raise InputError(
+            f"optimizer {_text(recipe)} keeps random keys or empty arrays, which checkpoints "
+            "cannot hold: choose another"
+        )
+    if "ScheduleFreeState" in str(jax.tree.structure(state)):
         raise InputError(
             f"optimizer {_text(recipe)} evaluates other weights than it trains, which is not "
             "supported: choose another, with ema for an average"
@@ -165,21 +171,8 @@ def _text(recipe: Recipe) -> str:
     return repr(optimizer) if isinstance(optimizer, str) else _name(optimizer)
 
 
-def state_kinds(state: Any) -> set[str]:
-    """Return the names of the named tuples in an optimizer's state."""
-    kinds: set[str] = set()
-
-    def visit(node: Any) -> bool:
-        if hasattr(node, "_fields"):
-            kinds.add(type(node).__name__)
-        return False
-
-    jax.tree.map(lambda leaf: leaf, state, is_leaf=visit)
-    return kinds
-
-
 def make_schedule(recipe: Recipe) -> optax.Schedule:
-    """Return the factor of the learning rate as a function of the step, times `recipe.lr`.
+    """Return the learning rate as a function of the step, before `TrainState.lr` multiplies it.
 
     "one-cycle" rises from lr / 25 over the first 30 % of the steps and ends at lr / 250,000.
     """

@@ -171,7 +171,10 @@ def test_a_schedule_from_python_gives_the_learning_rate() -> None:
         Recipe(schedule=schedule).check()
 
 
-PARAMS = {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32)}
+PARAMS = {
+    "kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32),
+    "bias": jax.ShapeDtypeStruct((3,), jnp.float32),
+}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"optimizer": "adamv"}, "unknown optimizer 'adamv': did you mean 'adam'"),
     "argument": (
@@ -195,16 +198,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "line search": ({"optimizer": "lbfgs"}, "optimizer 'lbfgs' cannot be used: "),
     "averages": ({"optimizer": "schedule_free_sgd"}, "evaluates other weights than it trains"),
     "initial": ({"optimizer": "rprop"}, "an initial state that depends on the learning rate"),
+    "key": ({"optimizer": "noisy_sgd"}, "keeps random keys or empty arrays, which checkpoints"),
+    "empty": ({"optimizer": "galore"}, "'galore' keeps random keys or empty arrays, which"),
     "module": ({"optimizer": "no_such:thing"}, "optimizer 'no_such:thing' cannot be imported"),
     "function": ({"optimizer": "optax:nothing"}, "must name a function, but optax has no such"),
     "other": ({"optimizer": lambda rate: 3}, "cannot be used: "),
     "shape": (
-        {"optimizer": optax.stateless(lambda g, _: {"kernel": g["kernel"][0]}), "lr": 1.0},
+        {"optimizer": optax.stateless(lambda g, _: {**g, "kernel": g["kernel"][0]}), "lr": 1.0},
         "must return updates shaped like the weights",
     ),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Specifying a key will be required")  # of optax's noise
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_train_is_one_line(case: str) -> None:
     fields, message = REFUSED[case]

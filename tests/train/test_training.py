@@ -341,6 +341,10 @@ def test_functions_that_do_not_fit_are_one_line_before_anything_is_written(tmp_p
     cases: list[tuple[dict[str, Any], str]] = [
         ({"loss": "squared-error"}, "on waves, loss squared-error needs float targets"),
         ({"data": curve()}, "on curve, loss cross-entropy needs outputs .* and class indices"),
+        (
+            {"data": curve(), "loss": "binary-cross-entropy"},
+            r"needs targets from 0 to 1, got -\d.* to \d.* in curve: use another loss, or other",
+        ),
         ({"data": curve(), "loss": "huber", "metrics": ("accuracy",)}, "on curve, metric accuracy"),
         (
             {"loss": lambda o, t: o.no_such},
