@@ -119,7 +119,7 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
 }
 """For each operation, implementations for a CPU, each with its condition; the first match is used.
 
-To remove `cnn/ops/cpu`, delete the folder, its import above, and the entries of this table.
+To remove `cnn/ops/cpu`, delete the folder, its import above, and its entries in both tables.
 """
 
 

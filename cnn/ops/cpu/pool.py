@@ -10,47 +10,32 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cnn.ops.cpu.no_fusion import no_fusion
 from cnn.ops.cpu.transpose import dilate_output
-from cnn.ops.padding import finite, pad_constant
+from cnn.ops.padding import pad_constant
 from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
+from cnn.ops.window_argmax import first_argmax, tap_views
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: Float[Array, "batch *spatial c"], spec: WindowSpec) -> Float[Array, "batch *out c"]:
     """Return the largest value in each window, ignoring padding; NaN counts as the largest."""
-    return functools.reduce(jnp.maximum, _views(x, spec))
-
-
-def _views(x: Array, spec: WindowSpec) -> list[Array]:
-    return shifted_views(pad_constant(-jnp.inf, x, spec.pairs), spec)
+    return functools.reduce(jnp.maximum, tap_views(x, spec))
 
 
 @max_pool.defjvp
 def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     y = max_pool(x, spec)
-    find = no_fusion(functools.partial(_first_argmax, spec=spec))
-    # So that padding, which is −inf, comes after every value.
-    seen, largest = (finite(x), finite(y)) if spec.is_padded else (x, y)
-    argmax = find(lax.stop_gradient(seen), lax.stop_gradient(largest))
+    find = no_fusion(functools.partial(first_argmax, spec=spec))
+    argmax = find(lax.stop_gradient(x), lax.stop_gradient(y))
     disjoint = spec.strides == spec.window and set(spec.dilation) == {1}
     scatter = functools.partial(_interleave if disjoint else _scatter_add, spec=spec)
     (dy,) = jax.linear_transpose(lambda g: scatter(g, argmax), y)(dx)
     return y, dy
-
-
-def _first_argmax(x: Array, y: Array, spec: WindowSpec) -> Int[Array, "batch *out c"]:
-    """Return the first tap whose value is the maximum `y`, or NaN."""
-    views = _views(x, spec)
-    argmax = jnp.full(y.shape, len(views) - 1, jnp.int8)  # the last one, if no other is
-    for a, value in reversed(list(enumerate(views[:-1]))):
-        found = (value == y) | (value != value)
-        argmax = lax.select(found, jnp.full_like(argmax, a), argmax)
-    return argmax
 
 
 def _interleave(g: Array, argmax: Array, spec: WindowSpec) -> Float[Array, "batch *spatial c"]:

@@ -13,11 +13,11 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from cnn.ops.padding import finite, pad_constant
-from cnn.ops.patches import shifted_views
+from cnn.ops.padding import pad_constant
 from cnn.ops.window import WindowSpec
+from cnn.ops.window_argmax import first_argmax, tap_views
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -26,31 +26,16 @@ def max_pool(x: Float[Array, "batch *spatial c"], spec: WindowSpec) -> Float[Arr
 
     The stride must be the window.
     """
-    return functools.reduce(jnp.maximum, _views(x, spec))
-
-
-def _views(x: Array, spec: WindowSpec) -> list[Array]:
-    return shifted_views(pad_constant(-jnp.inf, x, spec.pairs), spec)
+    return functools.reduce(jnp.maximum, tap_views(x, spec))
 
 
 @max_pool.defjvp
 def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     y = max_pool(x, spec)
-    # So that padding, which is −inf, comes after every value.
-    seen, largest = (finite(x), finite(y)) if spec.is_padded else (x, y)
-    argmax = _first_argmax(lax.stop_gradient(seen), lax.stop_gradient(largest), spec)
+    argmax = first_argmax(lax.stop_gradient(x), lax.stop_gradient(y), spec)
     (dy,) = jax.linear_transpose(lambda g: _to_inputs(g, argmax, spec), y)(dx)
     return y, dy
-
-
-def _first_argmax(x: Array, y: Array, spec: WindowSpec) -> Int[Array, "batch *out c"]:
-    """Return the first tap whose value is the maximum `y`, or NaN."""
-    views = _views(x, spec)
-    argmax = jnp.full(y.shape, len(views) - 1, jnp.int8)  # the last one, if no other is
-    for a, value in reversed(list(enumerate(views[:-1]))):
-        argmax = jnp.where((value == y) | (value != value), jnp.int8(a), argmax)
-    return argmax
 
 
 def _to_inputs(g: Array, argmax: Array, spec: WindowSpec) -> Float[Array, "batch *spatial c"]:
