@@ -55,7 +55,7 @@ def test_the_page_of_a_run_in_python(folder: Path) -> None:
     outputs = run("a_run_in_python", folder)
     page = shown(outputs, "text/html")
     assert page.count("20 of 20 steps in") == 3
-    parts = ["1,438 training", "mean ± s.d.", "test_accuracy", "step 20", "layers_2"]
+    parts = ["1,438 training", "mean ± s.d.", "validation_accuracy", "step 20", "layers_2"]
     for part in parts:  # data, result, rows, run, description
         assert part in page
     assert "image/png" in outputs[-2][-1]["data"]

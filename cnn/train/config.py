@@ -100,19 +100,22 @@ class Result:
     """Steps that were skipped because a loss, gradient or update was not finite."""
     seconds: float
     states: States
+    validated: bool = False
+    """Whether `test` is of the held-out part."""
     history: tuple[Mapping[str, Any], ...] = ()
     """The lines of metrics while training, as in `metrics.jsonl`."""
 
     def __repr__(self) -> str:
         size = f"{self.steps:,} steps, seeds {', '.join(map(str, self.seeds))}"
-        return f"<Result: {size}, {self.parameters:,} parameters, {measures_text(self._parts())}>"
+        return f"<Result: {size}, {self.parameters:,} parameters, {measures_text(self.by_part())}>"
 
     def _repr_html_(self) -> str:
         facts = f"{self.parameters:,} parameters, {self.steps:,} steps, {self.seconds:.1f} s"
-        return f"<p>{facts}</p>{measures_html(self.seeds, self._parts())}"
+        return f"<p>{facts}</p>{measures_html(self.seeds, self.by_part())}"
 
-    def _parts(self) -> dict[str, Mapping[str, np.ndarray]]:
-        return {"train": self.train, "test": self.test}
+    def by_part(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """Return the measures of the training and of the test or validation part."""
+        return {"train": self.train, "validation" if self.validated else "test": self.test}
 
     @property
     def train_loss(self) -> np.ndarray:

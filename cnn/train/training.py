@@ -108,6 +108,7 @@ def fit(
             parameters=parameters,
             train=train_part,
             test=test_part,
+            validated=config.validate,
             skipped=np.array([int(state.step - state.updates) for state in states]),
             seconds=time.perf_counter() - began,
             states=states,
@@ -116,7 +117,7 @@ def fit(
         result.check_trained()
         if run is not None:
             run.checkpoints.wait()
-            run_dir.append_metrics(run.out, final_record(result, config.validate))
+            run_dir.append_metrics(run.out, final_record(result))
     return result
 
 
@@ -222,11 +223,10 @@ def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator
             raise
 
 
-def final_record(result: Result, validated: bool) -> dict[str, Any]:
+def final_record(result: Result) -> dict[str, Any]:
     """Return the last line of `metrics.jsonl`: means over the seeds, then each seed's values."""
-    test = "validation" if validated else "test"
-    values = {f"train_{name}": each for name, each in result.train.items()}
-    values |= {f"{test}_{name}": each for name, each in result.test.items()}
+    parts = result.by_part().items()
+    values = {f"{part}_{name}": each for part, of in parts for name, each in of.items()}
     return {
         "step": result.steps,
         "final": True,

@@ -63,3 +63,10 @@ def test_a_run_and_rows_of_runs(tmp_path: Path) -> None:
     frame = pd.DataFrame(runs)
     assert frame.loc[0, "test_accuracy"] == result.test_accuracy[0]
     assert frame.loc[0, "lr"] == 0.01
+
+
+def test_a_result_on_the_held_out_part_says_so() -> None:
+    result = fit(config(steps=1, validate=True))
+    assert "validation accuracy" in repr(result)
+    assert "validation accuracy" in result._repr_html_()
+    assert "test accuracy" not in repr(result) + result._repr_html_()
