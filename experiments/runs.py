@@ -116,6 +116,12 @@ def ordered(rows: Sequence[Row], column: str, descending: bool = False) -> list[
     """Return the rows sorted by a column, numbers before text."""
     _check_column(column, rows)
     known = [row for row in rows if row.get(column) is not None]
+    measures = {str(row.get("best_of")).partition("_")[2] for row in known}
+    if column == "best" and len(measures) > 1:
+        raise InputError(
+            f"sort cannot compare the best of {', '.join(sorted(measures))}: use --filter, or sort "
+            "by a measure that all runs have"
+        )
     known.sort(
         key=lambda row: (not _is_number(v := row[column]), v if _is_number(v) else str(v)),
         reverse=descending,

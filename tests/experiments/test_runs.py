@@ -178,6 +178,8 @@ def test_conditions_order_csv_and_curves(
 
 def test_what_cannot_be_shown_is_one_line(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"run": str(i), "lr": 0.1, "data": "a"} for i in range(9)]
+    parts = {"test_accuracy": 0.9, "validation_loss": 0.3}
+    mixed = [{"run": of, "best": value, "best_of": of} for of, value in parts.items()]
     cases: list[tuple[Any, str]] = [
         (lambda: runs.select(rows, "lr"), "filter must be NAME=VALUE or NAME<VALUE, got 'lr'"),
         (lambda: runs.select(rows, "lr<high"), "filter must compare with a number, got 'lr<high'"),
