@@ -184,6 +184,10 @@ def test_what_cannot_be_shown_is_one_line(tmp_path: Path) -> None:
         (lambda: runs.select(rows, "lr"), "filter must be NAME=VALUE or NAME<VALUE, got 'lr'"),
         (lambda: runs.select(rows, "lr<high"), "filter must compare with a number, got 'lr<high'"),
         (lambda: runs.select(rows, "rl=1"), "unknown column 'rl': did you mean 'lr'?"),
+        (
+            lambda: runs.ordered(mixed, "best"),
+            "sort cannot compare the best of accuracy, loss: use",
+        ),
         (lambda: runs.ordered(rows, "date"), "unknown column 'date': did you mean 'data'?"),
         (
             lambda: runs.draw(tmp_path, rows, tmp_path),
