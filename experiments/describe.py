@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from experiments.harness import cli, networks, plots, tables
+from experiments.harness import cli, drawing, networks, plots, tables
 from experiments.harness.plots import Curves, Reference, Series
 
 with epy.lazy_imports():
@@ -83,9 +83,9 @@ def main(flags: Flags) -> None:
     if flags.compare is not None:
         files.write_atomic(flags.out / "comparison.md", shown.to_markdown() + "\n")
     densities = {name: geometry.uniform_field(m, flags.input) for name, m in built.items()}
-    plots.save(growth(found), flags.out / "growth")
-    plots.save(costs(found), flags.out / "costs")
-    plots.save(field_map(found, densities), flags.out / "map")
+    drawing.save(growth(found), flags.out / "growth")
+    drawing.save(costs(found), flags.out / "costs")
+    drawing.save(field_map(found, densities), flags.out / "map")
     print(f"written to {flags.out}", file=sys.stderr)
 
 

@@ -25,7 +25,7 @@ import tyro
 from etils import epy
 
 from cnn.errors import InputError, unknown_name
-from experiments.harness import cli, plots
+from experiments.harness import cli, drawing, plots
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
@@ -183,7 +183,7 @@ def draw(folder: Path, rows: Sequence[Row], out: Path) -> None:
     if not panels:
         raise InputError("plot needs runs that have lines of metrics")
     run_dir.make_folder(out)
-    plots.save(plots.Figure(panels, legend="below"), out / "curves")
+    drawing.save(plots.Figure(panels, legend="below"), out / "curves")
 
 
 def _curve(run: Path, label: str, name: str, color: str) -> plots.Series | None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from etils import epy
 
-from experiments.harness import plots
+from experiments.harness import drawing, plots
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
@@ -48,7 +48,7 @@ class Summary:
 def write(folder: Path, question: str, hypothesis: str, summary: Summary, seconds: float) -> None:
     """Write the figures (PNG and SVG), `summary.json` and `report.html` into `folder`."""
     figures = {
-        name: {**plots.to_json(figure), "marks": plots.save(figure, folder / name)}
+        name: {**plots.to_json(figure), "marks": drawing.save(figure, folder / name)}
         for name, figure in summary.figures.items()
     }
     content = {
@@ -99,7 +99,7 @@ def render(folder: Path, name: str = "", open_details: bool = False) -> str:
     )
 
 
-def _picture(path: Path, marks: Sequence[plots.Mark], inches: float) -> str:
+def _picture(path: Path, marks: Sequence[drawing.Mark], inches: float) -> str:
     """Return a drawing as an image, with its marks for the script of the page.
 
     It shrinks to nine tenths of its size at most, to stay readable, and scrolls on small screens.

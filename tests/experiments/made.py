@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn.train import Config
-from experiments.harness import plots
+from experiments.harness import drawing
 from experiments.harness.study import Name, Outcome, Summary
 
 
@@ -36,5 +36,5 @@ def check_figures(summary: Summary) -> None:
     """Draw every figure; each must show something."""
     assert summary.figures
     for figure in summary.figures.values():
-        drawn, marks = plots.draw(figure)
+        drawn, marks = drawing.draw(figure)
         assert marks or any(axes.images for axes in drawn.axes)

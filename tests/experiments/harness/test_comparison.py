@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.harness import comparison, plots
+from experiments.harness import comparison, drawing, plots
 from experiments.harness.study import Name, Outcome, Points, Summary
 from tests.small import config
 
@@ -99,7 +99,7 @@ def test_the_figure_has_the_last_part_on_its_axis_and_the_others_as_series() -> 
     assert [series.label for series in panel.series] == ["conv", "local"]
     assert len({series.color for series in panel.series}) == 2
     np.testing.assert_allclose(panel.series[1].values[1], 100 * A)
-    _, marks = plots.draw(found.figures["points"])
+    _, marks = drawing.draw(found.figures["points"])
     assert [mark.text.split(":")[0] for mark in marks] == ["conv", "conv", "local"]
 
 
@@ -110,4 +110,4 @@ def test_one_point_and_many(count: int) -> None:
     assert len(found.tables) == min(count, 2)
     (figure,) = found.figures.values()
     assert figure.panels[0].horizontal == (count == 12)  # type: ignore[attr-defined]
-    plots.draw(figure)
+    drawing.draw(figure)
