@@ -7,6 +7,9 @@
 #   make test-faults           kills, damaged files, full disks; writes docs/reliability.md
 #   make lint                  ruff and mypy
 #   make docs                  the documentation, into docs/_build/html
+#   make pages                 the pages of the studies, from committed lines, without training
+#   make studies               train all studies and make their pages; how long each took is on
+#                              its page, and `make studies ONLY=ladder` trains one
 #   make install EXTRA=cuda    the build for an accelerator: cuda or tpu
 #   make constraints           resolve the pinned versions again (needs uv)
 #   make clean                 remove .venv
@@ -22,7 +25,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-slow test-faults lint docs install constraints clean
+# Studies to train: all that have a page, or ONLY="ladder relax".
+STUDIES := $(or $(ONLY),$(notdir $(patsubst %/,%,$(wildcard docs/studies/*/))))
+
+.PHONY: help demo test test-slow test-faults lint docs pages studies install constraints clean
 .NOTPARALLEL: # two installers at once would break .venv
 
 help:
@@ -48,6 +54,14 @@ lint: $(VENV)/installed-dev
 # Warnings are errors: a link, a name or an example that no longer works stops the build.
 docs: $(VENV)/installed-docs
 	$(RUN) sphinx -b html -W --keep-going --quiet docs docs/_build/html
+
+pages: $(VENV)/installed-base
+	$(RUN) experiments.pages
+
+# A study that was interrupted goes on where it was.
+studies: $(VENV)/installed-base
+	@set -e; for name in $(STUDIES); do $(RUN) experiments.$$name --out results/$$name; done
+	$(RUN) experiments.pages --take results --only $(STUDIES)
 
 install: $(addprefix $(VENV)/installed-,$(or $(EXTRA),base))
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(Path(__file__).parent))
-
-import study_pages  # noqa: E402  it stands beside this file
-
-study_pages.write_pages(ROOT)
 
 project = "cnn-biases"
 author = copyright = "The cnn-biases contributors"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,9 @@ import pytest
 from cnn import models
 from cnn.errors import InputError
 from cnn.geometry import Geometry, describe
-from docs import study_pages
+from experiments import pages
+from experiments.harness import page_files
+from experiments.harness import pages as harness_pages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -60,44 +61,36 @@ def test_every_row_of_the_lecture_map_has_a_function_and_a_test() -> None:
 
 
 def test_every_study_has_a_page_and_a_line_in_the_readme() -> None:
-    assert study_pages.names(ROOT) == STUDIES
-    listed = re.findall(r"\]\(docs/studies/(\w+)/\)", text("README.md"))
-    assert set(listed) == set(STUDIES)
+    assert harness_pages.names(ROOT) == STUDIES
+    for page, link in (("README.md", r"docs/studies/(\w+)/"), ("docs/studies/index.md", r"(\w+)/")):
+        listed = re.findall(rf"^\| \[\w+\]\({link}index\.md\)", text(page), re.MULTILINE)
+        assert sorted(listed) == STUDIES
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_of_a_study_is_made_from_its_lines(name: str) -> None:
+    """By hashes: `make pages` makes it again. The slow test below computes everything."""
+    assert page_files.stale(ROOT, name) == []
+
+
+def test_the_readme_shows_what_the_pages_say() -> None:
+    texts = {name: text(f"docs/studies/{name}/index.md") for name in STUDIES}
+    for path, made in pages.with_blocks(ROOT, texts).items():
+        assert path.read_text(encoding="utf-8") == made, "run make pages"
+
+
+@pytest.mark.slow
+def test_every_page_says_what_its_lines_say() -> None:
+    pages.main(pages.Flags(check=True))
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_page_of_a_study_shows_figures_that_exist(name: str) -> None:
-    page = study_pages.page(ROOT, name)
+    page = text(f"docs/studies/{name}/index.md")
     figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
     assert figures
     assert all((DOCS / "studies" / name / figure).exists() for figure in figures)
-    assert page.startswith("# ")
     assert f".venv/bin/python -m experiments.{name}" in page
-
-
-def test_the_page_of_a_study_from_its_summary() -> None:
-    summary = {
-        "question": "Q?",
-        "findings": ["First.", "Second."],
-        "tables": [{"caption": "Accuracy", "heads": ["rung", "a|b"], "rows": [["conv", "93"]]}],
-        "figures": {"ladder": {}},
-        "command": "python -m experiments.ladder",
-        "seconds": 1234.5,
-        "environment": {"machine": "2 cores", "versions": {"jax": "0.10.2"}, "git": None},
-    }
-    assert study_pages.answer(summary) == (
-        "First.\n\n![Q?](ladder.png)\n\n- Second.\n\n"
-        "Accuracy\n\n| rung | a\\|b |\n| :-- | --: |\n| conv | 93 |\n\n"
-        "**How it was measured.** `.venv/bin/python -m experiments.ladder`, 1,234 s on 2 cores, "
-        "jax 0.10.2, commit unknown."
-    )
-
-
-def test_the_ladder_in_the_readme_is_what_the_study_left() -> None:
-    summary = json.loads(text("docs/studies/ladder/summary.json"))
-    for rung, parameters, ordered, _, permuted, _ in summary["tables"][0]["rows"]:
-        row = next(line for line in text("README.md").splitlines() if f"| `{rung}`" in line)
-        assert f"| {parameters} | {ordered} |" in row and f"| {permuted} |" in row
 
 
 ROWS = re.findall(

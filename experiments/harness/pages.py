@@ -1,0 +1,150 @@
+"""Pages of studies, made from committed lines of results: nothing is trained.
+
+A study is a folder below `docs/studies` and a program `experiments.NAME`. `results.jsonl` in that
+folder holds a line for every point and seed of the study's default settings; `index.md` and the
+figures are made from it. A study without lines has `measured.md` instead, written by hand. It
+begins with its version and the answer in a short paragraph: "**Version 0.1.0.** To see all."
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epy
+
+from experiments.harness import claims, committed, plots, results
+from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
+from experiments.harness.summary import Summary
+from experiments.harness.tables import Table
+
+with epy.lazy_imports():
+    from cnn.train import files
+
+OLD_LINE = "*These numbers are of an earlier version, and were not measured again yet.*"
+
+
+def names(root: Path) -> list[str]:
+    """Return the studies of the repository `root`: the folders below `docs/studies`."""
+    return sorted(path.name for path in (root / "docs/studies").iterdir() if path.is_dir())
+
+
+def make(root: Path, name: str) -> Page:
+    """Return the page of a study.
+
+    Raises:
+        InputError: If the lines are not those of the study's default settings.
+    """
+    module = importlib.import_module(f"experiments.{name}")
+    study, folder, figures = module.STUDY, root / "docs/studies" / name, dict[str, plots.Figure]()
+    if (folder / LINES).exists():
+        settings = module.Settings()
+        lines, points, found, validated = committed.read(folder / LINES, study, settings)
+        made = study.conclude(settings, found, validated, points)
+        figures |= made.figures
+        body = [*_found(made), "## How it was measured", _protocol(name, lines), *made.notes]
+        if (tuned := root / "experiments/tuned" / f"{name}.json").exists():
+            content = files.read_json(tuned)
+            figures["tuning"] = tuning_figure(content["groups"])
+            body.append(_tuned(content))
+    else:
+        answer, _, rest = read(folder / OLD).partition("\n\n")
+        body = [answer, OLD_LINE, rest.strip()]
+    about = (inspect.getdoc(module) or "").partition("\n\n")[2]  # without the question
+    expected = study.hypothesis[:1].upper() + study.hypothesis[1:]
+    head = [f"# {study.question}", f"**Hypothesis.** {expected}", "## Answer"]
+    setting = about.strip("\n").replace("python -m", ".venv/bin/python -m")
+    text = "\n\n".join([*head, *filter(None, body), "## Setting", setting])
+    return Page(text, figures, sources_hash(root, name))
+
+
+def _found(made: Summary) -> list[str]:
+    """Return verdicts, findings, figures and tables as Markdown."""
+    first, *rest = made.findings or ["No findings."]
+    parts = [f"**{count(made.verdicts)}.** {first}"]
+    if made.verdicts:
+        parts.append(markdown(claims.table(made.verdicts)))
+        parts += [f"- {v.claim.text}: {v.verdict}, {v.advice}." for v in made.verdicts if v.advice]
+    parts.append("\n".join(f"- {finding}" for finding in rest))
+    parts += [f"![{sentence(first)}]({name}.png)" for name in made.figures]
+    return parts + [markdown(table) for table in made.tables]
+
+
+def count(verdicts: Sequence[claims.Verdict]) -> str:
+    """Return how many claims hold: "2 of 4 claims hold, 1 is undecided"."""
+    if not verdicts:
+        return "No claims"
+    counts = Counter(one.verdict for one in verdicts)
+    holding, undecided = counts["holds"], counts["cannot tell"]
+    text = f"{holding} of {len(verdicts)} claims {'holds' if holding == 1 else 'hold'}"
+    return text + (f", {undecided} undecided" if undecided else "")
+
+
+def sentence(text: str) -> str:
+    """Return the first sentence of a text, without line breaks."""
+    text = " ".join(text.split())
+    found = re.match(r".+?[.!?](?= [^a-z]|$)", text)
+    return found[0] if found else text
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown, columns of numbers to the right."""
+    cells = [[str(cell).replace("|", r"\|") for cell in row] for row in (table.heads, *table.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    columns = zip(*cells[1:], strict=True) if table.rows else ([] for _ in table.heads)
+    numeric = [all(re.match(r"[-+–\d]|$", cell) for cell in column) for column in columns]
+    numeric[0] = False  # names, which may be numbers
+    lines.insert(1, "| " + " | ".join("--:" if right else ":--" for right in numeric) + " |")
+    return f"{table.caption}\n\n" + "\n".join(lines)
+
+
+def _protocol(name: str, lines: Sequence[committed.Line]) -> str:
+    """Return the command, the time, and how many lines come from which environment."""
+    minutes = sum(line["seconds"] for line in lines) / 60
+    time = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+    mixed = results.describe_environments(lines)
+    return "\n\n".join(
+        [
+            f"`.venv/bin/python -m experiments.{name}` left [{len(lines):,} lines of results]"
+            f"({LINES}), from which this page is made. They took {time} of training in all.",
+            *([f"**These are {mixed}.**"] if mixed else []),
+            "\n".join(f"- {n:,} lines: {where}" for where, n in committed.origins(lines).items()),
+        ]
+    )
+
+
+def _tuned(content: Mapping[str, Any]) -> str:
+    text = ", ".join(
+        f"{group}: " + " and ".join(f"{k} {v:g}" for k, v in found["best"].items())
+        for group, found in content["groups"].items()
+    )
+    return (
+        f"The recipe was chosen on validation data by `{content['command']}`. {text}.\n\n"
+        "![Validation accuracy against the learning rate, by group of points](tuning.png)"
+    )
+
+
+def tuning_figure(groups: Mapping[str, Any]) -> plots.Figure:
+    """Return validation accuracy against the learning rate, a curve for each group.
+
+    Of several other settings at a learning rate the best one is shown. The chosen one is larger.
+    """
+    series = []
+    for group, found in groups.items():
+        best: dict[float, list[float]] = {}
+        for values, accuracy in found["tried"]:
+            lr, scores = values["lr"], [100 * each for each in accuracy]
+            best[lr] = max(best.get(lr, scores), scores, key=sum)
+        rates = sorted(best)
+        chosen = found["best"]["lr"]
+        line = plots.Series(group, [best[lr] for lr in rates], rates)
+        series += [line, plots.Series(group, [best[chosen]], [chosen], hollow=True, legend=False)]
+    panel = plots.Curves(
+        series, log="x", x_label="learning rate", y_label="validation accuracy (%)"
+    )
+    return plots.Figure([panel], legend="below", note="hollow: chosen")
