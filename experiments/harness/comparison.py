@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from experiments.harness import plots
-from experiments.harness.results import Name, Outcome, Points, Results, paired
+from experiments.harness.differences import paired
+from experiments.harness.results import Name, Outcome, Points, Results
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
 
@@ -27,6 +28,7 @@ COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PINK, plots.BLACK, plots.
 MARKERS = ("o", "^", "s", "D", "v", "P")
 TITLES = {
     "mnist1d": "MNIST-1D",
+    "mnist1d-50k": "MNIST-1D (50,000 new test signals)",
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",

@@ -1,31 +1,33 @@
-"""What a study measured: lines of JSON under the hash of what decides them, and comparisons."""
+"""What a study measured: lines of JSON, each under the hash of what decides it."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epy
 
 from cnn.errors import InputError
 from cnn.html_table import html_table
-from experiments.harness.tables import Table, number
+from experiments.harness import predictions
+from experiments.harness.tables import number
 
 with epy.lazy_imports():
     import jax
     import numpy as np
-    from scipy import special
 
     from cnn.layers import serialization
     from cnn.ops import implementations
-    from cnn.train import files, metrics, recipe, run_identity
+    from cnn.train import files, metrics, recipe, run_dir, run_identity
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -38,7 +40,20 @@ Name = tuple[str, ...]
 Points = Mapping[Name, "Config"]
 """The runs of a study by name."""
 Measure = Callable[["Config", "Result"], Mapping[str, "Sequence[ArrayLike]"]]
-"""Further measures of a trained point: by name, one value per seed, a number or an array."""
+"""Further measures of a trained point: by name, one value per seed, a number or an array.
+
+A boolean array says of each of some test examples whether it was right: the measure is the share,
+and intervals of differences cover these examples, too (`experiments.harness.claims`).
+"""
+
+
+class Examples(NamedTuple):
+    """Which test examples were right."""
+
+    correct: np.ndarray
+    """Booleans `(seeds, examples)`."""
+    of: int
+    """Size of the test set that the examples stand for."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,10 @@ class Outcome:
 
     parameters: int
     values: Mapping[str, np.ndarray]
+    examples: Mapping[str, Examples] = field(default_factory=dict)
+    """By measure, the examples that it is the share of."""
+    chosen: Name | None = None
+    """The point that this one is, if it was chosen on the validation part."""
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.values:
@@ -117,6 +136,15 @@ def environment() -> dict[str, str]:
     }
 
 
+@functools.cache  # it asks git
+def provenance() -> dict[str, str]:
+    """Return the commit and the machine of the results of this process."""
+    found = run_dir.environment()
+    git = found["git"] or {"commit": "unknown", "dirty": False}
+    commit = git["commit"][:10] + " with changes" * git["dirty"]
+    return {"commit": commit, "machine": found["machine"]}
+
+
 def describe_environments(rows: Iterable[Mapping[str, Any]]) -> str | None:
     """Return a line if these results were computed in different environments."""
     texts = [", ".join(f"{k} {v}" for k, v in row.get("environment", {}).items()) for row in rows]
@@ -175,7 +203,9 @@ def read(path: Path, needed: Mapping[str, Sequence[str]]) -> dict[str, dict[str,
 def _is_result(row: dict[str, Any]) -> bool:
     try:
         values = [np.asarray(row[name]) for name in row["measured"]]
-    except (LookupError, TypeError, ValueError, RecursionError):
+        for packed in row.get("examples", {}).values():
+            _unpack(packed)
+    except (LookupError, TypeError, ValueError, RecursionError, AttributeError):
         return False
     typed = type(row.get("key")) is str and type(row.get("parameters")) is int
     return typed and len(values) > 0 and all(value.dtype == float for value in values)
@@ -199,24 +229,63 @@ def lines(
     Raises:
         InputError: If two values of a record have one name.
     """
-    measured: dict[str, Any] = {f"{_part(config)}_{name}": v for name, v in result.test.items()}
+    part = _part(config)
+    measured: dict[str, Any] = {f"{part}_{name}": v for name, v in result.test.items()}
     measured |= {f"train_{name}": v for name, v in result.train.items()}
+    examples: dict[str, Any] = {k: of for k, of in more.items() if _is_boolean(of)}
+    sizes = dict.fromkeys(examples, 0)
+    if (correct := predictions.correct(config, result)) is not None:
+        examples[f"{part}_accuracy"] = correct
+        sizes[f"{part}_accuracy"] = len(config.examples.test)
     facts = {
         "measured": [*measured, *more],
         "parameters": result.parameters,
-        "seconds": round(result.seconds, 2),
+        "seconds": round(result.seconds / len(result.seeds), 2),
         "environment": environment(),
-        "config": _description(config),
+        **provenance(),
     }
-    names = [*labels, "key", "seed", *measured, *more, *facts]
+    names = [*labels, "key", "seed", "config", *measured, *more, *facts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"labels and measures must have names of their own, got {twice}")
 
     def of_seed(i: int) -> dict[str, Any]:
         values = {**measured, **more}
-        return {name: np.asarray(of[i], float).tolist() for name, of in values.items()}
+        numbers = {
+            name: np.asarray(of[i], float).mean() if name in more and name in examples else of[i]
+            for name, of in values.items()
+        }
+        return {name: np.asarray(value, float).tolist() for name, value in numbers.items()}
 
-    return [{**labels, "seed": seed, **of_seed(i), **facts} for i, seed in enumerate(result.seeds)]
+    def examples_of_seed(i: int) -> dict[str, Any]:
+        return {name: _pack(np.asarray(of[i]), sizes[name]) for name, of in examples.items()}
+
+    rows: list[dict[str, Any]] = [
+        {**labels, "seed": seed, **of_seed(i), "examples": examples_of_seed(i), **facts}
+        for i, seed in enumerate(result.seeds)
+    ]
+    rows[0]["config"] = _description(config)  # the seeds that train together share it
+    return rows
+
+
+def _is_boolean(values: Sequence[ArrayLike]) -> bool:
+    return np.asarray(values[0]).dtype == bool
+
+
+def _pack(correct: np.ndarray, of: int) -> dict[str, Any]:
+    """Return booleans as text, with the number of test examples that they stand for."""
+    bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
+    return {"correct": bits, "count": len(correct), "of": of or len(correct)}
+
+
+def _unpack(packed: Mapping[str, Any]) -> np.ndarray:
+    """Return the booleans. Raise `ValueError` if they are not as many as the text says."""
+    bits = np.frombuffer(base64.b64decode(packed["correct"], validate=True), np.uint8)
+    count, of = packed["count"], packed["of"]
+    if type(count) is not int or type(of) is not int or not 0 < count <= of:
+        raise ValueError(f"count and of must be whole numbers, got {count} and {of}")
+    if len(bits) != -(-count // 8):
+        raise ValueError(f"count must be that of the booleans, got {count}")
+    return np.unpackbits(bits, count=count).astype(bool)
 
 
 def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
@@ -238,11 +307,34 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
                 "measures and shapes: remove their lines from results.jsonl"
             )
     values = {to: np.array([row[name] for row in rows]) for name, to in measured.items()}
-    return Outcome(rows[0]["parameters"], values)
+    packed = {
+        to: [row["examples"][name] for row in rows]
+        for name, to in measured.items()
+        if all(name in row.get("examples", ()) for row in rows)
+    }
+    examples = {
+        name: Examples(np.stack([_unpack(one) for one in of]), of[0]["of"])
+        for name, of in packed.items()
+    }
+    return Outcome(rows[0]["parameters"], values, examples)
 
 
-def _shapes(row: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: np.shape(row[name]) for name in row["measured"]}
+def of_lines(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> dict[Name, Outcome]:
+    """Return the outcomes of lines by name, in the order of the lines.
+
+    Raises:
+        InputError: If a line does not have the labels, or a point has a seed twice.
+    """
+    by_name: dict[Name, dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        if missing := [label for label in (*labels, "seed") if label not in row]:
+            raise InputError(f"line of key {row.get('key')!r} has no {', '.join(missing)}")
+        seeds = by_name.setdefault(tuple(row[label] for label in labels), {})
+        if row["seed"] in seeds:
+            name = "/".join(row[label] for label in labels)
+            raise InputError(f"seed {row['seed']} of point {name} has two lines: remove one")
+        seeds[row["seed"]] = row
+    return {name: outcome([of[seed] for seed in sorted(of)]) for name, of in by_name.items()}
 
 
 def pool_seeds(results: Results) -> dict[Name, Outcome]:
@@ -253,46 +345,14 @@ def pool_seeds(results: Results) -> dict[Name, Outcome]:
     pooled = {}
     for name, parts in together.items():
         values = {key: np.concatenate([p[key] for p in parts]) for key in parts[0].values}
-        pooled[name] = Outcome(parts[0].parameters, values)
+        examples = {
+            key: Examples(np.concatenate([p.examples[key].correct for p in parts]), of.of)
+            for key, of in parts[0].examples.items()
+        }
+        pooled[name] = Outcome(parts[0].parameters, values, examples)
     return pooled
 
 
-def paired(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Return the mean of a − b over seeds, and half the width of its 95 % confidence interval.
-
-    The interval is Student's t of the differences: what both have in common per seed cancels. With
-    one seed it is infinite.
-    """
-    difference = np.asarray(a) - np.asarray(b)
-    n = len(difference)
-    if n < 2:
-        return float(difference.mean()), float("inf")
-    half = special.stdtrit(n - 1, 0.975) * difference.std(ddof=1) / np.sqrt(n)
-    return float(difference.mean()), float(half)
-
-
-def difference(a: np.ndarray, b: np.ndarray, brief: bool = False) -> str:
-    """Return a − b of fractions, the mean over seeds, as text with its interval (see `paired`).
-
-    "+1.2 points (95 % interval -0.3 to +2.7)", or "+1.2 (-0.3 to +2.7)" if `brief`. The interval is
-    left out if there is one seed.
-    """
-    mean, half = paired(100 * a, 100 * b)
-    unit, kind = ("", "") if brief else (" points", "95 % interval ")
-    interval = f" ({kind}{mean - half:+.1f} to {mean + half:+.1f})" if np.isfinite(half) else ""
-    return f"{mean:+.1f}{unit}{interval}"
-
-
-def differences(
-    results: Results, pairs: Iterable[tuple[Name, Name]], value: str = "test_accuracy"
-) -> Table:
-    """Return the paired differences a − b, in points of a fraction, of all pairs in `results`."""
-    rows, seeds = [], 0
-    for a, b in pairs:
-        if a in results and b in results:
-            mean, half = paired(100 * results[a][value], 100 * results[b][value])
-            seeds = len(results[a][value])
-            interval = f"{mean - half:+.2f} to {mean + half:+.2f}" if np.isfinite(half) else "–"
-            rows.append([f"{'/'.join(a)} − {'/'.join(b)}", f"{mean:+.2f}", interval])
-    caption = f"Differences in {value.replace('_', ' ')}, paired by seed ({seeds} seeds)"
-    return Table(caption, ["difference", "points", "95 % interval"], rows)
+def _shapes(row: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    counts = {f"{name} of": (x["count"], x["of"]) for name, x in row.get("examples", {}).items()}
+    return {**{name: np.shape(row[name]) for name in row["measured"]}, **counts}

@@ -24,20 +24,23 @@ from etils import epy
 
 from cnn.errors import InputError, RunError, unknown_name
 from cnn.train.fields import check_fields
-from experiments.harness import comparison, progress, results, runner, runtime, summary
-from experiments.harness.results import (
-    Measure,
-    Name,
-    Outcome,
-    Points,
-    Results,
-    difference,
-    differences,
-    paired,
-    pool_seeds,
+from experiments.harness import (
+    claims,
+    comparison,
+    predictions,
+    progress,
+    results,
+    runner,
+    runtime,
+    summary,
+    tuning,
 )
+from experiments.harness.claims import Claim
+from experiments.harness.differences import difference, differences, estimate, paired
+from experiments.harness.results import Measure, Name, Outcome, Points, Results, pool_seeds
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table, in_notebook, number, percent
+from experiments.harness.tuning import Tuning
 
 with epy.lazy_imports():
     import filelock
@@ -53,11 +56,14 @@ if TYPE_CHECKING:
     from cnn.data import Dataset
     from cnn.train import Config, Result
 
-__all__ = ["Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study"]
-__all__ += ["Summary", "Table", "choose", "costs", "difference", "differences", "number"]
-__all__ += ["failure", "outcomes", "paired", "percent", "pool_seeds", "train_missing"]
+__all__ = ["Claim", "Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study"]
+__all__ += ["Summary", "Table", "Tuning", "choose", "costs", "difference", "differences"]
+__all__ += ["estimate", "failure", "number", "outcomes", "paired", "percent", "pool_seeds"]
+__all__ += ["train_missing"]
 
-RECIPE = ("steps", "batch_size", "lr", "schedule", "weight_decay", "seed", "seeds", "validate")
+RECIPE = ("steps", "batch_size", "schedule", "seed", "seeds", "validate")
+LR = 2e-2
+"""Learning rate of points that were not tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +74,13 @@ class Settings:
     """Optimizer steps of every run."""
     batch_size: int = 100
     """Examples per step."""
-    lr: float = 2e-2
-    """Learning rate of Adam, the largest one of the schedule."""
+    lr: float | None = None
+    """Learning rate of Adam, the largest one of the schedule. By default that of each point in
+    experiments/tuned/NAME.json, else 0.02."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate over the steps."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of the kernels."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of the kernels. By default the tuned one, else 0."""
     seed: int = 0
     """First seed."""
     seeds: int = 5
@@ -82,6 +89,9 @@ class Settings:
     """Hold out a validation part of the training set and report on it instead of the test set."""
     only: tuple[str, ...] = ()
     """Run only these points, named as in results.jsonl with slashes: conv/ordered."""
+    tune: bool = False
+    """Choose learning rate and weight decay of every point on the validation part, write them to
+    experiments/tuned/NAME.json, and end."""
     smoke: bool = False
     """Check that the study runs: two seeds, two steps, 200 examples, into the folder OUT/smoke."""
     full: bool = False
@@ -91,7 +101,7 @@ class Settings:
     out: Path = Path("results")
     """Folder for results.jsonl, figures and report.html; full and smoke use subfolders."""
 
-    small: ClassVar[str] = "mnist1d"
+    small: ClassVar[str] = "mnist1d-50k"
     """Name of the built-in data set."""
     large: ClassVar[str] = "fashion_mnist"
     """Name of the data set of `full`; empty if the study has none."""
@@ -136,6 +146,7 @@ class Settings:
     def config(self, model: nn.Module, data: Dataset, **changes: Any) -> Config:
         """Return a run with these settings, except `changes`."""
         recipe = {name: getattr(self, name) for name in RECIPE}
+        recipe |= {"lr": self.lr or LR, "weight_decay": self.weight_decay or 0.0}
         return training.Config(model=model, data=data, **recipe | changes)
 
 
@@ -183,6 +194,16 @@ class Study(Generic[S]):
     """From settings and results to findings, tables and figures; by default `comparison`."""
     measure: Measure | None = None
     """What else to measure on a trained point, besides losses and accuracies."""
+    claims: Sequence[Claim] = ()
+    """The differences that are tested, and how large they are expected to be."""
+    best_of: Callable[[S, Sequence[Name]], Mapping[Name, Sequence[Name]]] | None = None
+    """From settings and the names of all points to new names, each for the best of several points.
+    They are trained with a validation part held out, too. The best one there is taken, and the
+    results have its test outcome under the new name."""
+    tuning: Tuning | None = None
+    """What is tuned for every point; without it, points train at the rates of the settings."""
+    pooled: bool = False
+    """Points that differ only in the last part of their names are seeds of one point."""
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, str) or not self.labels:
@@ -193,33 +214,127 @@ class Study(Generic[S]):
 
         Tables and findings are printed, but not in a notebook, which shows the summary as HTML.
         With `settings.only`, train those points and return their table; nothing else is written.
+        With `settings.tune`, choose settings and return them.
         """
         started = time.perf_counter()
         runtime.configure_jax()  # making the points may compute
         smoke, settings = settings.smoke, reduced(settings)
-        configs = self.points(settings)
-        check_points(configs, self.labels)
-        if smoke:
-            few = {id(c.data): _first_examples(c.data) for c in configs.values()}
-            configs = {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
-        found = outcomes(settings, self.labels, configs, self.measure)
-        if settings.only:
-            made = Summary([], [comparison.table(self.labels, configs, found)], {})
-        elif self.summarize is None:
-            made = comparison.summarize(self.labels, configs, found)
+        configs = self.configs(settings, smoke)
+        if settings.tune:
+            made = Summary([], [self.tune(settings, configs, smoke)], {})
         else:
-            made = self.summarize(settings, found)
+            found = outcomes(settings, self.labels, configs, self.measure)
+            if settings.only:
+                made = Summary([], [comparison.table(self.labels, configs, found)], {})
+            else:
+                validated = self.validated(settings, configs)
+                made = self.conclude(settings, found, validated, configs)
         if not in_notebook():
             for table in made.tables:
                 table.show()
-        if settings.only:
+        if settings.only or settings.tune:
             return made
         if not in_notebook():
-            print(f"Hypothesis: {self.hypothesis}", *made.findings, sep="\n")
+            print(f"Hypothesis: {self.hypothesis}", *made.lines(), sep="\n")
         seconds = time.perf_counter() - started
         summary.write(settings.out, self.question, self.hypothesis, made, seconds)
         print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
         return made
+
+    def configs(self, settings: S, smoke: bool = False) -> dict[Name, Config]:
+        """Return the runs by name, with their tuned settings."""
+        configs = dict(self.points(settings))
+        check_points(configs, self.labels)
+        if self.tuning is not None and not settings.tune:
+            given = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+            by_hand = [name for name, value in given.items() if value is not None]
+            configs, missing = self.tuning.apply(configs, by_hand)
+            if missing:
+                few = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+                print(f"{len(missing)} points are not tuned: {few}", file=sys.stderr)
+        if smoke:
+            few_of = {id(c.data): _few_examples(c.data) for c in configs.values()}
+            configs = {name: replace(c, data=few_of[id(c.data)]) for name, c in configs.items()}
+        return configs
+
+    def tune(self, settings: S, configs: Points, smoke: bool) -> Table:
+        """Choose the settings of every group of points, and write them beside the study.
+
+        Raises:
+            InputError: If the study tunes nothing.
+        """
+        if self.tuning is None:
+            raise InputError("tune: this study tunes nothing; leave --tune out")
+        if self.tuning.points is not None:
+            starts = self.tuning.starts(self.tuning.points(settings))
+        else:
+            starts = {g: replace(c, validate=True) for g, c in self.tuning.starts(configs).items()}
+        if settings.only:
+            wanted = {self.tuning.by(tuple(name.split("/"))) for name in settings.only}
+            starts = {group: config for group, config in starts.items() if group in wanted}
+        labels = ("group", *self.tuning.grid)
+
+        def train(points: Points) -> Results:
+            every = replace(settings, only=())
+            return outcomes(every, labels, points, file="tuning.jsonl")
+
+        groups = tuning.search(self.tuning, starts, train)
+        path = settings.out / "tuned.json" if smoke else self.tuning.path
+        facts = {
+            "command": "python " + " ".join(sys.orig_argv[1:]),
+            "data": settings.data_name,
+            "steps": settings.steps,
+            "seeds": [tuning.FIRST_SEED + i for i in range(tuning.SEEDS)],
+            **results.environment(),
+            **results.provenance(),
+        }
+        tuning.write(path, facts, groups)
+        print(f"the tuned settings are in {path}", file=sys.stderr)
+        return tuning.table(groups)
+
+    def validated(self, settings: S, configs: Points) -> Results:
+        """Return the outcomes on the validation part of the points of which the best is taken."""
+        if self.best_of is None:
+            return {}
+        names = {name[:-1] if self.pooled else name for name in configs}
+        wanted = {name for of in self.best_of(settings, list(names)).values() for name in of}
+        held_out = {
+            name: replace(config, validate=True)
+            for name, config in configs.items()
+            if (name[:-1] if self.pooled else name) in wanted
+        }
+        return outcomes(settings, self.labels, held_out, self.measure)
+
+    def conclude(
+        self, settings: S, found: Results, validated: Results, configs: Points | None = None
+    ) -> Summary:
+        """Return what results say: choices, verdicts on the claims, and the study's own summary.
+
+        Args:
+            settings: Of the study.
+            found: What the points measured.
+            validated: What those of which the best is taken measured on the validation part.
+            configs: The runs, for `comparison`; needed if the study has no `summarize`.
+        """
+        if self.pooled:
+            found, validated = pool_seeds(found), pool_seeds(validated)
+        notes = []
+        if self.best_of is not None:
+            chosen = dict(found)
+            for name, several in self.best_of(settings, list(found)).items():
+                best = max(several, key=lambda one: validated[one]["test_accuracy"].mean())
+                chosen[name] = replace(found[best], chosen=best)
+                notes.append(
+                    f"{'/'.join(name)} is {'/'.join(best)}: of {len(several)}, it has the highest "
+                    "validation accuracy."
+                )
+            found = chosen
+        verdicts = claims.judge(self.claims, found)
+        if self.summarize is not None:
+            made = self.summarize(settings, found)
+        else:
+            made = comparison.summarize(self.labels, configs or self.configs(settings), found)
+        return replace(made, verdicts=verdicts, notes=[*made.notes, *notes])
 
 
 def check_points(points: Points, labels: Sequence[str]) -> None:
@@ -235,20 +350,25 @@ def check_points(points: Points, labels: Sequence[str]) -> None:
             )
 
 
-def _first_examples(data: Dataset) -> Dataset:
-    return replace(data, train=data.train.first(200), test=data.test.first(200))
+def _few_examples(data: Dataset) -> Dataset:
+    train, test = (predictions.sample(split, 200) for split in (data.train, data.test))
+    return replace(data, train=train, test=test)
 
 
 def outcomes(
-    settings: Settings, labels: Sequence[str], points: Points, measure: Measure | None = None
+    settings: Settings,
+    labels: Sequence[str],
+    points: Points,
+    measure: Measure | None = None,
+    file: str = "results.jsonl",
 ) -> dict[Name, Outcome]:
-    """Train the seeds that `results.jsonl` lacks, and return the outcome of every point.
+    """Train the seeds that `file` lacks, and return the outcome of every point.
 
     Raises:
         InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
         RunError: Points failed. All others are trained and kept.
     """
-    found, failed = train_missing(settings, labels, points, measure)
+    found, failed = train_missing(settings, labels, points, measure, file)
     if failed:
         raise failure(failed)
     return found
@@ -261,9 +381,13 @@ def failure(failed: Mapping[Name, str]) -> RunError:
 
 
 def train_missing(
-    settings: Settings, labels: Sequence[str], points: Points, measure: Measure | None = None
+    settings: Settings,
+    labels: Sequence[str],
+    points: Points,
+    measure: Measure | None = None,
+    file: str = "results.jsonl",
 ) -> tuple[dict[Name, Outcome], dict[Name, str]]:
-    """Train the seeds that `results.jsonl` lacks.
+    """Train the seeds that `file` lacks.
 
     The seeds of a point train together. Several processes may share a folder.
 
@@ -280,7 +404,7 @@ def train_missing(
         with results.naming(name):
             config.check()
     keys = results.keys(points, measure)
-    written = ("results.jsonl", ".results.lock", summary.FILE, summary.REPORT)
+    written = (file, ".results.lock", summary.FILE, summary.REPORT)
     run_dir.check_kinds(settings.out, written)
     run_dir.make_folder(settings.out)
     needed = {name: results.measures(config) for name, config in points.items()}

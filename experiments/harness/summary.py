@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from etils import epy
 
-from experiments.harness import drawing, plots
+from experiments.harness import claims, drawing, plots
+from experiments.harness.claims import Verdict
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
@@ -31,12 +32,24 @@ class Summary:
     tables: Sequence[Table]
     figures: Mapping[str, plots.Figure]
     """By the name of their files."""
+    verdicts: Sequence[Verdict] = ()
+    """Of the study's claims; the harness adds them."""
+    notes: Sequence[str] = ()
+    """What a reader of the numbers has to know."""
+
+    def lines(self) -> list[str]:
+        """Return verdicts, findings and notes as lines of text."""
+        lines = [f"- {one}" + f" ({one.advice})" * bool(one.advice) for one in self.verdicts]
+        protocol = [claims.protocol(self.verdicts) + "."] if self.verdicts else []
+        return [*lines, *protocol, *self.findings, *self.notes]
 
     def __repr__(self) -> str:
-        return "\n".join(self.findings) or f"Summary({len(self.tables)} tables)"
+        return "\n".join(self.lines()) or f"Summary({len(self.tables)} tables)"
 
     def _repr_html_(self) -> str:
-        findings = "".join(f"<p>{html.escape(text)}</p>" for text in self.findings)
+        findings = claims.table(self.verdicts).to_html() if self.verdicts else ""
+        texts = [*self.findings, *self.notes]
+        findings += "".join(f"<p>{html.escape(text)}</p>" for text in texts)
         pictures = "".join(
             f"<p><img alt='{html.escape(name)}' style='width: {1.4 * figure.width:.2f}in' "
             f"src='data:image/png;base64,{base64.b64encode(figure._repr_png_()).decode()}'></p>"
@@ -54,7 +67,8 @@ def write(folder: Path, question: str, hypothesis: str, summary: Summary, second
     content = {
         "question": question,
         "hypothesis": hypothesis,
-        "findings": list(summary.findings),
+        "verdicts": asdict(claims.table(summary.verdicts)) if summary.verdicts else None,
+        "findings": [*summary.findings, *summary.notes],
         "tables": [asdict(table) for table in summary.tables],
         "figures": figures,
         "command": "python " + " ".join(sys.orig_argv[1:]),
@@ -77,6 +91,8 @@ def render(folder: Path, name: str = "", open_details: bool = False) -> str:
         _picture(folder / f"{Path(file).name}.svg", figure["marks"], figure["width"])
         for file, figure in content["figures"].items()
     )
+    verdicts = content.get("verdicts")  # None, or missing in results of version 0.2.0
+    judged = f"<div class=wide>{Table(**verdicts).to_html()}</div>" if verdicts else ""
     first, *rest = [html.escape(text) for text in content["findings"]] or ["No findings."]
     paragraphs = [f"<p>{text}</p>" for text in rest]
     tables = "".join(f"<div class=wide>{Table(**t).to_html()}</div>" for t in content["tables"])
@@ -93,7 +109,8 @@ def render(folder: Path, name: str = "", open_details: bool = False) -> str:
         f"<article id='{html.escape(quote(name))}'>"
         f"<h2>{html.escape(content['question'])} <small>{html.escape(name)}</small></h2>"
         f"<p class=hypothesis>Hypothesis: {html.escape(content['hypothesis'])}</p>"
-        f"{pictures}<div class=answers><p class=answer>{first}</p>{''.join(paragraphs[:2])}</div>"
+        f"{judged}{pictures}<div class=answers><p class=answer>{first}</p>"
+        f"{''.join(paragraphs[:2])}</div>"
         f"<details{' open' * open_details}><summary>More findings, tables, command</summary>"
         f"{''.join(paragraphs[2:])}{tables}<dl>{listed}</dl></details></article>"
     )

@@ -272,7 +272,8 @@ def test_labels_stay_beside_the_description(tmp_path: Path) -> None:
     study.outcomes(given, ("model", "steps"), points(given))
     for row in rows(tmp_path):
         assert (row["model"], row["steps"]) in {("narrow", "waves"), ("wide", "waves")}
-        assert row["config"]["steps"] == 4  # type: ignore[index]
+        assert row.get("config", {"steps": 4})["steps"] == 4  # type: ignore[attr-defined]
+    assert [row["seed"] for row in rows(tmp_path) if "config" in row] == [0, 0]
     with pytest.raises(InputError, match=r"names of their own, got \['seed'\]"):
         study.outcomes(settings(tmp_path / "new"), ("seed", "data"), points(given))
 

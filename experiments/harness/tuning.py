@@ -1,0 +1,190 @@
+"""Tuning: the learning rate and other settings of every point, chosen on the validation part.
+
+`python -m experiments.NAME --tune` writes `tuned/NAME.json` beside the study, which reads it from
+then on. The test part takes no part in it, and neither do the seeds of the study.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etils import epy
+
+from cnn.errors import InputError
+from experiments.harness.results import Name, Points, Results
+from experiments.harness.tables import Table
+
+with epy.lazy_imports():
+    import numpy as np
+
+    from cnn.train import files
+
+if TYPE_CHECKING:
+    from cnn.train import Config
+
+    Values = tuple[float, ...]  # one for each setting of the grid
+
+FIRST_SEED, SEEDS = 1000, 3
+"""Seeds that tune; a study counts its own from 0."""
+WIDEST = 4
+"""How often the grid is widened at most."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a study tunes, and where it keeps what was found."""
+
+    program: str
+    """`__file__` of the study."""
+    by: Callable[[Name], Name | None] = lambda name: name
+    """From a point to its group, whose points have the same settings; None for not tuned."""
+    grid: Mapping[str, Sequence[float]] = field(
+        default_factory=lambda: {
+            "lr": (0.005, 0.01, 0.02, 0.04),
+            "weight_decay": (0.0, 0.01, 0.1),
+        }
+    )
+    """Fields of the recipe with the values to try, in ascending order."""
+    points: Callable[[Any], Points] | None = None
+    """From settings to the points to tune on, with validation data of their own as test data. By
+    default, the first point of every group, with its held-out part."""
+
+    @property
+    def path(self) -> Path:
+        """The file of the tuned values."""
+        program = Path(self.program)
+        return program.parent / "tuned" / f"{program.stem}.json"
+
+    def read(self) -> dict[str, Any]:
+        """Return what the file holds; nothing if there is none."""
+        if not self.path.exists():
+            return {}
+        found = files.read_json(self.path)
+        if not isinstance(found, dict) or not isinstance(found.get("groups"), dict):
+            raise InputError(f"{self.path} holds no tuned values: write it again with --tune")
+        return found
+
+    def apply(self, points: Points, given: Collection[str]) -> tuple[dict[Name, Config], list[str]]:
+        """Return the points with their tuned settings, except those `given` by hand.
+
+        Returns:
+            The points, and the names of those that were not tuned.
+        """
+        groups = self.read().get("groups", {})
+        changed, missing = dict(points), []
+        for name, config in points.items():
+            group = self.by(name)
+            if group is None:
+                continue
+            if "/".join(group) not in groups:
+                missing.append("/".join(name))
+                continue
+            best: dict[str, Any] = groups["/".join(group)]["best"]
+            changed[name] = replace(config, **{k: v for k, v in best.items() if k not in given})
+        return changed, missing
+
+    def starts(self, points: Points) -> dict[Name, Config]:
+        """Return the first point of every group, with the seeds of the tuning."""
+        found: dict[Name, Config] = {}
+        for name, config in points.items():
+            if (group := self.by(name)) is not None:
+                found.setdefault(group, replace(config, seed=FIRST_SEED, seeds=SEEDS))
+        return found
+
+
+def search(
+    tuning: Tuning,
+    starts: Mapping[Name, Config],
+    train: Callable[[Points], Results],
+) -> dict[str, Any]:
+    """Try the grid for every group, and wider grids where a best value is at an end.
+
+    Args:
+        tuning: The grid.
+        starts: A run for each group.
+        train: Trains points and returns their outcomes, on validation data.
+
+    Returns:
+        By group, the best settings and all that was tried, with the accuracies of the seeds.
+    """
+    names = list(tuning.grid)
+
+    def changed(group: Name, values: Values) -> Config:
+        settings: dict[str, Any] = dict(zip(names, values, strict=True))
+        return replace(starts[group], **settings)
+
+    tried: dict[Name, dict[Values, list[float]]] = {group: {} for group in starts}
+    wanted = {group: set(itertools.product(*tuning.grid.values())) for group in starts}
+    for _ in range(1 + WIDEST):
+        points = {
+            ("/".join(group), *map(str, values)): changed(group, values)
+            for group in starts
+            for values in sorted(wanted[group])
+        }
+        if not points:
+            break
+        outcomes = train(points)
+        for group in starts:
+            for values in wanted[group]:
+                accuracy = outcomes["/".join(group), *map(str, values)]["test_accuracy"]
+                tried[group][values] = accuracy.tolist()
+            wanted[group] = _beyond(tried[group])
+    found = {}
+    for group, results in tried.items():
+        best = _best(results)
+        found["/".join(group)] = {
+            "best": dict(zip(names, best, strict=True)),
+            "at_end": bool(wanted[group]),
+            "tried": [[dict(zip(names, v, strict=True)), results[v]] for v in sorted(results)],
+        }
+    return found
+
+
+def _best(results: Mapping[Values, Sequence[float]]) -> Values:
+    """Return the values with the highest mean; of equal ones the smallest values."""
+    return max(sorted(results), key=lambda values: sum(results[values]) / len(results[values]))
+
+
+def _beyond(results: Mapping[Values, Sequence[float]]) -> set[Values]:
+    """Return further values to try: beyond an end of the grid at which the best value is."""
+    best, found = _best(results), set()
+    for i in range(len(best)):
+        line = sorted({values[i] for values in results})
+        position = line.index(best[i])
+        further = None
+        if position == len(line) - 1:
+            further = line[-1] * line[-1] / line[-2]
+        elif position == 0 and line[0] > 0:
+            further = line[0] * line[0] / line[1]
+        if further is not None:
+            found.add((*best[:i], float(f"{further:.3g}"), *best[i + 1 :]))
+    return found - set(results)
+
+
+def write(path: Path, facts: Mapping[str, Any], groups: Mapping[str, Any]) -> None:
+    """Write the file of tuned values. Groups that were not tuned now stay as they are."""
+    before = files.read_json(path)["groups"] if path.exists() else {}
+    lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in facts.items()]
+    listed = ",\n".join(
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(group)}"
+        for name, group in {**before, **groups}.items()
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomic(path, f'{{\n{"".join(lines)} "groups": {{\n{listed}\n }}\n}}\n')
+
+
+def table(groups: Mapping[str, Any]) -> Table:
+    """Return the best settings of groups, with their validation accuracy."""
+    rows = []
+    for name, group in groups.items():
+        accuracy = next(of for values, of in group["tried"] if values == group["best"])
+        end = " (at an end)" if group["at_end"] else ""
+        settings = ", ".join(f"{key} {value:g}" for key, value in group["best"].items())
+        rows.append([name, settings + end, np.array(accuracy), len(group["tried"])])
+    heads = ["points", "best settings", "validation accuracy, %", "tried"]
+    return Table("Chosen on the validation part", heads, rows)
