@@ -73,7 +73,7 @@ def main(flags: Flags, root: Path = ROOT) -> None:
         ]
         differing += [path for path, text in blocks.items() if read(path) != text]
         for path in differing:
-            print(f"{path.relative_to(root)} differs from what its lines say")
+            print(f"{path.relative_to(root)} is not what its lines say")
         if differing:
             raise RunError(f"{len(differing)} files differ: python -m experiments.pages makes them")
         return

@@ -6,6 +6,7 @@ They are copied from the folder of results that the study left, and read without
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -115,7 +116,7 @@ def _said(name: Name, seed: int, validate: bool) -> str:
 
 def _missing(path: Path, settings: Settings, config: Config, name: Name, seed: int) -> InputError:
     program = f"python -m {type(settings).__module__}"
-    command = f"{program} --only {'/'.join(name)!r} --seed {seed} --seeds 1"
+    command = f"{program} --only {shlex.quote('/'.join(name))} --seed {seed} --seeds 1"
     if config.validate and not settings.validate:
         command = program
     return InputError(
@@ -125,14 +126,18 @@ def _missing(path: Path, settings: Settings, config: Config, name: Name, seed: i
 
 
 def _check_recipe(path: Path, line: Line, config: Config, said: str) -> None:
-    """Raise `InputError` if a line was trained by another recipe than the point now has."""
+    """Raise `InputError` if a line was trained otherwise than the point would be now."""
     then = line.get("config", {}).get("recipe", {})
     now = json.loads(json.dumps(recipe.identity(config)))
-    for field in then.keys() & now.keys() - {"seed", "seeds"}:
-        if then[field] != now[field]:
+    differing = {field: (then[field], now[field]) for field in then.keys() & now.keys()}
+    for measure, examples in line.get("examples", {}).items():
+        if measure in ("test_accuracy", "validation_accuracy"):
+            differing["test examples"] = examples["of"], len(config.examples.test)
+    for field, (before, after) in differing.items():
+        if before != after and field not in ("seed", "seeds"):
             raise InputError(
-                f"{path}: the line of {said} has {field} {then[field]}, and the study now has "
-                f"{now[field]}: train it again"
+                f"{path}: the line of {said} has {field} {before}, and the study now has {after}: "
+                "train it again"
             )
 
 

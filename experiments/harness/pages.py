@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epy
 
-from experiments.harness import claims, committed, plots, results
+from experiments.harness import claims, committed, plots, results, tuning
 from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
@@ -48,7 +48,7 @@ def make(root: Path, name: str) -> Page:
         made = study.conclude(settings, found, validated, points)
         figures |= made.figures
         body = [*_found(made), "## How it was measured", _protocol(name, lines), *made.notes]
-        if (tuned := root / "experiments/tuned" / f"{name}.json").exists():
+        if (tuned := root / f"experiments/tuned/{name}.json").exists():
             content = files.read_json(tuned)
             figures["tuning"] = tuning_figure(content["groups"])
             body.append(_tuned(content))
@@ -69,8 +69,10 @@ def _found(made: Summary) -> list[str]:
     parts = [f"**{count(made.verdicts)}.** {first}"]
     if made.verdicts:
         parts.append(markdown(claims.table(made.verdicts)))
-        parts += [f"- {v.claim.text}: {v.verdict}, {v.advice}." for v in made.verdicts if v.advice]
-    parts.append("\n".join(f"- {finding}" for finding in rest))
+    advice = [
+        f"{one.claim.text}: {one.verdict}; {one.advice}." for one in made.verdicts if one.advice
+    ]
+    parts.append("\n".join(f"- {text}" for text in (*advice, *rest)))
     parts += [f"![{sentence(first)}]({name}.png)" for name in made.figures]
     return parts + [markdown(table) for table in made.tables]
 
@@ -88,7 +90,7 @@ def count(verdicts: Sequence[claims.Verdict]) -> str:
 def sentence(text: str) -> str:
     """Return the first sentence of a text, without line breaks."""
     text = " ".join(text.split())
-    found = re.match(r".+?[.!?](?= [^a-z]|$)", text)
+    found = re.match(r".+?[.!?](?= [^a-z\d]|$)", text)
     return found[0] if found else text
 
 
@@ -113,19 +115,21 @@ def _protocol(name: str, lines: Sequence[committed.Line]) -> str:
             f"`.venv/bin/python -m experiments.{name}` left [{len(lines):,} lines of results]"
             f"({LINES}), from which this page is made. They took {time} of training in all.",
             *([f"**These are {mixed}.**"] if mixed else []),
-            "\n".join(f"- {n:,} lines: {where}" for where, n in committed.origins(lines).items()),
+            "\n".join(f"- {n:,} of {where}" for where, n in committed.origins(lines).items()),
         ]
     )
 
 
 def _tuned(content: Mapping[str, Any]) -> str:
-    text = ", ".join(
-        f"{group}: " + " and ".join(f"{k} {v:g}" for k, v in found["best"].items())
-        for group, found in content["groups"].items()
-    )
-    return (
-        f"The recipe was chosen on validation data by `{content['command']}`. {text}.\n\n"
-        "![Validation accuracy against the learning rate, by group of points](tuning.png)"
+    """Return how the recipe of each point was chosen."""
+    facts = {key: value for key, value in content.items() if key not in ("command", "groups")}
+    return "\n\n".join(
+        [
+            f"`{content['command']}` chose the recipe of each point on the validation part "
+            f"({', '.join(f'{key} {value}' for key, value in facts.items())}).",
+            "![Validation accuracy against the learning rate, by group of points](tuning.png)",
+            markdown(tuning.table(content["groups"])),
+        ]
     )
 
 

@@ -1,0 +1,133 @@
+"""The program that makes all pages: what it writes, and what it refuses."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnn.errors import InputError, RunError
+from experiments import pages
+from experiments.harness import committed
+from experiments.pages import Flags
+from tests.experiments.harness import tiny
+
+START, END = "<!-- made by python -m experiments.pages: {} -->", "<!-- end -->"
+OLD = "**Version 0.1.0.** No. Not at all.\n\nDetails.\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a repository with the lines of one study, an old study, and a README."""
+    monkeypatch.setitem(sys.modules, "experiments.ladder", tiny.module())
+    monkeypatch.setitem(sys.modules, "experiments.old", tiny.module())
+    root = tmp_path / "root"
+    tiny.write(root / "docs/studies/ladder/results.jsonl", tiny.lines())
+    (root / "docs/studies/old").mkdir()
+    (root / "docs/studies/old/measured.md").write_text(OLD)
+    blocks = [f"{START.format(name)}\n\nx\n\n{END}" for name in ("ladder", "studies")]
+    (root / "README.md").write_text(f"# By hand\n\n{blocks[0]}\n\nMore.\n{blocks[1]}\n\nLast.\n")
+    (root / "docs/studies/index.md").write_text(f"# Studies\n\n{blocks[1]}\n")
+    return root
+
+
+def test_the_readme_shows_the_ladder_and_all_answers(root: Path) -> None:
+    pages.main(Flags(), root)
+    readme = (root / "README.md").read_text()
+    before, _, rest = readme.partition(START.format("ladder"))
+    ladder, _, rest = rest.partition(END)
+    between, _, rest = rest.partition(START.format("studies"))
+    studies, _, after = rest.partition(END)
+    assert (before, between, after) == ("# By hand\n\n", "\n\nMore.\n", "\n\nLast.\n")
+    assert ladder == (
+        "\n\n| rung | ordered, % |\n| :-- | --: |\n| `conv`: local, shared | 91.00 ± 1.41 |\n"
+        "| `local`: one kernel per position | 81.00 ± 1.41 |\n\nTest accuracy in percent.\n\n"
+        "**1 of 1 claims holds.** Sharing is worth 10.0 points. It is\nso in 95 % of cases.\n\n"
+        "- More.\n\n"
+    )
+    rows = [
+        "| study | question | answer | claims |",
+        "| :-- | :-- | :-- | :-- |",
+        "| [ladder](docs/studies/ladder/index.md) | Is sharing worth anything? "
+        "| Sharing is worth 10.0 points. | 1 of 1 holds |",
+        "| [old](docs/studies/old/index.md) | Is sharing worth anything? | No. | Version 0.1.0 |",
+    ]
+    assert studies.strip().split("\n") == rows
+    index = (root / "docs/studies/index.md").read_text()
+    assert "\n".join(rows).replace("docs/studies/", "") in index
+    assert "```{toctree}\n:hidden:\n\nladder/index\nold/index\n```" in index
+
+
+def test_the_order_of_the_readme_stays(root: Path) -> None:
+    pages.main(Flags(), root)
+    readme = root / "README.md"
+    *_, ladder, old = [x for x in readme.read_text().split("\n") if x.startswith("| [")]
+    text = readme.read_text().replace(f"{ladder}\n{old}", f"{old}\n{ladder}")
+    readme.write_text(text)
+    pages.main(Flags(only=("old",)), root)
+    assert readme.read_text() == text
+    assert "old/index\nladder/index" in (root / "docs/studies/index.md").read_text()
+
+
+def test_check_writes_nothing_and_names_what_differs(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages.main(Flags(), root)
+    pages.main(Flags(check=True), root)
+    capsys.readouterr()
+    first, *rest = tiny.lines()
+    tiny.write(root / "docs/studies/ladder/results.jsonl", [first | {"test_accuracy": 0.5}, *rest])
+    before = {path: path.read_bytes() for path in root.rglob("*.*")}
+    with pytest.raises(RunError, match=r"4 files differ: python -m experiments.pages makes them"):
+        pages.main(Flags(check=True), root)
+    assert capsys.readouterr().out == (
+        "docs/studies/ladder/index.md is not what its lines say\n"
+        "docs/studies/ladder/ladder.png is not what its lines say\n"
+        "README.md is not what its lines say\n"
+        "docs/studies/index.md is not what its lines say\n"
+    )
+    assert {path: path.read_bytes() for path in root.rglob("*.*")} == before
+
+
+def test_results_are_taken(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which lines are taken is tested with the harness; here, where they are and go."""
+    results = tmp_path / "results/ladder/results.jsonl"
+    newer = [line | {"test_accuracy": 0.5} for line in tiny.lines()]
+    tiny.write(results, newer)
+    asked = []
+
+    def take(study: object, settings: object, paths: list[Path]) -> list[dict[str, object]]:
+        asked.extend(paths)
+        return newer
+
+    monkeypatch.setattr(committed, "take", take)
+    pages.main(Flags(), root)
+    pages.main(Flags(take=tmp_path / "results"), root)
+    lines = root / "docs/studies/ladder/results.jsonl"
+    assert asked == [lines, results]
+    assert lines.read_text() == results.read_text()
+    assert "Sharing is worth 0.0 points" in (root / "docs/studies/ladder/index.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (Flags(only=("lader",)), "unknown study 'lader'.*ladder"),
+        (Flags(take=Path("results"), check=True), "take copies lines, and check writes nothing"),
+        (Flags(take=Path("nowhere")), "take 'nowhere' must hold NAME/results.jsonl of a study"),
+    ],
+    ids=range(3),
+)
+def test_wrong_arguments_are_one_line(root: Path, flags: Flags, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        pages.main(flags, root)
+
+
+def test_a_missing_line_or_marker_is_one_line_and_nothing_is_written(root: Path) -> None:
+    readme = root / "README.md"
+    readme.write_text(readme.read_text().replace(END, ""))
+    with pytest.raises(InputError, match=r"README\.md must have the lines <!-- made by"):
+        pages.main(Flags(), root)
+    tiny.write(root / "docs/studies/ladder/results.jsonl", tiny.lines()[1:])
+    with pytest.raises(InputError, match="no line of point conv/ordered, seed 0"):
+        pages.main(Flags(), root)
+    assert not list(root.rglob("*.png")) and not (root / "docs/studies/old/index.md").exists()
