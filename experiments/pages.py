@@ -118,7 +118,7 @@ def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:
         r"\]\(docs/studies/(\w+)/index\.md\)", old
     )  # in an order that is made by hand
     order = sorted(texts, key=lambda name: listed.index(name) if name in listed else len(listed))
-    rows = {name: " | ".join(row(texts[name])) for name in order}
+    rows = {name: " | ".join(row(name, texts[name])) for name in order}
 
     def table(folder: str) -> str:
         lines = [f"| [{name}]({folder}{name}/{PAGE}) | {cells} |" for name, cells in rows.items()]
@@ -143,12 +143,12 @@ def replace_block(path: Path, text: str, name: str, content: str) -> str:
     return f"{before}{start}{content}{end}{after}"
 
 
-def row(page: str) -> tuple[str, str, str]:
+def row(name: str, page: str) -> tuple[str, str, str]:
     """Return the question, the first sentence of the answer, and how many claims hold."""
     question = page.partition("\n")[0].removeprefix("# ")
     found = re.search(r"^## Answer\n\n\*\*(.+?)\.\*\* (.+?)\n\n", page, re.DOTALL | re.MULTILINE)
     if found is None:
-        raise InputError(f"the page {question!r} has no answer: make it without --only")
+        raise InputError(f"only: the page of {name} is missing, so make it, too")
     return question, pages.sentence(found[2]), found[1].replace(" claims", "")
 
 

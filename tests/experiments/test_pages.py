@@ -1,5 +1,6 @@
 """The program that makes all pages: what it writes, and what it refuses."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -111,11 +112,12 @@ def test_results_are_taken(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (Flags(only=("ladder",)), "only: the page of old is missing, so make it, too"),
         (Flags(only=("lader",)), "unknown study 'lader'.*ladder"),
         (Flags(take=Path("results"), check=True), "take copies lines, and check writes nothing"),
         (Flags(take=Path("nowhere")), "take 'nowhere' must hold NAME/results.jsonl of a study"),
     ],
-    ids=range(3),
+    ids=range(4),
 )
 def test_wrong_arguments_are_one_line(root: Path, flags: Flags, said: str) -> None:
     with pytest.raises(InputError, match=said):
@@ -131,3 +133,22 @@ def test_a_missing_line_or_marker_is_one_line_and_nothing_is_written(root: Path)
     with pytest.raises(InputError, match="no line of point conv/ordered, seed 0"):
         pages.main(Flags(), root)
     assert not list(root.rglob("*.png")) and not (root / "docs/studies/old/index.md").exists()
+
+
+@pytest.mark.slow
+def test_a_study_that_was_trained_has_its_page(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From training to the page: all that training leaves is what the page needs."""
+    best = ("best", "ordered")
+    pages.main(Flags(), root)
+    made = tiny.module(best_of=lambda settings, names: {best: [tiny.CONV, tiny.LOCAL]})
+    monkeypatch.setitem(sys.modules, "experiments.ladder", made)
+    summary = made.STUDY.run(tiny.Settings(out=tmp_path / "results/ladder"))
+    pages.main(Flags(take=tmp_path / "results"), root)
+    page = (root / "docs/studies/ladder/index.md").read_text()
+    assert summary.findings[0] in page
+    assert f"| {summary.verdicts[0].interval} | {summary.verdicts[0].verdict} |" in page
+    assert summary.notes[0] in page
+    assert "[8 lines of results]" in page  # two points, two seeds, two parts
+    assert len(re.findall("^- 8 of jax .*, commit ", page, re.MULTILINE)) == 1

@@ -31,13 +31,14 @@ CONV, LOCAL = ("conv", "ordered"), ("local", "ordered")
 class Settings(study.Settings):
     seeds: int = 2
     steps: int = 5
+    batch_size: int = 8
 
 
 Settings.__module__ = "experiments.ladder"
 
 
 def points(settings: Settings) -> Points:
-    part = Split(np.zeros((4, 3, 1), np.float32), np.array([0, 1, 0, 1], np.int32))
+    part = Split(np.zeros((40, 3, 1), np.float32), np.arange(40, dtype=np.int32) % 2)
     data = Dataset("tiny", part, part, ("a", "b"), (0.0,), (1.0,))
     flat = layers.Flatten()
     models = {CONV: (flat, layers.Dense(2)), LOCAL: (flat, layers.ReLU(), layers.Dense(2))}
