@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epy
 
 from experiments.harness.plots import (
+    GREEN,
     GREY,
+    ORANGE,
     OTHERS,
     RUNGS,
     Curves,
     Dots,
     HeatMap,
     Image,
+    Interval,
+    Intervals,
     Panel,
     Reference,
     Series,
@@ -22,10 +27,19 @@ from experiments.harness.plots import (
 
 with epy.lazy_imports():
     import numpy as np
-    from matplotlib import patches
+    from matplotlib import lines, markers, patches, ticker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
+
+VERDICTS: dict[str, dict[str, Any]] = {
+    "holds": {"color": GREEN, "marker": "o"},
+    "does not hold": {"color": ORANGE, "marker": "s"},
+    "cannot tell": {"color": GREY, "marker": "o", "mfc": "white"},
+}
+"""Looks of the rows of `Intervals`."""
 
 
 class PanelDrawing:
@@ -36,9 +50,12 @@ class PanelDrawing:
         self.marks: list[tuple[float, float, str]] = []
         self.legend: dict[str, Any] = {}
         self.note = ""
+        self.lines: list[Line2D] = []
+        self.spans: list[tuple[float, float, str]] = []
+        """Ends and text of the brackets."""
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         kinds: Any = {Dots: self.dots, Curves: self.curves}
-        kinds |= {HeatMap: self.heat_map, Image: self.image}
+        kinds |= {HeatMap: self.heat_map, Image: self.image, Intervals: self.intervals}
         kinds[type(panel)](panel)
         for reference in panel.references:
             self.reference(reference)
@@ -56,8 +73,10 @@ class PanelDrawing:
         def plot(at: Any, values: Any, *args: Any, **style: Any) -> Any:
             return axes.plot(*(values, at) if turned else (at, values), *args, **style)[0]
 
+        places = []
         for i, (series, (color, marker)) in enumerate(looks(panel.series)):
             at = _positions(series) + (i - (count - 1) / 2) * step - 0.03 * panel.seeds
+            places.append(at)
             middle, low, high = self.statistics(series)
             style: dict[str, Any] = {"fmt": marker, "color": color}
             style["mfc"] = "white" if panel.seeds else color
@@ -71,6 +90,9 @@ class PanelDrawing:
                 known = [np.nan if y is None else y for y in series.reference]
                 plot(at, known, color=color if count > 1 else GREY, **tick)
                 published = axes.plot([], [], color=GREY, **tick)[0]
+        for left, right, text, of in panel.brackets:
+            first, second = of if isinstance(of, tuple) else (of, of)
+            self.spans.append((places[first][left], places[second][right], text))
         if published:
             self.legend[panel.reference_label] = published
         ticks, limits = range(len(panel.categories)), (-0.5, len(panel.categories) - 0.5)
@@ -106,6 +128,54 @@ class PanelDrawing:
             axes.locator_params("x", integer=whole)
         axes.grid(axis="y")
 
+    def intervals(self, panel: Intervals) -> None:
+        axes, edges = self.axes, panel.edges
+        pairs = zip(panel.x_limits, _reach(panel.rows), strict=True)
+        left, right = (found if given is None else given for given, found in pairs)
+        axes.axvline(0, color="black", lw=0.8)
+        middles = [(top + bottom) / 2 for top, bottom in itertools.pairwise(edges)]
+        for row, y, top, bottom in zip(panel.rows, middles, edges[:-1], edges[1:], strict=True):
+            look = VERDICTS[row.verdict]
+            start, end = max(row.above, left), min(row.below, right)
+            shade: dict[str, Any] = {"color": GREEN, "alpha": 0.15, "lw": 0}
+            corner, height = (start, top + 0.2), bottom - top - 0.4
+            axes.add_patch(patches.Rectangle(corner, max(end - start, 0), height, **shade))
+            if np.isfinite(row.mean):
+                self.bar(row, y, look["color"], (left, right))
+                axes.plot([row.mean], [y], **look, ms=4, zorder=3)
+                self.marks.append((row.mean, y, f"{row.label}: {row.said}; {row.verdict}"))
+            text: dict[str, Any] = {"color": look["color"], "va": "center", "size": 7}
+            text["transform"] = axes.get_yaxis_transform()
+            axes.text(1.02, y, f"{row.verdict}\n{row.said}", **text)
+        axes.set_yticks(middles, ["\n".join(row.lines) for row in panel.rows])
+        axes.tick_params("y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.locator_params("x", steps=[1, 2, 5, 10])
+        axes.set(xlim=(left, right), ylim=(edges[-1], 0))
+
+    def bar(self, row: Interval, y: float, color: str, limits: tuple[float, float]) -> None:
+        """Draw an interval, with an arrow at each end that is outside the limits."""
+        style: dict[str, Any] = {"color": color, "lw": 1.4, "ms": 5}
+        arrows = (markers.CARETLEFT, markers.CARETRIGHT)
+        for x, edge, arrow in zip((row.low, row.high), limits, arrows, strict=True):
+            inside = limits[0] <= x <= limits[1]
+            end = x if inside else edge
+            self.axes.plot([row.mean, end], [y, y], **style)
+            self.axes.plot([end], [y], marker="|" if inside else arrow, **style)
+
+    def label_logs(self) -> None:
+        """Label logarithmic axes with plain numbers, up to a million."""
+        panel = self.panel
+        if not isinstance(panel, Curves):
+            return
+        for letter in panel.log:
+            low, high = sorted(getattr(self.axes, f"get_{letter}lim")())
+            if low >= 0.001 and high <= 1e6 and not (letter == "x" and panel.ticks):
+                axis = getattr(self.axes, f"{letter}axis")
+                found = log_ticks(low, high, 9 if letter == "y" else 6)
+                axis.set_ticks(found, labels=[f"{x:,.6g}" for x in found])
+                axis.set_minor_formatter(ticker.NullFormatter())
+
     def statistics(self, series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the mean, and both ends of its bar, at each position; see `Curves`."""
         entries = [np.atleast_1d(np.asarray(values, float)) for values in series.values]
@@ -126,6 +196,7 @@ class PanelDrawing:
         """Add a series to the legend, and a mark for each of its finite values."""
         if series.legend and series.label:
             self.legend[series.label] = drawn
+        self.lines.append(drawn if isinstance(drawn, lines.Line2D) else drawn[0])
         panel, turned = self.panel, isinstance(self.panel, Dots) and self.panel.horizontal
         names = panel.categories if isinstance(panel, Dots) else getattr(panel, "ticks", ())
         place, value = (panel.x_label, panel.y_label)[:: -1 if turned else 1]
@@ -136,6 +207,16 @@ class PanelDrawing:
                 text += f" ({low:.4g} to {high:.4g})" if high > low else ""
                 text = f"{series.label}: {text}" if series.label else text
                 self.marks.append((middle, x, text) if turned else (x, middle, text))
+
+    def crosses(self, legend: Legend) -> bool:
+        """Return whether a series runs, or has a value, under the legend."""
+        box = legend.get_window_extent()
+        paths = [line.get_path().transformed(line.get_transform()) for line in self.lines]
+        return any(
+            box.count_contains(path.vertices) > 0
+            or (line.get_linestyle() != "None" and path.intersects_bbox(box, filled=False))
+            for line, path in zip(self.lines, paths, strict=True)
+        )
 
     def heat_map(self, panel: HeatMap) -> None:
         axes, values = self.axes, np.asarray(panel.values, float)
@@ -181,17 +262,58 @@ class PanelDrawing:
             self.legend[reference.label] = drawn
 
 
+def log_ticks(low: float, high: float, most: int) -> np.ndarray:
+    """Return at most about `most` numbers to label on a logarithmic axis.
+
+    They are 1, 2, 3, ... or 1, 2, 5, 10, ... or 1, 10, 100, ...; in equal steps on a short axis.
+    """
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1)
+    found = np.array([])
+    for digits in (range(1, 10), (1, 2, 5), (1,)):
+        found = np.outer(powers, digits).ravel()
+        found = found[(low <= found) & (found <= high)]
+        if len(found) <= most:
+            break
+    if len(found) > 2:
+        return found
+    found = np.asarray(ticker.MaxNLocator(5).tick_values(low, high))
+    return found[(low <= found) & (found <= high)]
+
+
+def _reach(rows: Sequence[Interval]) -> tuple[float, float]:
+    """Return limits with 0, all means and ranges, and the bars that are not far longer than most.
+
+    A bar may end beyond the means and ranges by all that they span, or by twice the median of half
+    a bar.
+    """
+    values = np.array([0, *(x for row in rows for x in (row.mean, row.above, row.below))])
+    values = values[np.isfinite(values)]
+    bars = np.array([(row.low, row.high) for row in rows]).ravel()
+    bars = bars[np.isfinite(bars)]
+    low, high = values.min(), values.max()
+    halves = [(row.high - row.low) / 2 for row in rows if np.isfinite(row.high - row.low)]
+    room = max(high - low, 2 * np.median(halves or [0]))
+    bars = bars[(low - room <= bars) & (bars <= high + room)]
+    low, high = np.append(bars, low).min(), np.append(bars, high).max()
+    margin = 0.06 * (high - low) or 1
+    return float(low - margin), float(high + margin)
+
+
 def _positions(series: Series) -> np.ndarray:
     return np.asarray(series.x if len(series.x) else range(len(series.values)), float)
 
 
 def looks(series: Sequence[Series]) -> list[tuple[Series, tuple[str, str]]]:
     """Return each series with its colour and marker, as `Series` says."""
+    groups = [one.label.partition(",")[0] for one in series]
+    rungs = {group: RUNGS.get(group.partition("-")[0]) for group in groups}
+    taken = {rung[0] for rung in rungs.values() if rung}
+    free = [color for color, _ in OTHERS if color not in taken]
     others: dict[str, tuple[str, str]] = {}
     looks = []
-    for one in series:
-        group = one.label.partition(",")[0]
-        rung = RUNGS.get(group.partition("-")[0])
-        color, marker = rung or others.setdefault(group, OTHERS[len(others) % len(OTHERS)])
+    for one, group in zip(series, groups, strict=True):
+        i = len(others)
+        other = free[i % len(free)], OTHERS[i % len(OTHERS)][1]
+        color, marker = rungs[group] or others.setdefault(group, other)
         looks.append((one, (one.color or color, marker if one.marker is None else one.marker)))
     return looks

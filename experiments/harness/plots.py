@@ -14,9 +14,11 @@ shows when a reader points at a mark.
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from etils import epy
 
@@ -27,6 +29,8 @@ with epy.lazy_imports():
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from experiments.harness.claims import Verdict
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 BLACK, AMBER, SKY = "#000000", "#E69F00", "#56B4E9"
@@ -39,11 +43,14 @@ RUNGS = {
     "dense": (ORANGE, "s"),
     "mlp": (PINK, "D"),
     "logistic": (GREY, "P"),
+    "global": (AMBER, "X"),
 }
-"""Colour and marker of each rung of the ladder, the same in every figure."""
+"""Colour and marker of each rung of the ladder, the same in every figure; "global" is conv with
+global pooling."""
 
-OTHERS = ((BLACK, "o"), (AMBER, "^"), (SKY, "s"), (GREY, "D"))
-"""Colours and markers, in this order, of series that are not a rung."""
+OTHERS = ((BLACK, "o"), (SKY, "^"), (GREY, "s"), (AMBER, "D"))
+"""Colours and markers, in this order, of series that are not a rung. They do not get the colour of
+a rung in the same panel."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,17 @@ class Panel:
     references: Sequence[Reference] = ()
 
 
+class Bracket(NamedTuple):
+    """A bracket over two categories of `Dots`, with a text: a difference and its interval."""
+
+    left: int
+    """Index of a category; of the upper one if the dots are horizontal."""
+    right: int
+    text: str
+    series: int | tuple[int, int] = 0
+    """Index of the series, or one for each end."""
+
+
 @dataclass(frozen=True)
 class Dots(Panel):
     """Means with error bars by category; the series stand side by side."""
@@ -111,6 +129,8 @@ class Dots(Panel):
     """Draw a dot for every seed as well."""
     reference_label: str = "published"
     """Name in the legend of the ticks `Series.reference`."""
+    brackets: Sequence[Bracket] = ()
+    """Drawn above the panel, which makes the figure higher; right of it if horizontal."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +144,54 @@ class Curves(Panel):
     """Texts at the positions of the first series, instead of numbers."""
     log: Literal["", "x", "y", "xy"] = ""
     """Axes with a logarithmic scale."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The interval of a difference, and the verdict on the claim that it is in a range."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    above: float = -math.inf
+    """The claim holds from here ..."""
+    below: float = math.inf
+    """... to here."""
+    verdict: Literal["holds", "does not hold", "cannot tell"] = "cannot tell"
+
+    @property
+    def lines(self) -> list[str]:
+        """The label in lines of about 34 characters."""
+        return textwrap.wrap(self.label, 34)
+
+    @property
+    def said(self) -> str:
+        """The mean and the ends, to two digits of half the width."""
+        half = (self.high - self.low) / 2
+        if not math.isfinite(self.mean):
+            return "no number"
+        if not 0 < half < math.inf:
+            return f"{self.mean:+.3g}{', no interval' * bool(half)}".replace("-", "−")
+        digits = max(0, 1 - math.floor(math.log10(half)))
+        mean, low, high = (f"{x:+.{digits}f}" for x in (self.mean, self.low, self.high))
+        return f"{mean} ({low} to {high})".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Intervals(Panel):
+    """A forest plot: a row for each claim, the first on top, over the range in which it holds.
+
+    Bars that are infinite, or far longer than the others, end in an arrow at the edge.
+    """
+
+    rows: Sequence[Interval]
+
+    @property
+    def edges(self) -> list[float]:
+        """The ends of the rows, in lines of text from the top."""
+        lines = [max(len(row.lines), 2) + 0.8 for row in self.rows]
+        return [sum(lines[:i]) for i in range(len(lines) + 1)]
 
 
 @dataclass(frozen=True)
@@ -157,7 +225,7 @@ class Image(Panel):
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of panels."""
+    """A row of panels; `Intervals` stand below each other."""
 
     panels: Sequence[Panel]
     _: KW_ONLY
@@ -172,8 +240,11 @@ class Figure:
 
     @property
     def width(self) -> float:
-        """In inches: one column of a two-column paper for one panel, else two."""
-        return 3.4 if len(self.panels) == 1 else 6.8
+        """In inches: one column of a two-column paper for one panel, else two.
+
+        `Intervals` have two columns, because of their texts.
+        """
+        return 6.8 if len(self.panels) > 1 or isinstance(self.panels[0], Intervals) else 3.4
 
     def __repr__(self) -> str:
         return f"<Figure: {', '.join(type(panel).__name__ for panel in self.panels)}>"
@@ -207,3 +278,33 @@ def to_json(figure: Figure) -> dict[str, Any]:
     panels = [{"kind": type(panel).__name__, **asdict(panel)} for panel in figure.panels]
     found: dict[str, Any] = plain({**asdict(figure), "panels": panels, "width": figure.width})
     return found
+
+
+def intervals(verdicts: Sequence[Verdict], unit: str = "", *, part: str = "test") -> Figure:
+    """Return a forest plot of the verdicts on a study's claims.
+
+    All accuracies share a panel, in points; every other measure has its own.
+
+    Args:
+        verdicts: At least one.
+        unit: Of the measures that are not accuracies.
+        part: What the measures with "test" in their name are of.
+    """
+    measures = dict.fromkeys(one.claim.measure for one in verdicts)
+    accuracies = [name for name in measures if name.endswith("accuracy")]
+    others = [[name] for name in measures if name not in accuracies]
+    panels = []
+    for names in [accuracies, *others] if accuracies else others:
+        scale, of = (100, "points") if names == accuracies else (1, unit)
+        rows = []
+        for one in verdicts:
+            if (claim := one.claim).measure in names:
+                numbers = (one.mean, one.low, one.high, claim.above, claim.below)
+                mean, low, high, above, below = (scale * x for x in numbers)
+                rows.append(Interval(claim.text, mean, low, high, above, below, one.verdict))
+        what = names[0] if len(names) == 1 else "accuracy"
+        what = what.replace("test_", f"{part}_", 1).replace("_", " ")
+        panels.append(Intervals(rows, x_label=f"difference in {what}" + f" ({of})" * bool(of)))
+    lines = sum(panel.edges[-1] for panel in panels)
+    note = "bar: interval with Holm's correction; shaded: where the claim holds"
+    return Figure(panels, height=0.2 + 0.4 * len(panels) + 0.125 * lines, note=note)

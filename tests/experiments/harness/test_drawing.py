@@ -1,13 +1,17 @@
 """A figure is a value: its marks stand where the drawing has them and say what it shows."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Rectangle
 
 from experiments.harness import drawing, panels, plots
-from experiments.harness.plots import Curves, Dots, Figure, HeatMap, Series
+from experiments.harness.plots import Curves, Dots, Figure, HeatMap, Interval, Intervals, Series
 
 SEEDS = [np.array([1.0, 3.0]), np.array([5.0, 5.0]), np.array([np.nan, 1.0])]
 
@@ -62,6 +66,13 @@ def test_colours_follow_labels() -> None:
     assert panels.looks([series[2], Series("down", [1])])[1][1] == amber
 
 
+def test_other_series_do_not_get_the_colour_of_a_rung_beside_them() -> None:
+    labels = ["tiled-2", "logistic", "global", *"abcd"]
+    looks = [look for _, look in panels.looks([Series(label, [1]) for label in labels])]
+    assert [color for color, _ in looks[3:]] == [plots.BLACK] * 4
+    assert len(set(looks)) == 7
+
+
 def test_the_legend_says_what_is_shown() -> None:
     dots = Dots([Series("a", SEEDS[:2], reference=[1, None]), Series("b", SEEDS[:2])], ["x", "y"])
     drawn, _ = drawing.draw(Figure([dots]))
@@ -83,3 +94,174 @@ def test_the_same_figure_is_the_same_bytes(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"a.png", "a.svg", "b.png", "b.svg"}
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "expected"),
+    [
+        (0.9, 110, 9, [1, 2, 5, 10, 20, 50, 100]),
+        (1, 50, 9, [1, 2, 5, 10, 20, 50]),
+        (2, 7, 9, [2, 3, 4, 5, 6, 7]),
+        (80, 12000, 6, [100, 1000, 10000]),
+        (22, 38, 9, [24, 28, 32, 36]),
+        (0.1, 0.5, 9, [0.1, 0.2, 0.3, 0.4, 0.5]),
+    ],
+)
+def test_labels_of_a_logarithmic_axis(
+    low: float, high: float, most: int, expected: list[float]
+) -> None:
+    np.testing.assert_allclose(panels.log_ticks(low, high, most), expected)
+
+
+def test_a_logarithmic_axis_has_plain_numbers_up_to_a_million() -> None:
+    series = [Series("conv", [1, 50], [100, 20000])]
+    drawn, _ = drawing.draw(Figure([Curves(series, log="xy")]))
+    (axes,) = drawn.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["1", "2", "5", "10", "20", "50"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["100", "1,000", "10,000"]
+    assert not any(t.get_text() for t in axes.get_yticklabels(minor=True))
+    named = Curves(series, log="xy", ticks=["few", "many"], y_limits=(1, 1e7))
+    drawn, _ = drawing.draw(Figure([named]))
+    assert [t.get_text() for t in drawn.axes[0].get_xticklabels()] == ["few", "many"]
+    assert "$" in drawn.axes[0].get_yticklabels()[0].get_text()
+
+
+ROWS = [
+    Interval("sharing helps", 5, 4, 6, above=1, verdict="holds"),
+    Interval(
+        "locality helps by more than five points and more", 3, 2, 4, 5, verdict="does not hold"
+    ),
+    Interval("nothing changes", 0.5, -1, 2, -1, 1),
+]
+"""0, the means and the ranges are from -1 to 5; the limits are -1 - 0.42 and 6 + 0.42."""
+
+
+def forest(*rows: Interval, x_limits: tuple[float | None, float | None] = (None, None)) -> Axes:
+    (axes,) = drawing.draw(Figure([Intervals(rows, x_limits=x_limits)]))[0].axes
+    return axes
+
+
+def shades(axes: Axes) -> list[list[float]]:
+    """Return left, right, top and bottom of the ranges in which the claims hold."""
+    found = [box for box in axes.patches if isinstance(box, Rectangle)]
+    corners = [(*box.get_xy(), box.get_width(), box.get_height()) for box in found]
+    return [[x, x + width, y, y + height] for x, y, width, height in corners]
+
+
+def ends(axes: Axes) -> list[tuple[float, float, str]]:
+    """Return where bars end, and how."""
+    marks = [line for line in axes.lines if line.get_marker() in ("|", 4, 5)]
+    return [
+        (float(np.ravel(m.get_xdata())[0]), float(np.ravel(m.get_ydata())[0]), str(m.get_marker()))
+        for m in marks
+    ]
+
+
+def test_rows_of_intervals() -> None:
+    """Rows of two lines and a gap of 0.8: their middles are 1.4, 4.2 and 7."""
+    drawn, marks = drawing.draw(Figure([Intervals(ROWS, x_label="points")]))
+    (axes,) = drawn.axes
+    np.testing.assert_allclose(axes.get_yticks(), [1.4, 4.2, 7])
+    assert [t.get_text() for t in axes.get_yticklabels()] == [
+        "sharing helps",
+        "locality helps by more than five\npoints and more",
+        "nothing changes",
+    ]
+    np.testing.assert_allclose(axes.get_ylim(), (8.4, 0))
+    np.testing.assert_allclose(axes.get_xlim(), (-1.42, 6.42))
+    bars = [(x, y) for x, y, marker in ends(axes) if marker == "|"]
+    np.testing.assert_allclose(bars, [(4, 1.4), (6, 1.4), (2, 4.2), (4, 4.2), (-1, 7), (2, 7)])
+    expected = [[1, 6.42, 0.2, 2.6], [5, 6.42, 3, 5.4], [-1, 1, 5.8, 8.2]]
+    np.testing.assert_allclose(shades(axes), expected)
+    assert [text.get_text() for text in axes.texts] == [
+        "holds\n+5.0 (+4.0 to +6.0)",
+        "does not hold\n+3.0 (+2.0 to +4.0)",
+        "cannot tell\n+0.5 (−1.0 to +2.0)",
+    ]
+    looks = [(line.get_color(), line.get_marker()) for line in axes.lines if line.get_zorder() == 3]
+    assert looks == [(plots.GREEN, "o"), (plots.ORANGE, "s"), (plots.GREY, "o")]
+    assert [text.get_color() for text in axes.texts] == [color for color, _ in looks]
+    filled = [line.get_markerfacecolor() for line in axes.lines if line.get_zorder() == 3]
+    assert filled == [plots.GREEN, plots.ORANGE, "white"]
+    assert [mark.text for mark in marks] == [
+        "sharing helps: +5.0 (+4.0 to +6.0); holds",
+        "locality helps by more than five points and more: +3.0 (+2.0 to +4.0); does not hold",
+        "nothing changes: +0.5 (−1.0 to +2.0); cannot tell",
+    ]
+    place = axes.transAxes.transform([((5 + 1.42) / 7.84, 1 - 1.4 / 8.4)])[0]
+    assert (marks[0].x, 1 - marks[0].y) == pytest.approx(tuple(place / drawn.bbox.size), abs=1e-3)
+
+
+def test_texts_of_intervals_are_in_the_figure_and_do_not_meet() -> None:
+    drawn, _ = drawing.draw(Figure([Intervals(ROWS, x_label="points")], height=1.6))
+    (axes,) = drawn.axes
+    left = [label.get_window_extent() for label in axes.get_yticklabels()]
+    right = [text.get_window_extent() for text in axes.texts]
+    for boxes in (left, right):
+        assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(boxes))
+    assert all(box.x0 >= 0 and box.x1 <= axes.bbox.x0 for box in left)
+    assert all(box.x0 >= axes.bbox.x1 and box.x1 <= drawn.bbox.x1 for box in right)
+
+
+def test_an_infinite_interval_ends_in_arrows_at_the_edges() -> None:
+    """Of 0, mean and range, the limits are -0.06 · 5 and 5 + 0.06 · 5."""
+    axes = forest(Interval("one seed", 5, -np.inf, np.inf, above=0))
+    assert ends(axes) == [(pytest.approx(-0.3), 1.4, "4"), (pytest.approx(5.3), 1.4, "5")]
+    assert axes.texts[0].get_text() == "cannot tell\n+5, no interval"
+
+
+def test_a_bar_far_longer_than_the_others_is_cut() -> None:
+    axes = forest(*ROWS, Interval("two seeds", 2, -60, 64, above=0))
+    assert axes.get_xlim() == pytest.approx((-1.42, 6.42))
+    assert [marker for *_, marker in ends(axes)[6:]] == ["4", "5"]
+    axes = forest(Interval("two seeds", 2, -60, 64, above=0))  # others are not shorter
+    assert axes.get_xlim() == pytest.approx((-60 - 0.06 * 124, 64 + 0.06 * 124))
+
+
+def test_given_limits_cut_bars_and_ranges() -> None:
+    axes = forest(ROWS[2], ROWS[1], x_limits=(0, 3))
+    assert axes.get_xlim() == (0, 3)
+    assert [shade[:2] for shade in shades(axes)] == [[0, 1], [5, 5]]
+    assert [marker for *_, marker in ends(axes)] == ["4", "|", "|", "5"]
+
+
+def test_no_number_is_said() -> None:
+    row = Interval("diverged", np.nan, np.nan, np.nan, above=0)
+    drawn, marks = drawing.draw(Figure([Intervals([row])]))
+    assert marks == []
+    assert drawn.axes[0].texts[0].get_text() == "cannot tell\nno number"
+
+
+def test_intervals_stand_below_each_other_by_their_rows() -> None:
+    drawn, _ = drawing.draw(Figure([Intervals(ROWS), Intervals(ROWS[:1])], height=4))
+    above, below = (axes.bbox for axes in drawn.axes)
+    assert (above.x0, above.x1) == (below.x0, below.x1)
+    assert above.y0 > below.y1
+    assert above.height == pytest.approx(3 * below.height, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [Curves, Dots])
+def test_a_legend_on_a_series_moves_below_the_panel(kind: type) -> None:
+    """Lines in all of the panel leave no room for it; lines in its lower half do."""
+    for low, high, moved in ((0, 10, True), (0, 1, False)):
+        at = np.linspace(low, high, 12)
+        series = [
+            Series(name, [(-1) ** i * 4 + 5 if moved else y for i, y in enumerate(at)])
+            for name in "ab"
+        ]
+        series += [Series("c", [y] * 12) for y in ((2, 4, 6, 8) if moved else ())]
+        more: dict[str, Any] = {"categories": "abcdefghijkl"} if kind is Dots else {}
+        drawn, _ = drawing.draw(Figure([kind(series, **more, y_limits=(0, 10))]))
+        (axes,) = drawn.axes
+        legend = axes.get_legend()
+        assert legend is not None
+        box = legend.get_window_extent()
+        if moved:
+            labels = axes.xaxis.get_tightbbox()
+            assert labels is not None
+            assert box.y1 <= labels.y0
+            assert box.y0 >= 0
+            assert drawn.get_figheight() > 2.6
+        else:
+            assert axes.bbox.y0 < box.y0
+            assert drawn.get_figheight() == 2.6
