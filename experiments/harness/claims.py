@@ -40,6 +40,8 @@ class Claim:
     minus: tuple[Name, Name] | None = None
     """Two more points, c and d: the difference is (a − b) − (c − d)."""
     measure: str = "test_accuracy"
+    of_b: str | None = None
+    """The measure of b, and of d, if it is not `measure`. Then a and b may be the same point."""
 
     def __post_init__(self) -> None:
         unbounded = self.above == -math.inf and self.below == math.inf
@@ -56,10 +58,19 @@ class Claim:
         return [(self.a, 1), (self.b, -1), *c_and_d]
 
     @property
+    def measures(self) -> list[str]:
+        """The measure of each of the terms."""
+        return [self.measure, self.of_b or self.measure] * (2 if self.minus else 1)
+
+    @property
     def contrast(self) -> str:
         """The difference as text: "conv/ordered − local/ordered"."""
         pairs = [(self.a, self.b), *([self.minus] if self.minus else ())]
-        texts = [" − ".join("/".join(name) for name in pair) for pair in pairs]
+        which = [f" {name}" * bool(self.of_b) for name in self.measures]
+        texts = [
+            " − ".join("/".join(name) + of for name, of in zip(pair, which, strict=False))
+            for pair in pairs
+        ]
         return " − ".join(f"({text})" for text in texts) if self.minus else texts[0]
 
     @property
@@ -107,7 +118,7 @@ def judge(claims: Sequence[Claim], results: Results, alpha: float = ALPHA) -> li
         Holm, "A simple sequentially rejective multiple test procedure" (1979).
     """
     found = {
-        claim: estimate(results, claim.terms, claim.measure)
+        claim: estimate(results, claim.terms, claim.measures)
         for claim in claims
         if all(name in results for name, _ in claim.terms)
     }

@@ -59,9 +59,13 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    results: Results, terms: Sequence[tuple[Name, int]], measure: str = "test_accuracy"
+    results: Results,
+    terms: Sequence[tuple[Name, int]],
+    measure: str | Sequence[str] = "test_accuracy",
 ) -> Estimate:
     """Return the sum of points with signs, (a, 1) and (b, -1) for a − b, and its variance.
+
+    `measure` is that of all terms, or there is one for each of them.
 
     The seeds of the points are paired, and so are their test examples. Let d be the difference of
     one seed and one example, S the number of seeds and E that of examples. In a two-way random-
@@ -72,8 +76,9 @@ def estimate(
     Raises:
         InputError: If the points differ in their numbers of seeds or of test examples.
     """
-    outcomes = [results[name] for name, _ in terms]
-    of_seeds = [outcome[measure] for outcome in outcomes]
+    measures = [measure] * len(terms) if isinstance(measure, str) else measure
+    outcomes = [(results[name], of) for (name, _), of in zip(terms, measures, strict=True)]
+    of_seeds = [outcome[of] for outcome, of in outcomes]
     _check_equal("seeds", terms, [len(values) for values in of_seeds])
     signs = np.array([sign for _, sign in terms])
     by_seed = np.tensordot(signs, np.stack(of_seeds), 1)
@@ -81,7 +86,7 @@ def estimate(
     if seeds < 2:
         return Estimate(mean, seeds, math.inf)
     variance = float(by_seed.var(ddof=1)) / seeds
-    examples = [outcome.examples[measure] for outcome in outcomes if measure in outcome.examples]
+    examples = [outcome.examples[of] for outcome, of in outcomes if of in outcome.examples]
     if len(examples) < len(outcomes):
         return Estimate(mean, seeds, variance)
     _check_equal("test examples", terms, [one.of for one in examples])
