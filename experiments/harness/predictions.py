@@ -38,17 +38,17 @@ def correct(config: Config, result: Result) -> np.ndarray | None:
     test = config.examples.test
     if "accuracy" not in named or not np.issubdtype(test.y.dtype, np.integer) or not len(test):
         return None
-    chosen = sample(test)
+    return right(config, result, sample(test))
+
+
+def right(config: Config, result: Result, split: Split) -> np.ndarray:
+    """Return which examples of `split` the trained networks have right, `(seeds, examples)`."""
     model, precision = config.phases[-1][0], recipe.Recipe(precision=config.precision)
     logits = jax.jit(step.forward, static_argnums=(0, 1))
-    batches = np.array_split(np.arange(len(chosen)), math.ceil(len(chosen) / BATCH))
-    inputs = [np.asarray(chosen.x[rows]) for rows in batches]
-    return np.stack(
-        [
-            np.concatenate(
-                [np.asarray(logits(model, precision, state.variables, x)) for x in inputs]
-            ).argmax(-1)
-            == chosen.y
-            for state in result.states
-        ]
-    )
+    rows = np.array_split(np.arange(len(split)), math.ceil(len(split) / BATCH))
+    inputs = [np.asarray(split.x[part]) for part in rows]
+    classes = [
+        np.concatenate([np.asarray(logits(model, precision, state.variables, x)) for x in inputs])
+        for state in result.states
+    ]
+    return np.stack(classes).argmax(-1) == split.y

@@ -219,10 +219,10 @@ class Study(Generic[S]):
         started = time.perf_counter()
         runtime.configure_jax()  # making the points may compute
         smoke, settings = settings.smoke, reduced(settings)
-        configs = self.configs(settings, smoke)
         if settings.tune:
-            made = Summary([], [self.tune(settings, configs, smoke)], {})
+            made = Summary([], [self.tune(settings, smoke)], {})
         else:
+            configs = self.configs(settings, smoke)
             found = outcomes(settings, self.labels, configs, self.measure)
             if settings.only:
                 made = Summary([], [comparison.table(self.labels, configs, found)], {})
@@ -245,52 +245,47 @@ class Study(Generic[S]):
         """Return the runs by name, with their tuned settings."""
         configs = dict(self.points(settings))
         check_points(configs, self.labels)
-        if self.tuning is not None and not settings.tune:
-            given = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-            by_hand = [name for name, value in given.items() if value is not None]
-            configs, missing = self.tuning.apply(configs, by_hand)
-            if missing:
-                few = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
-                print(f"{len(missing)} points are not tuned: {few}", file=sys.stderr)
-        if smoke:
-            few_of = {id(c.data): _few_examples(c.data) for c in configs.values()}
-            configs = {name: replace(c, data=few_of[id(c.data)]) for name, c in configs.items()}
-        return configs
+        if self.tuning is not None:
+            configs = self.tuning.apply(configs, settings)
+        return _shortened(configs) if smoke else configs
 
-    def tune(self, settings: S, configs: Points, smoke: bool) -> Table:
+    def tune(self, settings: S, smoke: bool = False) -> Table:
         """Choose the settings of every group of points, and write them beside the study.
 
         Raises:
-            InputError: If the study tunes nothing.
+            InputError: If the study tunes nothing, or the settings are those of another data set.
         """
         if self.tuning is None:
             raise InputError("tune: this study tunes nothing; leave --tune out")
-        if self.tuning.points is not None:
-            starts = self.tuning.starts(self.tuning.points(settings))
-        else:
-            starts = {g: replace(c, validate=True) for g, c in self.tuning.starts(configs).items()}
+        if settings.full:
+            raise InputError("tune: what is tuned is for the small data set; leave --full out")
+        seeds = 1 if smoke else tuning.SEEDS
+        drawn = replace(settings, seed=tuning.FIRST_SEED, seeds=seeds, validate=True)
+        configs = (self.tuning.points or self.points)(drawn)
+        groups = self.tuning.groups(_shortened(configs) if smoke else configs)
         if settings.only:
-            wanted = {self.tuning.by(tuple(name.split("/"))) for name in settings.only}
-            starts = {group: config for group, config in starts.items() if group in wanted}
-        labels = ("group", *self.tuning.grid)
+            by_text = {"/".join(group): group for group in groups}
+            chosen = [choose("group", name, by_text) for name in settings.only]
+            groups = {group: groups[group] for group in chosen}
+        labels = ("group", *self.tuning.grid, "draw")
 
         def train(points: Points) -> Results:
             every = replace(settings, only=())
             return outcomes(every, labels, points, file="tuning.jsonl")
 
-        groups = tuning.search(self.tuning, starts, train)
+        found = tuning.search(self.tuning, groups, train)
         path = settings.out / "tuned.json" if smoke else self.tuning.path
         facts = {
             "command": "python " + " ".join(sys.orig_argv[1:]),
             "data": settings.data_name,
             "steps": settings.steps,
-            "seeds": [tuning.FIRST_SEED + i for i in range(tuning.SEEDS)],
+            "seeds": list(drawn.seed_range),
             **results.environment(),
             **results.provenance(),
         }
-        tuning.write(path, facts, groups)
+        tuning.write(path, facts, found)
         print(f"the tuned settings are in {path}", file=sys.stderr)
-        return tuning.table(groups)
+        return tuning.table(found)
 
     def validated(self, settings: S, configs: Points) -> Results:
         """Return the outcomes on the validation part of the points of which the best is taken."""
@@ -348,6 +343,12 @@ def check_points(points: Points, labels: Sequence[str]) -> None:
                 f"the name of a point must be a tuple with a text for each of {tuple(labels)}, "
                 f"got {name!r}"
             )
+
+
+def _shortened(configs: Points) -> dict[Name, Config]:
+    """Return the runs with few examples."""
+    few = {id(c.data): _few_examples(c.data) for c in configs.values()}
+    return {name: replace(c, data=few[id(c.data)]) for name, c in configs.items()}
 
 
 def _few_examples(data: Dataset) -> Dataset:

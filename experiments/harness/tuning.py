@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ with epy.lazy_imports():
 
 if TYPE_CHECKING:
     from cnn.train import Config
+    from experiments.harness.study import Settings
 
     Values = tuple[float, ...]  # one for each setting of the grid
 
@@ -52,7 +54,7 @@ class Tuning:
     """Fields of the recipe with the values to try, in ascending order."""
     points: Callable[[Any], Points] | None = None
     """From settings to the points to tune on, with validation data of their own as test data. By
-    default, the first point of every group, with its held-out part."""
+    default they are those of the study, each with a part held out."""
 
     @property
     def path(self) -> Path:
@@ -69,44 +71,50 @@ class Tuning:
             raise InputError(f"{self.path} holds no tuned values: write it again with --tune")
         return found
 
-    def apply(self, points: Points, given: Collection[str]) -> tuple[dict[Name, Config], list[str]]:
-        """Return the points with their tuned settings, except those `given` by hand.
+    def apply(self, points: Points, settings: Settings) -> dict[Name, Config]:
+        """Return the points with their tuned settings, except those that `settings` give.
 
-        Returns:
-            The points, and the names of those that were not tuned.
+        What was tuned on other data is not used. That, other steps, and points that were not tuned
+        are named on standard error.
         """
-        groups = self.read().get("groups", {})
+        tuned, data = self.read(), settings.data_name
+        groups = tuned.get("groups", {}) if tuned.get("data") == data else {}
         changed, missing = dict(points), []
         for name, config in points.items():
             group = self.by(name)
-            if group is None:
-                continue
-            if "/".join(group) not in groups:
+            if group is not None and "/".join(group) in groups:
+                best: dict[str, Any] = groups["/".join(group)]["best"]
+                by_hand = [field for field in best if getattr(settings, field, None) is not None]
+                new = {field: value for field, value in best.items() if field not in by_hand}
+                changed[name] = replace(config, **new)
+            elif group is not None:
                 missing.append("/".join(name))
-                continue
-            best: dict[str, Any] = groups["/".join(group)]["best"]
-            changed[name] = replace(config, **{k: v for k, v in best.items() if k not in given})
-        return changed, missing
+        if missing:
+            few = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+            print(f"{len(missing)} points are not tuned on {data}: {few}", file=sys.stderr)
+        elif tuned and tuned["steps"] != settings.steps:
+            print(f"the points are tuned for {tuned['steps']:,} steps", file=sys.stderr)
+        return changed
 
-    def starts(self, points: Points) -> dict[Name, Config]:
-        """Return the first point of every group, with the seeds of the tuning."""
-        found: dict[Name, Config] = {}
+    def groups(self, points: Points) -> dict[Name, list[Config]]:
+        """Return the runs of each group; in a group they differ only in what a seed draws."""
+        found: dict[Name, list[Config]] = {}
         for name, config in points.items():
             if (group := self.by(name)) is not None:
-                found.setdefault(group, replace(config, seed=FIRST_SEED, seeds=SEEDS))
+                found.setdefault(group, []).append(config)
         return found
 
 
 def search(
     tuning: Tuning,
-    starts: Mapping[Name, Config],
+    groups: Mapping[Name, Sequence[Config]],
     train: Callable[[Points], Results],
 ) -> dict[str, Any]:
     """Try the grid for every group, and wider grids where a best value is at an end.
 
     Args:
         tuning: The grid.
-        starts: A run for each group.
+        groups: The runs of each group.
         train: Trains points and returns their outcomes, on validation data.
 
     Returns:
@@ -114,26 +122,26 @@ def search(
     """
     names = list(tuning.grid)
 
-    def changed(group: Name, values: Values) -> Config:
+    def point(group: Name, values: Values, i: int) -> tuple[Name, Config]:
         settings: dict[str, Any] = dict(zip(names, values, strict=True))
-        return replace(starts[group], **settings)
+        name = ("/".join(group), *(f"{value:g}" for value in values), str(i))
+        return name, replace(groups[group][i], **settings)
 
-    tried: dict[Name, dict[Values, list[float]]] = {group: {} for group in starts}
-    wanted = {group: set(itertools.product(*tuning.grid.values())) for group in starts}
+    tried: dict[Name, dict[Values, list[float]]] = {group: {} for group in groups}
+    wanted = {group: set(itertools.product(*tuning.grid.values())) for group in groups}
     for _ in range(1 + WIDEST):
-        points = {
-            ("/".join(group), *map(str, values)): changed(group, values)
-            for group in starts
+        named = {
+            (group, values): dict(point(group, values, i) for i in range(len(configs)))
+            for group, configs in groups.items()
             for values in sorted(wanted[group])
         }
-        if not points:
+        if not named:
             break
-        outcomes = train(points)
-        for group in starts:
-            for values in wanted[group]:
-                accuracy = outcomes["/".join(group), *map(str, values)]["test_accuracy"]
-                tried[group][values] = accuracy.tolist()
-            wanted[group] = _beyond(tried[group])
+        outcomes = train({name: config for of in named.values() for name, config in of.items()})
+        for (group, values), of in named.items():
+            accuracies = np.concatenate([outcomes[name]["test_accuracy"] for name in of])
+            tried[group][values] = accuracies.tolist()
+        wanted = {group: _beyond(results) for group, results in tried.items()}
     found = {}
     for group, results in tried.items():
         best = _best(results)
