@@ -2,75 +2,101 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn.layers import Conv, ConvLocal, DenseSpatial
+from cnn.ablations import densify, lift
+from cnn.layers import Conv, DenseSpatial
 from cnn.models import s_conv
-from cnn.train import Config
 from experiments import learned_bias
 from experiments.harness import plots
-from experiments.harness.study import Outcome
+from experiments.harness.study import Name, Outcome
 from experiments.learned_bias import Settings
 from tests.experiments.made import check_figures
 
 
 @pytest.mark.slow
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learned_bias.STUDY.run(Settings(smoke=True, strengths=(0.0,), out=tmp_path))
-    pictures = {f"learned_{what}.{kind}" for what in ("bias", "filters") for kind in ("png", "svg")}
-    names = {"results.jsonl", *pictures, "report.html", "summary.json"}
-    assert {p.name for p in (tmp_path / "smoke").glob("[!.]*")} == names
-    assert "conv/0 − local/0" in capsys.readouterr().out
+    learned_bias.STUDY.run(Settings(smoke=True, strengths=(1e-3,), out=tmp_path))
+    names = {p.name for p in (tmp_path / "smoke").glob("[!.]*")}
+    assert {"results.jsonl", "learned_bias.png", "learned_filters.png", "report.html"} <= names
+    printed = capsys.readouterr().out
+    assert "dense/sparse is dense/0.001: of 1, it has the highest validation accuracy." in printed
+    for claim in learned_bias.CLAIMS:
+        assert claim.text in printed
 
 
 FILTERS = np.random.default_rng(0).normal(size=(2, 20, 40))
 
 
 def test_summary() -> None:
-    """Means of 0.9, 0.8 and 0.6 are 10 and 20 points apart; sparse, the dense one gains 5."""
-    accuracy = {"conv": 0.9, "local": 0.8, "dense": 0.6}
-    results = {
-        (rung, strength): Outcome(
-            7,
-            {
-                name: np.array([value - 0.01, value + 0.01])
-                for name, value in {
-                    "test_accuracy": accuracy[rung] + (0.05 if strength == "0.001" else 0),
-                    **dict.fromkeys(("train_accuracy", "kept", "within", "alike", "own"), 0.5),
-                    "own by chance": 0.5,
-                }.items()
-            }
-            | {"profile": np.ones((2, learned_bias.FAR + 1)), "filters": FILTERS},
-        )
-        for rung in accuracy
-        for strength in ("0", "0.001")
-    }
-    summary = learned_bias.summarize(Settings(strengths=(0.0, 1e-3), seeds=2), results)
-    assert summary.findings[:3] == [
-        "At λ = 0.001, where the dense network is the most accurate, the best window of a filter "
-        "holds 50.0 % of its squared weight (50.0 by chance), and neighbouring filters correlate "
-        "at 0.50.",
-        "At λ = 0, built-in sharing is worth +10.0 points (95 % interval +10.0 to +10.0), built-in "
-        "locality +20.0 points (95 % interval +20.0 to +20.0).",
-        "λ = 0.001 changes dense by +5.0 points (95 % interval +5.0 to +5.0).",
-    ]
-    assert summary.tables[0].rows[0][:3] == ["conv, λ = 0", "7", "90.00 ± 1.41"]
+    """The best strength is that of the validation part, 0.001, and its test outcome is shown."""
+    shares = {"best window": 0.8, "best window, chance": 0.6, "alike": 0.9, "chance": 0.7}
+
+    def outcome(accuracy: float) -> Outcome:
+        values = {"test_accuracy": accuracy, "train_accuracy": 1.0, "kept": 0.25, "sharing": 0.0}
+        arrays = {k: np.array([v - 0.01, v + 0.01]) for k, v in (values | shares).items()}
+        return Outcome(7, arrays | {"filters": FILTERS})
+
+    names: list[Name] = [(r, s) for r in ("local", "dense") for s in ("0", "0.0005", "0.001")]
+    conv: Name = ("conv", "0")
+    found = {name: outcome(0.6 + 0.1 * (name[1] == "0.0005")) for name in [conv, *names]}
+    validated = {name: outcome(0.6 + 0.1 * (name[1] == "0.001")) for name in names}
+    summary = learned_bias.STUDY.conclude(Settings(seeds=2), found, validated)
+    assert summary.findings[0] == (
+        "dense at λ = 0.001: 25.0 % of the first layer's weights are not zero; the best window of "
+        "a filter holds 80.0 % of its squared weight, 60.0 % with its weights in random order; the "
+        "most similar filter at any shift has a cosine of 0.90, 0.70 with random signs."
+    )
+    assert summary.findings[3] == (
+        "local at λ = 0: 25.0 % of the first layer's weights are not zero; the most similar filter "
+        "at the next position has a cosine of 0.90, 0.70 with random signs."
+    )
+    assert [one.mean for one in summary.verdicts[:2]] == [pytest.approx(0), pytest.approx(0)]
+    assert summary.verdicts[3].mean == pytest.approx(0.2)
+    assert summary.tables[0].rows[0][:3] == ["conv, λ = 0", "7", "60.00 ± 1.41"]
+    assert summary.tables[1].rows[2][:2] == ["local/0.0005 − local/0", "+10.00"]
     check_figures(summary)
 
 
-def test_profile_is_one_for_equal_weights_and_shows_where_they_are() -> None:
-    """Window 3 at five places: the centre is seen 5 times, distance 1 by 4 + 4, 2 by 3 + 3."""
-    layer = DenseSpatial(1, (3,), padding=1)
-    even = learned_bias.profile(jnp.ones((5, 1, 5, 1)), layer)
-    np.testing.assert_allclose(even[:5], 1)
-    assert np.isnan(even[5:]).all()
-    diagonal = learned_bias.profile(jnp.eye(5).reshape(5, 1, 5, 1), layer)
-    np.testing.assert_allclose(diagonal[:3], [5, 0, 0])
-    local = learned_bias.profile(jnp.ones((5, 3, 1, 1)), ConvLocal(1, (3,), padding=1))
-    np.testing.assert_allclose(local[:2], 1)
-    assert np.isnan(local[2:]).all()
+def test_neighbours_by_hand() -> None:
+    """Of two channels at two positions, (1, 0) is nearest to (3, 4), and (0, 1) to (0, 2)."""
+    weights = np.array([[[1.0, 0], [0, 1]], [[0, 2], [3, 4]]])
+    kernel = weights.swapaxes(1, 2)[:, :, None]  # (positions, offsets, 1, channels)
+    np.testing.assert_allclose(learned_bias.neighbour_cosines(kernel), [[0.6, 1]])
+    kernel[0, :, :, 0] = 0
+    np.testing.assert_allclose(learned_bias.neighbour_cosines(kernel), [[np.nan, 1]])
+
+
+def test_cosines_at_shifts_by_hand() -> None:
+    """Shifted by 2, (1, 2) is the same. A shift by 1 is less than the stride; one by 2 is left."""
+    filters = np.zeros((3, 6))
+    filters[0, :2] = filters[1, 2:4] = 1, 2
+    same = filters.T[:, None, :, None]  # (in, 1, out, 1)
+    np.testing.assert_allclose(learned_bias.shifted_cosines(same), [1, 1, np.nan])
+    filters[1] = 0, 1, 2, 0, 0, 0
+    near = filters.T[:, None, :, None]
+    np.testing.assert_allclose(learned_bias.shifted_cosines(near), [0.4, 0.4, np.nan])
+
+
+def test_a_convolution_as_a_dense_layer_is_shared() -> None:
+    """But for the filters at the edges: 3 of 6 positions are 4 or more from both."""
+    layer, x = Conv(2, (9,), 2, 4), jnp.zeros((1, 20, 1))
+    params = dict(layer.init(jax.random.key(0), x))
+    dense = lift(params, layer, densify(layer), (20, 1))["params"]["kernel"]
+    cosines = learned_bias.shifted_cosines(np.asarray(dense, float)).reshape(10, 2)
+    np.testing.assert_allclose(cosines[2:8], 1, atol=1e-6)
+    images = learned_bias.shifted_cosines(np.random.default_rng(0).normal(size=(4, 5, 2, 2, 2, 3)))
+    assert images.shape == (12,) and (images < 1).all()
+
+
+def test_sharing_is_corrected_for_chance() -> None:
+    """Of 0.8 and, with random signs, 0.5: 0.3 of the 0.5 that are left."""
+    weights = np.ones(50)
+    found = learned_bias.sharing(weights, lambda w: np.array([0.8 if (w > 0).all() else 0.5]))
+    assert found["sharing"] == pytest.approx(0.6)
 
 
 def test_filters_are_placed_where_they_see_the_input() -> None:
@@ -88,21 +114,24 @@ def test_filters_are_placed_where_they_see_the_input() -> None:
 
 def test_filters_of_images_are_tiles() -> None:
     """Five rows of four tiles of 4×4, with one cell between two."""
-    shown = {
-        (rung, "0"): Outcome(1, {"filters": np.ones((1, 20, 4, 4))}) for rung in learned_bias.RUNGS
+    shown: dict[Name, Outcome] = {
+        (rung, "0"): Outcome(1, {"filters": np.ones((1, 20, 4, 4))})
+        for rung in ("conv", "local", "dense")
     }
-    panels = learned_bias.filter_figure(["0"], "0", shown).panels
+    panels = learned_bias.filter_figure(shown).panels
     assert [panel.title for panel in panels] == ["conv, λ = 0", "local, λ = 0", "dense, λ = 0"]
     assert isinstance(panels[0], plots.Image)
     assert np.shape(panels[0].values) == (24, 19)
 
 
 def test_only_the_first_layer_differs_and_lambda_is_the_decay() -> None:
-    points: dict[tuple[str, ...], Config] = learned_bias.points(Settings())
-    conv, dense = points["conv", "0.001"], points["dense", "0.001"]
-    assert conv.model.layers[1:] == dense.model.layers[1:]  # type: ignore[attr-defined]
+    points = learned_bias.points(Settings(strengths=(1e-3,)))
+    conv, dense = points["conv", "0"], points["dense", "0.001"]
+    assert conv.model.layers[1:] == dense.model.layers[1:]
     assert (dense.optimizer, dense.weight_decay) == ("beta-lasso", 1e-3)
-    assert len({rung for rung, _ in points}) * len(Settings().strengths) == len(points)
+    assert sorted(points) == sorted(
+        [("conv", "0"), *((rung, s) for rung in ("local", "dense") for s in ("0", "0.001"))]
+    )
 
 
 def test_the_best_window_of_a_filter_by_hand() -> None:
@@ -112,12 +141,12 @@ def test_the_best_window_of_a_filter_by_hand() -> None:
     far[[0, 39]] = 1
     kernel = np.stack([near, far, 0 * far], -1).reshape(40, 1, 3, 1)
     found = learned_bias.best_windows(kernel)
-    assert found["own"] == pytest.approx((1 + 0.5) / 2)
-    assert found["own by chance"] < 0.9
+    assert found["best window"] == pytest.approx((1 + 0.5) / 2)
+    assert found["best window, chance"] < 0.9
     image = np.zeros((12, 12, 2, 1, 1, 1))
     image[2:11, 3:12, 0] = 1
     image[0, 0, 1] = 27**0.5  # squared 27, beside 81
-    assert learned_bias.best_windows(image)["own"] == pytest.approx(81 / 108)
+    assert learned_bias.best_windows(image)["best window"] == pytest.approx(81 / 108)
 
 
 def test_the_networks_on_images_are_those_of_the_paper() -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from experiments.harness.claims import Claim, judge
-from experiments.harness.results import Examples, Outcome
+from experiments.harness.results import Examples, Name, Outcome
 
-A, B = ("a",), ("b",)
+A: Name = ("a",)
+B: Name = ("b",)
 
 
 def test_a_difference_of_two_measures_by_hand() -> None:
