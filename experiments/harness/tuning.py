@@ -47,8 +47,8 @@ class Tuning:
     """From a point to its group, whose points have the same settings; None for not tuned."""
     grid: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: {
-            "lr": (0.005, 0.01, 0.02, 0.04),
-            "weight_decay": (0.0, 0.01, 0.1),
+            "lr": (0.005, 0.01, 0.02),
+            "weight_decay": (0.0, 0.1),
         }
     )
     """Fields of the recipe with the values to try, in ascending order."""
@@ -166,7 +166,7 @@ def _beyond(results: Mapping[Values, Sequence[float]]) -> set[Values]:
         position = line.index(best[i])
         further = None
         if position == len(line) - 1:
-            further = line[-1] * line[-1] / line[-2]
+            further = line[-1] * (line[-1] / line[-2] if line[-2] else 10)
         elif position == 0 and line[0] > 0:
             further = line[0] * line[0] / line[1]
         if further is not None:

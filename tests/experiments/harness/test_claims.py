@@ -16,7 +16,7 @@ X, Y = ("x",), ("y",)
 
 
 def results(**differences: list[float]) -> Results:
-    """Return points of which each differs from the point `zero` by the given values of the seeds."""
+    """Return points that differ from the point `zero` by the given values of the seeds."""
     found = {(name,): Outcome(1, {"test_accuracy": np.array(d)}) for name, d in differences.items()}
     seeds = len(next(iter(differences.values())))
     return {**found, ("zero",): Outcome(1, {"test_accuracy": np.zeros(seeds)})}

@@ -1,4 +1,4 @@
-"""Intervals of differences: against Student's t, an analysis of variance, and how often they cover."""
+"""Intervals of differences: against Student's t, by hand, and how often they cover."""
 
 from __future__ import annotations
 
