@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epy
 
-from experiments.harness import claims, committed, plots, results, tuning
+from experiments.harness import claims, committed, comparison, plots, results, tuning
 from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
@@ -46,12 +47,14 @@ def make(root: Path, name: str) -> Page:
         settings = module.Settings()
         lines, points, found, validated = committed.read(folder / LINES, study, settings)
         made = study.conclude(settings, found, validated, points)
+        if made.verdicts:
+            figures["claims"] = plots.intervals(made.verdicts, part=settings.part)
         figures |= made.figures
         body = [*_found(made), "## How it was measured", _protocol(name, lines), *made.notes]
         if (tuned := root / f"experiments/tuned/{name}.json").exists():
             content = files.read_json(tuned)
-            figures["tuning"] = tuning_figure(content["groups"])
-            body.append(_tuned(content))
+            figures |= (curves := tuning_figures(content["groups"]))
+            body.append(_tuned(content, curves))
     else:
         answer, _, rest = read(folder / OLD).partition("\n\n")
         body = [answer, OLD_LINE, rest.strip()]
@@ -66,9 +69,10 @@ def make(root: Path, name: str) -> Page:
 def _found(made: Summary) -> list[str]:
     """Return verdicts, findings, figures and tables as Markdown."""
     first, *rest = made.findings or ["No findings."]
+    said = f"{count(made.verdicts)}. {sentence(first)}"
     parts = [f"**{count(made.verdicts)}.** {first}"]
     if made.verdicts:
-        parts.append(markdown(claims.table(made.verdicts)))
+        parts += [f"![{said}](claims.png)", markdown(claims.table(made.verdicts))]
     advice = [
         f"{one.claim.text}: {one.verdict}; {one.advice}." for one in made.verdicts if one.advice
     ]
@@ -120,35 +124,57 @@ def _protocol(name: str, lines: Sequence[committed.Line]) -> str:
     )
 
 
-def _tuned(content: Mapping[str, Any]) -> str:
+def _tuned(content: Mapping[str, Any], figures: Iterable[str]) -> str:
     """Return how the recipe of each point was chosen."""
     facts = {key: value for key, value in content.items() if key not in ("command", "groups")}
     return "\n\n".join(
         [
             f"`{content['command']}` chose the recipe of each point on the validation part "
             f"({', '.join(f'{key} {value}' for key, value in facts.items())}).",
-            "![Validation accuracy against the learning rate, by group of points](tuning.png)",
+            *(f"![Validation accuracy against the learning rate]({name}.png)" for name in figures),
             markdown(tuning.table(content["groups"])),
         ]
     )
 
 
-def tuning_figure(groups: Mapping[str, Any]) -> plots.Figure:
-    """Return validation accuracy against the learning rate, a curve for each group.
+def tuning_figures(groups: Mapping[str, Any]) -> dict[str, plots.Figure]:
+    """Return validation accuracy against the learning rate, by the names of files.
 
-    Of several other settings at a learning rate the best one is shown. The chosen one is larger.
+    Groups that differ in the first part of their names share a panel, and three panels a figure.
+    Of several other settings at a learning rate the best is shown.
     """
-    series = []
+    looks = list(zip(itertools.cycle(comparison.COLORS), comparison.MARKERS * 7, strict=False))
+    together: dict[str, dict[str, Any]] = {}
     for group, found in groups.items():
-        best: dict[float, list[float]] = {}
-        for values, accuracy in found["tried"]:
-            lr, scores = values["lr"], [100 * each for each in accuracy]
-            best[lr] = max(best.get(lr, scores), scores, key=sum)
-        rates = sorted(best)
-        chosen = found["best"]["lr"]
-        line = plots.Series(group, [best[lr] for lr in rates], rates)
-        series += [line, plots.Series(group, [best[chosen]], [chosen], hollow=True, legend=False)]
-    panel = plots.Curves(
-        series, log="x", x_label="learning rate", y_label="validation accuracy (%)"
-    )
-    return plots.Figure([panel], legend="below", note="hollow: chosen")
+        first, _, rest = group.partition("/")
+        together.setdefault(rest, {})[first] = found
+    panels = [
+        plots.Curves(
+            [one for i, each in enumerate(of.items()) for one in _tried(*each, *looks[i % 42])],
+            title=rest.replace("/", ", "),
+            log="x",
+            x_label="learning rate",
+            y_label="validation accuracy (%)",
+        )
+        for rest, of in together.items()
+    ]
+    return {
+        f"tuning-{1 + i // 3}": plots.Figure(
+            panels[i : i + 3], share_y=True, legend="below", note="large and white: chosen"
+        )
+        for i in range(0, len(panels), 3)
+    }
+
+
+def _tried(label: str, found: Any, color: str, marker: str) -> list[plots.Series]:
+    """Return the accuracies of a group by learning rate, and those of the chosen one."""
+    best: dict[float, list[float]] = {}
+    for values, accuracies in found["tried"]:
+        lr, scores = values["lr"], [100 * each for each in accuracies]
+        best[lr] = max(best.get(lr, scores), scores, key=sum)
+    rates, chosen = sorted(best), found["best"]["lr"]
+    style: Any = {"color": color, "marker": marker}
+    return [
+        plots.Series(label, [best[lr] for lr in rates], rates, **style),
+        plots.Series(label, [best[chosen]], [chosen], hollow=True, legend=False, **style),
+    ]

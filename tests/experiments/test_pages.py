@@ -78,10 +78,11 @@ def test_check_writes_nothing_and_names_what_differs(
     first, *rest = tiny.lines()
     tiny.write(root / "docs/studies/ladder/results.jsonl", [first | {"test_accuracy": 0.5}, *rest])
     before = {path: path.read_bytes() for path in root.rglob("*.*")}
-    with pytest.raises(RunError, match=r"4 files differ: python -m experiments.pages makes them"):
+    with pytest.raises(RunError, match=r"5 files differ: python -m experiments.pages makes them"):
         pages.main(Flags(check=True), root)
     assert capsys.readouterr().out == (
         "docs/studies/ladder/index.md is not what its lines say\n"
+        "docs/studies/ladder/claims.png is not what its lines say\n"
         "docs/studies/ladder/ladder.png is not what its lines say\n"
         "README.md is not what its lines say\n"
         "docs/studies/index.md is not what its lines say\n"

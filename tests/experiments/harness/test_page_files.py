@@ -21,7 +21,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_written_is_current(root: Path) -> None:
     folder = root / "docs/studies/ladder"
-    assert {path.name for path in folder.iterdir()} == {"index.md", "ladder.png", "results.jsonl"}
+    names = {"index.md", "ladder.png", "claims.png", "results.jsonl"}
+    assert {path.name for path in folder.iterdir()} == names
     assert page_files.stale(root, "ladder") == []
     assert pages.make(root, "ladder").differing(folder) == []
 
@@ -33,7 +34,7 @@ def test_a_changed_line_is_noticed(root: Path) -> None:
     assert page_files.stale(root, "ladder") == [
         "index.md was made from other lines, or by another program"
     ]
-    changed = [folder / "index.md", folder / "ladder.png"]
+    changed = [folder / name for name in ("index.md", "claims.png", "ladder.png")]
     assert pages.make(root, "ladder").differing(folder) == changed
 
 

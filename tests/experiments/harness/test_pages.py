@@ -43,10 +43,11 @@ def test_a_page_says_what_the_lines_say(root: Path) -> None:
         "## Answer",
         "**1 of 1 claims holds.** Sharing is worth 10.0 points. It is\nso in 95 % of cases.",
     ]
-    assert parts[4].startswith("Intervals cover the seeds")
-    assert "| sharing helps | conv/ordered − local/ordered |" in parts[5]
-    assert parts[5].endswith("| holds |")
-    assert parts[6:] == [
+    assert parts[4] == "![1 of 1 claims holds. Sharing is worth 10.0 points.](claims.png)"
+    assert parts[5].startswith("Intervals cover the seeds")
+    assert "| sharing helps | conv/ordered − local/ordered |" in parts[6]
+    assert parts[6].endswith("| holds |")
+    assert parts[7:] == [
         "- More.",
         "![Sharing is worth 10.0 points.](ladder.png)",
         "Test accuracy in percent",
@@ -92,7 +93,8 @@ def test_a_line_too_many_is_named(root: Path, more: dict[str, Any], said: str) -
 
 def test_a_line_of_another_recipe_is_refused(root: Path) -> None:
     first, *rest = tiny.lines()
-    with_lines(root, [first | {"config": {"recipe": {"lr": 0.02, "steps": 5}}}, *rest])
+    alike = {"lr": 0.02, "steps": 5, "seed": 9}
+    with_lines(root, [first | {"config": {"recipe": alike}}, *rest])
     with pytest.raises(InputError, match=r"conv/ordered, seed 0 has lr 0\.1, .* now has 0\.02"):
         with_lines(root, [first | {"config": {"recipe": {"lr": 0.1, "steps": 5}}}, *rest])
     bits = {"correct": base64.b64encode(b"\xf0").decode(), "count": 4, "of": 1000}
@@ -119,7 +121,7 @@ def test_the_best_point_is_chosen_by_held_out_lines(
         claims=[tiny.Claim("best is worse", best, tiny.CONV, below=0.0)],
     )
     monkeypatch.setitem(sys.modules, "experiments.ladder", made)
-    with pytest.raises(InputError, match="seed 0, with a part held out: `python -m experiments"):
+    with pytest.raises(InputError, match=r"held out: `python -m experiments\.ladder` trains"):
         body(root)
     held_out = [tiny.line("conv", seed, "validation", validation_accuracy=0.7) for seed in (0, 1)]
     held_out += [tiny.line("local", seed, "validation") for seed in (0, 1)]
@@ -154,13 +156,6 @@ def test_the_tuned_recipe_is_on_the_page(root: Path) -> None:
             ],
         }
     }
-    panel = pages.tuning_figure(groups).panels[0]
-    assert isinstance(panel, plots.Curves)
-    curve, chosen = panel.series
-    assert (curve.label, list(curve.x), list(chosen.x)) == ("conv", [0.01, 0.02], [0.02])
-    np.testing.assert_allclose(curve.values, [[60, 60], [70, 80]])
-    np.testing.assert_allclose(chosen.values, [[70, 80]])
-
     (root / "experiments/tuned").mkdir(parents=True)
     facts = {"command": "python -m x --tune", "steps": 5, "seeds": [1000, 1001]}
     content = json.dumps({**facts, "groups": groups})
@@ -171,7 +166,26 @@ def test_the_tuned_recipe_is_on_the_page(root: Path) -> None:
     )
     assert "(steps 5, seeds [1000, 1001])" in page.body
     assert "| conv | lr 0.02, weight_decay 0.1 | 75.00 ± 7.07 | 4 |" in page.body
-    assert "](tuning.png)" in page.body and list(page.figures) == ["ladder", "tuning"]
+    assert "](tuning-1.png)" in page.body
+    assert list(page.figures) == ["claims", "ladder", "tuning-1"]
+    (panel,) = page.figures["tuning-1"].panels
+    assert isinstance(panel, plots.Curves)
+    curve, chosen = panel.series
+    assert (curve.label, list(curve.x), list(chosen.x)) == ("conv", [0.01, 0.02], [0.02])
+    np.testing.assert_allclose(curve.values, [[60, 60], [70, 80]])
+    np.testing.assert_allclose(chosen.values, [[70, 80]])
+
+
+def test_groups_with_the_same_rest_of_their_names_share_a_panel() -> None:
+    one = {"best": {"lr": 0.1}, "tried": [[{"lr": 0.1}, [0.5]]]}
+    names = ["conv/a/x", "local/a/x", "conv/b", "conv/c", "conv/d", *(f"{i}/d" for i in range(50))]
+    figures = pages.tuning_figures(dict.fromkeys(names, one))
+    panels = [[panel.title for panel in figure.panels] for figure in figures.values()]
+    assert panels == [["a, x", "b", "c"], ["d"]] and list(figures) == ["tuning-1", "tuning-2"]
+    first, last = figures["tuning-1"].panels[0], figures["tuning-2"].panels[0]
+    assert isinstance(first, plots.Curves) and isinstance(last, plots.Curves)
+    assert [series.label for series in first.series] == ["conv", "conv", "local", "local"]
+    assert len(last.series) == 2 * 51
 
 
 @pytest.mark.parametrize(
