@@ -1,176 +1,181 @@
 """How much order does a convolution need?
 
     python -m experiments.permutation
+    python -m experiments.permutation --tune   # choose the rates again
 
-MNIST-1D is cut into blocks of equal length, and the blocks change places, in the same way for all
-examples. One block of 40 is the data as it is; blocks of 1 are a permutation of all positions. No
-two blocks that were neighbours stay neighbours, so exactly 40 / length − 1 of the 39 pairs of
-neighbouring samples are broken; the order within a block does not change. Each seed has its own
-permutation, the same for all rungs.
+The signals of MNIST-1D are cut at some of the 39 places between neighbouring samples, and the
+pieces change places, in the same way for all signals. No two samples that a cut has parted stand
+side by side afterwards, so the number of cuts is the number of broken neighbourhoods. No cut leaves
+the data as it is; 39 cuts permute all positions. Each seed draws its own places and its own order
+of the pieces, the same for all networks. The places do not favour the positions at which the
+strides of the convolution begin, as pieces of equal length would.
+
+`conv` is local and shares its kernels over positions, `local` is only local, and to `mlp` an order
+of positions is like any other. So `mlp` is the control: its accuracy must not depend on the cuts.
 
 Reference:
     Greydanus and Kobak (2024), arXiv 2011.14439, report a test accuracy of 94 % for a convolutional
     network on the data in order and 56 % on permuted data, and 68 % for a fully connected network
-    on both.
+    on both (from memory, not checked).
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments import ladder
-from experiments.harness import cli, plots, study
-from experiments.harness.study import Points, Results, Summary, Table
+from experiments.harness import claims, cli, plots, study
+from experiments.harness.study import Claim, Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
     from cnn import data as datasets
 
-if TYPE_CHECKING:
-    Errors = Mapping[str, Sequence[np.ndarray]]  # by rung: for each block, the errors of the seeds
-
 QUESTION = "How much order does a convolution need?"
 HYPOTHESIS = (
-    "the test error of the convolution grows with every neighbourhood that is broken, that of the "
-    "network without a bias about space does not; training error stays low for all."
+    "the convolution is the best network on data in order and the worst on data without any. One "
+    "cut takes a part of what sharing is worth, and to the fully connected network all orders are "
+    "alike."
 )
 SHOWN = ("conv", "local", "mlp")
+WHOLE, ONE, ALL = "0", "1", "39"
+CLAIMS = (
+    Claim("in order, conv is better than mlp", ("conv", WHOLE), ("mlp", WHOLE), above=0.01),
+    Claim("without order, conv is worse than mlp", ("conv", ALL), ("mlp", ALL), below=-0.01),
+    Claim("after one cut, sharing still helps", ("conv", ONE), ("local", ONE), above=0.01),
+    Claim("without order, sharing harms", ("conv", ALL), ("local", ALL), below=-0.01),
+    Claim(
+        "after one cut, sharing is worth less",
+        ("conv", ONE),
+        ("local", ONE),
+        minus=(("conv", WHOLE), ("local", WHOLE)),
+        below=-0.01,
+    ),
+    Claim("mlp does not need order", ("mlp", ALL), ("mlp", WHOLE), above=-0.01, below=0.01),
+)
+"""The last part of a name is the number of cuts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(study.Settings):
     """Settings of the study."""
 
-    blocks: tuple[int, ...] = ()
-    """Lengths of the blocks in samples, or sides in pixels. Default: every divisor of the size."""
-    seeds: int = 3
-    """Seeds per point. Each has its own permutation."""
-    full: bool = False
-    """Use square blocks of Fashion-MNIST: 15 minutes on two cores (estimated), 5 GB of memory."""
+    cuts: tuple[int, ...] = (0, 1, 3, 8, 18, 39)
+    """Numbers of cuts, from 0 to one less than the number of samples."""
+    seeds: int = 10
+    """Seeds per point. Each has cuts and an order of its own."""
     out: Path = Path("results/permutation")
 
-
-def unbroken_pairs(order: np.ndarray, sizes: Sequence[int]) -> int:
-    """Return how many pairs of neighbours, along any axis, are still neighbours in `order`."""
-    source = np.array(np.unravel_index(order.reshape(sizes), tuple(sizes)))  # (rank, *sizes)
-    steps = np.eye(len(sizes), dtype=int).reshape(len(sizes), -1, *[1] * len(sizes))
-    return sum(
-        int((np.diff(source, axis=1 + axis) == step).all(0).sum())
-        for axis, step in enumerate(steps)
-    )
+    large: ClassVar[str] = ""
 
 
-def permute_blocks(sizes: Sequence[int], block: int, seed: int) -> np.ndarray:
-    """Return a permutation of blocks that leaves no two neighbouring blocks together.
+def cut(size: int, cuts: int, seed: int) -> np.ndarray:
+    """Return an order of 4 or more positions, cut at random places, its pieces in random order.
 
-    It is the first such one from `seed` on. (Two blocks alone would stay in place in every second
-    permutation.) Raise `InputError` if `block` does not divide every size.
+    No two positions that a cut has parted are side by side in it, in either direction.
+
+    Raises:
+        InputError: Unless there are from 0 to `size` - 1 cuts.
     """
-    for s in itertools.count(seed, 1000):
-        order = datasets.permutation(sizes, s, block)
-        counts = [n // block for n in sizes]
-        if not unbroken_pairs(datasets.permutation(counts, s), counts):
-            break
-    return order
+    if not 0 <= cuts < size:
+        raise InputError(f"cuts must be from 0 to {size - 1}, got {cuts}")
+    rng = np.random.default_rng(seed)
+    while True:
+        places = np.sort(rng.choice(np.arange(1, size), cuts, replace=False))
+        pieces = np.split(np.arange(size), places)
+        order = np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
+        if (abs(np.diff(order)) != 1).sum() == cuts:
+            return order
 
 
 def points(settings: Settings) -> Points:
-    """Return every rung at every length of block and permutation, each with one seed."""
+    """Return every network at every number of cuts, each seed with an order of its own."""
     data = settings.load()
     models = ladder.rungs(data)
-    sizes = data.input_shape[:-1]
-    longest = math.gcd(*sizes)
-    blocks = settings.blocks or [n for n in range(longest, 0, -1) if longest % n == 0]
+    size = data.input_shape[0]
     permuted = {
-        (block, seed): datasets.permute(data, permute_blocks(sizes, block, seed))
-        for block in blocks
+        (cuts, seed): datasets.permute(data, cut(size, cuts, seed))
+        for cuts in settings.cuts
         for seed in settings.seed_range
     }
     return {
-        (rung, str(block), str(seed)): settings.config(models[rung], shuffled, seed=seed, seeds=1)
+        (rung, str(cuts), str(seed)): settings.config(models[rung], shuffled, seed=seed, seeds=1)
         for rung in SHOWN
-        for (block, seed), shuffled in permuted.items()
+        for (cuts, seed), shuffled in permuted.items()
     }
 
 
 def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
-    by_block = study.pool_seeds(results)
-    blocks = sorted({block for _, block in by_block}, key=int, reverse=True)
-    test, training = (
-        {rung: [1 - by_block[rung, block][part] for block in blocks] for rung in SHOWN}
-        for part in ("test_accuracy", "train_accuracy")
-    )
-    pairs = [(("conv", block), (rung, block)) for rung in SHOWN[1:] for block in blocks]
+    cuts = [str(n) for n in sorted(settings.cuts)]
     tables = [
-        *(
-            Table(
-                f"{part.capitalize()} error on {settings.title} in percent by block, each seed "
-                f"with its own permutation, {settings.protocol}",
-                ["rung", *blocks],
-                [[rung, *errors[rung]] for rung in SHOWN],
-            )
-            for part, errors in ((settings.part, test), ("training", training))
-        ),
-        study.differences(by_block, pairs),
-    ]
-    shown = {"permutation": figure(settings, blocks, test, training)}
-    return Summary(findings(settings, blocks, test, training), tables, shown)
-
-
-def findings(
-    settings: Settings, blocks: Sequence[str], test: Errors, training: Errors
-) -> list[str]:
-    """Return for which blocks conv differs from mlp, and the errors with the outermost blocks."""
-    gaps = [study.paired(*pair) for pair in zip(test["conv"], test["mlp"], strict=True)]
-    lower, higher = (
-        ", ".join(b for b, (mean, half) in zip(blocks, gaps, strict=True) if sign * mean > half)
-        for sign in (-1, 1)
-    )
-    found = [
-        f"The {settings.part} error of conv is lower than that of mlp with blocks of "
-        f"{lower or 'no size'}, and higher with blocks of {higher or 'no size'} (where the 95 % "
-        f"interval of the difference excludes zero)."
-    ]
-    for rung in SHOWN:
-        test_ends, training_ends = (
-            " to ".join(f"{100 * errors[rung][i].mean():.1f}" for i in (0, -1))
-            for errors in (test, training)
+        Table(
+            f"{part.capitalize()} error on {settings.title} in percent by the number of cuts, "
+            f"{settings.protocol}",
+            ["rung", *cuts],
+            [[rung, *errors(results, rung, cuts, measure)] for rung in SHOWN],
         )
-        found.append(
-            f"From blocks of {blocks[0]} to blocks of {blocks[-1]}, the error of {rung} changes "
-            f"from {test_ends} % ({settings.part}) and from {training_ends} % (training)."
-        )
-    return found
+        for part, measure in ((settings.part, "test_accuracy"), ("training", "train_accuracy"))
+    ]
+    findings = [compare(results, cuts, rung) for rung in SHOWN[1:]]
+    return Summary(findings, tables, {"permutation": figure(settings, results, cuts)})
 
 
-def figure(
-    settings: Settings, blocks: Sequence[str], test: Errors, training: Errors
-) -> plots.Figure:
-    """Return test error and dashed training error against the length of the blocks."""
-    series = [plots.Series(rung, [100 * e for e in test[rung]]) for rung in SHOWN]
-    dashed = partial(plots.Series, line="--", marker="", legend=False)
-    series += [dashed(f"{rung}, training", [100 * e for e in training[rung]]) for rung in SHOWN]
-    what, unit = ("side", "pixels") if settings.full else ("length", "samples")
+def errors(
+    results: Results, rung: str, cuts: Sequence[str], measure: str = "test_accuracy"
+) -> list[np.ndarray]:
+    """Return the errors of the seeds, as fractions, at each number of cuts."""
+    return [1 - results[rung, n][measure] for n in cuts]
+
+
+def compare(results: Results, cuts: Sequence[str], rung: str) -> str:
+    """Return at which numbers of cuts conv is better than another network, and where worse."""
+    pairs = [Claim(n, ("conv", n), (rung, n), above=0.0) for n in cuts]
+    verdicts = claims.judge(pairs, results)
+    told = {"holds": "better", "does not hold": "worse", "cannot tell": "not told apart"}
+    after = {
+        word: ", ".join(one.claim.text for one in verdicts if one.verdict == verdict)
+        for verdict, word in told.items()
+    }
+    found = "; ".join(f"{word} after {texts} cuts" for word, texts in after.items() if texts)
+    return f"conv against {rung}: {found} (at 95 % for all {len(verdicts)} numbers together)."
+
+
+def figure(settings: Settings, results: Results, cuts: Sequence[str]) -> plots.Figure:
+    """Return the error of each network against the number of cuts."""
+    series = [
+        plots.Series(rung, [100 * error for error in errors(results, rung, cuts)]) for rung in SHOWN
+    ]
     panel = plots.Curves(
         series,
-        ticks=blocks,
-        x_label=f"{what} of the blocks that change places ({unit})",
-        y_label=f"{settings.part} error (%); dashed: training",
+        ticks=cuts,
+        x_label="broken neighbourhoods, of 39",
+        y_label=f"{settings.part} error (%)",
     )
-    return plots.Figure([panel], height=2.7)
+    return plots.Figure([panel])
 
 
-STUDY = study.Study(QUESTION, HYPOTHESIS, ("rung", "block", "permutation"), points, summarize)
+STUDY = study.Study(
+    QUESTION,
+    HYPOTHESIS,
+    ("rung", "cuts", "draw"),
+    points,
+    summarize,
+    claims=CLAIMS,
+    tuning=study.Tuning(
+        __file__,
+        by=lambda name: name[:2],
+        grid={"lr": (0.01, 0.02, 0.04), "weight_decay": (0.01, 0.1)},
+    ),
+    pooled=True,
+)
 
 if __name__ == "__main__":
     cli.run(STUDY.run, Settings, __doc__)

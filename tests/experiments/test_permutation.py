@@ -1,95 +1,75 @@
-"""The study of blocks of positions that change places."""
+"""The study of signals that are cut into pieces, which change places."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cnn.data import load
 from cnn.errors import InputError
 from cnn.train.files import read_jsonl
 from experiments import permutation
 from experiments.permutation import Settings
-from tests.conftest import Prepared
 from tests.experiments.made import check_figures, outcomes
 
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    permutation.STUDY.run(Settings(smoke=True, blocks=(40, 1), out=tmp_path))
+    permutation.STUDY.run(Settings(smoke=True, cuts=(0, 39), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "permutation.png", "permutation.svg", "report.html", "summary.json"}
-    assert {p.name for p in out.glob("[!.]*")} == names
-    printed = capsys.readouterr().out
-    assert "conv/1 − mlp/1" in printed
-    assert permutation.HYPOTHESIS in " ".join(printed.split())
+    names = {"results.jsonl", "permutation.png", "claims.png", "report.html", "summary.json"}
+    assert names < {p.name for p in out.iterdir()}
+    assert len(read_jsonl(out / "results.jsonl")) == 3 * 2 * 2
+    printed = " ".join(capsys.readouterr().out.split())
+    assert permutation.HYPOTHESIS in printed
+    judged = [one.text for one in permutation.CLAIMS if {one.a[1], one.b[1]} <= {"0", "39"}]
+    assert len(judged) == 4
+    assert all(text in printed for text in judged)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_neighbouring_blocks_are_separated_and_no_block_is_broken(seed: int) -> None:
-    """Two blocks can only swap; of 39 pairs of neighbours, as many are broken as blocks meet."""
-    swapped = permutation.permute_blocks([40], 20, seed)
-    np.testing.assert_array_equal(swapped, [*range(20, 40), *range(20)])
-    for block, broken in ((40, 0), (10, 3), (5, 7), (1, 39)):
-        order = permutation.permute_blocks([40], block, seed)
-        assert (np.diff(order) != 1).sum() == broken
+@pytest.mark.parametrize("cuts", [0, 1, 2, 7, 38, 39])
+def test_a_cut_parts_one_pair_of_neighbours(cuts: int) -> None:
+    """Of the 39 pairs of neighbours, as many are apart as there are cuts, whatever the seed."""
+    for seed in range(5):
+        order = permutation.cut(40, cuts, seed)
         assert sorted(order) == list(range(40))
+        places = np.argsort(order)  # where each position is now
+        assert (abs(np.diff(places)) > 1).sum() == cuts
+        np.testing.assert_array_equal(order, permutation.cut(40, cuts, seed))
 
 
-def test_a_seed_has_one_permutation_for_all_rungs() -> None:
-    points = permutation.points(Settings(blocks=(40, 4), seeds=2))
-    conv, mlp, other = (points[r, "4", s] for r, s in (("conv", "0"), ("mlp", "0"), ("conv", "1")))
+def test_cuts_are_anywhere() -> None:
+    """One cut swaps two pieces; over 400 seeds, it is at each of the 39 places at least once."""
+    found = {int(permutation.cut(40, 1, seed)[0]) for seed in range(400)}
+    assert found == set(range(1, 40))
+
+
+@pytest.mark.parametrize("cuts", [-1, 40])
+def test_cuts_that_do_not_fit(cuts: int) -> None:
+    with pytest.raises(InputError, match=f"cuts must be from 0 to 39, got {cuts}"):
+        permutation.points(Settings(cuts=(cuts,)))
+
+
+def test_a_seed_has_one_order_for_all_networks() -> None:
+    points = permutation.points(Settings(cuts=(0, 9), seeds=2))
+    conv, mlp, other = (points[r, "9", s] for r, s in (("conv", "0"), ("mlp", "0"), ("conv", "1")))
     assert conv.data is mlp.data
-    assert not np.array_equal(conv.data.test.x, other.data.test.x)
-    np.testing.assert_array_equal(
-        points["conv", "40", "0"].data.test.x, points["conv", "40", "1"].data.test.x
-    )
-
-
-def test_unbroken_pairs_by_hand() -> None:
-    """Of 2×2: the columns swapped keep both vertical pairs, a turn by half keeps none."""
-    kept = [
-        permutation.unbroken_pairs(np.array(order), (2, 2))
-        for order in ((0, 1, 2, 3), (1, 0, 3, 2))
-    ]
-    assert kept == [4, 2]
-    assert permutation.unbroken_pairs(np.array([3, 2, 1, 0]), (2, 2)) == 0
-    assert permutation.unbroken_pairs(np.array([1, 2, 0, 3]), (2, 2)) == 0  # 1, 2 are in two rows
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_square_blocks_are_separated(seed: int) -> None:
-    """Within blocks of side 2, of 6×6 pixels, half of the pairs, 9 · 4 of 60, are all that stay."""
-    order = permutation.permute_blocks((6, 6), 2, seed)
-    assert permutation.unbroken_pairs(order, (6, 6)) == 9 * 4
-    assert sorted(order) == list(range(36))
-    assert permutation.unbroken_pairs(permutation.permute_blocks((6, 6), 1, seed), (6, 6)) == 0
-
-
-@pytest.mark.slow
-def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
-    settings = Settings(
-        full=True, smoke=True, blocks=(14, 1), data_dir=prepared("fashion_mnist"), out=tmp_path
-    )
-    permutation.STUDY.run(settings)
-    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
-    assert len(rows) == 3 * 2 * 2
-    assert {row["block"] for row in rows} == {"14", "1"}
-
-
-@pytest.mark.parametrize("block", [-2, 0, 3, 50])
-def test_a_block_that_does_not_fit(block: int) -> None:
-    with pytest.raises(InputError, match=f"block must divide the size .*, got {block}"):
-        permutation.points(Settings(blocks=(block,)))
+    assert (conv.seed, other.seed, conv.seeds) == (0, 1, 1)
+    data = [points["conv", *name].data for name in (("9", "0"), ("9", "1"), ("0", "0"), ("0", "1"))]
+    first, second, whole, same = (one.content_hash() for one in data)
+    assert first != second
+    assert whole == same == load("mnist1d-50k").content_hash()
 
 
 def test_summary() -> None:
-    settings = Settings(seeds=2)
-    summary = permutation.summarize(settings, outcomes(permutation.points(settings)))
-    assert summary.tables[0].heads == ["rung", "40", "20", "10", "8", "5", "4", "2", "1"]
-    first, conv, *_ = summary.findings
-    assert "lower than that of mlp with blocks of no size, and higher with" in first
-    assert first.count("40, 20, 10, 8, 5, 4, 2, 1") == 1
-    assert conv.startswith(
-        "From blocks of 40 to blocks of 1, the error of conv changes from 98.5 to 84.5 %"
-    )
+    """Of the made-up points, conv is better than mlp by 0.01 in order, and worse without order."""
+    names = [("mlp", "0"), ("conv", "0"), ("local", "0")]
+    names += [("conv", "39"), ("local", "39"), ("mlp", "39")]
+    settings = Settings(seeds=2, cuts=(39, 0))
+    summary = permutation.summarize(settings, outcomes(names))
+    assert summary.tables[0].heads == ["rung", "0", "39"]
+    assert summary.tables[0].rows[0] == ["conv", "98.00 ± 1.41", "96.00 ± 1.41"]
+    local, mlp = summary.findings
+    assert local.startswith("conv against local: worse after 0, 39 cuts (at 95 % for all 2")
+    assert mlp.startswith("conv against mlp: better after 0 cuts; worse after 39 cuts (at 95 %")
     check_figures(summary)
