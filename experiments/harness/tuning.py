@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FIRST_SEED, SEEDS = 1000, 3
 """Seeds that tune; a study counts its own from 0."""
 WIDEST = 4
-"""How often the grid is widened at most."""
+"""How often neighbours of the best values are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def search(
     groups: Mapping[Name, Sequence[Config]],
     train: Callable[[Points], Results],
 ) -> dict[str, Any]:
-    """Try the grid for every group, and wider grids where a best value is at an end.
+    """Try the grid for every group, then neighbours of the best values until none is better.
 
     Args:
         tuning: The grid.
@@ -141,13 +141,13 @@ def search(
         for (group, values), of in named.items():
             accuracies = np.concatenate([outcomes[name]["test_accuracy"] for name in of])
             tried[group][values] = accuracies.tolist()
-        wanted = {group: _beyond(results) for group, results in tried.items()}
+        wanted = {group: _neighbours(results) for group, results in tried.items()}
     found = {}
     for group, results in tried.items():
         best = _best(results)
         found["/".join(group)] = {
             "best": dict(zip(names, best, strict=True)),
-            "at_end": bool(wanted[group]),
+            "unfinished": bool(wanted[group]),
             "tried": [[dict(zip(names, v, strict=True)), results[v]] for v in sorted(results)],
         }
     return found
@@ -158,19 +158,24 @@ def _best(results: Mapping[Values, Sequence[float]]) -> Values:
     return max(sorted(results), key=lambda values: sum(results[values]) / len(results[values]))
 
 
-def _beyond(results: Mapping[Values, Sequence[float]]) -> set[Values]:
-    """Return further values to try: beyond an end of the grid at which the best value is."""
+def _neighbours(results: Mapping[Values, Sequence[float]]) -> set[Values]:
+    """Return the neighbours of the best values that were not tried: one setting higher or lower.
+
+    Beyond an end of the values that were tried of a setting, the next one continues their last
+    ratio; after 0 it is 10. Below 0 there is none.
+    """
     best, found = _best(results), set()
-    for i in range(len(best)):
+    for i, value in enumerate(best):
         line = sorted({values[i] for values in results})
-        position = line.index(best[i])
-        further = None
-        if position == len(line) - 1:
-            further = line[-1] * (line[-1] / line[-2] if line[-2] else 10)
-        elif position == 0 and line[0] > 0:
-            further = line[0] * line[0] / line[1]
-        if further is not None:
-            found.add((*best[:i], float(f"{further:.3g}"), *best[i + 1 :]))
+        at = line.index(value)
+        lower, higher = line[at - 1] if at else None, line[at + 1] if at + 1 < len(line) else None
+        if lower is None and value > 0 and len(line) > 1:
+            lower = value * value / line[1]
+        if higher is None and len(line) > 1:
+            higher = value * (value / line[-2] if line[-2] else 10)
+        for near in (lower, higher):
+            if near is not None:
+                found.add((*best[:i], float(f"{near:.3g}"), *best[i + 1 :]))
     return found - set(results)
 
 
@@ -191,7 +196,7 @@ def table(groups: Mapping[str, Any]) -> Table:
     rows = []
     for name, group in groups.items():
         accuracy = next(of for values, of in group["tried"] if values == group["best"])
-        end = " (at an end)" if group["at_end"] else ""
+        end = " (unfinished)" if group["unfinished"] else ""
         settings = ", ".join(f"{key} {value:g}" for key, value in group["best"].items())
         rows.append([name, settings + end, np.array(accuracy), len(group["tried"])])
     heads = ["points", "best settings", "validation accuracy, %", "tried"]
