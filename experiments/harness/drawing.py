@@ -66,11 +66,11 @@ def save(figure: Figure, path: Path) -> list[Mark]:
     return marks
 
 
-def to_png(drawn: mpl_figure.Figure, comment: str = "") -> bytes:
-    """Return a figure that `draw` has drawn as PNG, with a comment in the file."""
+def to_png(drawn: mpl_figure.Figure) -> bytes:
+    """Return a figure that `draw` has drawn as PNG."""
     image = io.BytesIO()
     with mpl.rc_context(STYLE):
-        drawn.savefig(image, format="png", metadata={"Comment": comment} if comment else None)
+        drawn.savefig(image, format="png")
     return image.getvalue()
 
 

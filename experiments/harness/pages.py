@@ -132,6 +132,7 @@ def _tuned(content: Mapping[str, Any], figures: Iterable[str]) -> str:
             f"`{content['command']}` chose the recipe of each point on the validation part "
             f"({', '.join(f'{key} {value}' for key, value in facts.items())}).",
             *(f"![Validation accuracy against the learning rate]({name}.png)" for name in figures),
+            "*The larger white mark is the learning rate that was chosen.*",
             markdown(tuning.table(content["groups"])),
         ]
     )
@@ -143,14 +144,16 @@ def tuning_figures(groups: Mapping[str, Any]) -> dict[str, plots.Figure]:
     Groups that differ in the first part of their names share a panel, and three panels a figure.
     Of several other settings at a learning rate the best is shown.
     """
-    looks = list(zip(itertools.cycle(comparison.COLORS), comparison.MARKERS * 7, strict=False))
     together: dict[str, dict[str, Any]] = {}
     for group, found in groups.items():
         first, _, rest = group.partition("/")
         together.setdefault(rest, {})[first] = found
+    labels = dict.fromkeys(first for of in together.values() for first in of)
+    pairs = zip(itertools.cycle(comparison.COLORS), itertools.cycle(comparison.MARKERS))
+    looks = dict(zip(labels, pairs, strict=False))
     panels = [
         plots.Curves(
-            [one for i, each in enumerate(of.items()) for one in _tried(*each, *looks[i % 42])],
+            [each for label, found in of.items() for each in _tried(label, found, *looks[label])],
             title=rest.replace("/", ", "),
             log="x",
             x_label="learning rate",
@@ -159,9 +162,7 @@ def tuning_figures(groups: Mapping[str, Any]) -> dict[str, plots.Figure]:
         for rest, of in together.items()
     ]
     return {
-        f"tuning-{1 + i // 3}": plots.Figure(
-            panels[i : i + 3], share_y=True, legend="below", note="large and white: chosen"
-        )
+        f"tuning-{1 + i // 3}": plots.Figure(panels[i : i + 3], share_y=True, legend="below")
         for i in range(0, len(panels), 3)
     }
 

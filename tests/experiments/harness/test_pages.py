@@ -147,7 +147,7 @@ def test_the_tuned_recipe_is_on_the_page(root: Path) -> None:
     groups = {
         "conv": {
             "best": {"lr": 0.02, "weight_decay": 0.1},
-            "at_end": False,
+            "unfinished": False,
             "tried": [
                 [{"lr": 0.02, "weight_decay": 0.0}, [0.5, 0.6]],
                 [{"lr": 0.02, "weight_decay": 0.1}, [0.7, 0.8]],
@@ -178,14 +178,19 @@ def test_the_tuned_recipe_is_on_the_page(root: Path) -> None:
 
 def test_groups_with_the_same_rest_of_their_names_share_a_panel() -> None:
     one = {"best": {"lr": 0.1}, "tried": [[{"lr": 0.1}, [0.5]]]}
-    names = ["conv/a/x", "local/a/x", "conv/b", "conv/c", "conv/d", *(f"{i}/d" for i in range(50))]
+    names = ["conv/a/x", "local/a/x", "local/b", "conv/c", "conv/d", *(f"{i}/d" for i in range(50))]
     figures = pages.tuning_figures(dict.fromkeys(names, one))
     panels = [[panel.title for panel in figure.panels] for figure in figures.values()]
     assert panels == [["a, x", "b", "c"], ["d"]] and list(figures) == ["tuning-1", "tuning-2"]
-    first, last = figures["tuning-1"].panels[0], figures["tuning-2"].panels[0]
+    first, second, _, last = (panel for figure in figures.values() for panel in figure.panels)
     assert isinstance(first, plots.Curves) and isinstance(last, plots.Curves)
+    assert isinstance(second, plots.Curves)
+    (*_, local, chosen) = first.series
     assert [series.label for series in first.series] == ["conv", "conv", "local", "local"]
     assert len(last.series) == 2 * 51
+    assert [series.color for series in second.series] == [
+        series.color for series in (local, chosen)
+    ]
 
 
 @pytest.mark.parametrize(
