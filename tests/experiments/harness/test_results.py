@@ -162,3 +162,69 @@ def test_an_outcome_shows_means_and_no_arrays() -> None:
         "<Outcome: 1,234 parameters, test_loss 1.5000 ± 0.7071, map of shape (2, 5)>"
     )
     assert "<td>1.5000 ± 0.7071</td>" in outcome._repr_html_()
+
+
+def of_seed(seed: int, correct: list[bool], **fields: Any) -> dict[str, Any]:
+    """Return a line of the point a/b with the test examples that are right."""
+    packed = results._pack(np.array(correct), fields.pop("of", 0))
+    line = {"key": str(seed), "measured": ["test_accuracy"], "parameters": 3, "seed": seed}
+    named = {"rung": "a", "order": "b", "test_accuracy": float(np.mean(correct))}
+    return {**line, **named, "examples": {"test_accuracy": packed}, **fields}
+
+
+def test_lines_become_points_with_their_seeds_in_order() -> None:
+    rows = [
+        of_seed(1, [True, True, False]),
+        of_seed(0, [False] * 3),
+        of_seed(0, [True] * 3, rung="c"),
+    ]
+    found = results.of_lines(rows, ["rung", "order"])
+    assert list(found) == [("a", "b"), ("c", "b")]
+    np.testing.assert_allclose(found["a", "b"]["test_accuracy"], [0, 2 / 3])
+    right = found["a", "b"].examples["test_accuracy"]
+    np.testing.assert_array_equal(right.correct, [[False] * 3, [True, True, False]])
+    assert right.of == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([of_seed(0, [True]), of_seed(0, [True])], "seed 0 of point a/b has two lines: remove one"),
+        ([{"key": "x", "seed": 0, "rung": "a"}], "line of key 'x' has no order"),
+        ([of_seed(0, [True]), of_seed(1, [True, True])], "must have the same measures and shapes"),
+        ([of_seed(0, [True], of=5), of_seed(1, [True], of=6)], "the same measures and shapes"),
+    ],
+    ids=range(4),
+)
+def test_lines_that_are_no_points_are_named(rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        results.of_lines(rows, ["rung", "order"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"correct": "AA==", "count": 9},
+        {"correct": "AAA=", "count": 3},
+        {"correct": "?"},
+        {"correct": 3},
+        {"count": -1},
+        {"count": "3"},
+        {"count": 3, "of": 2},
+    ],
+    ids=range(7),
+)
+def test_lines_with_damaged_examples_are_skipped(
+    change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = of_seed(0, [True] * 3), of_seed(1, [True] * 3)
+    bad["examples"]["test_accuracy"] |= change
+    assert list(read([good, bad])) == ["0"]
+    assert caplog.messages[0].endswith("damaged or of another version (2)")
+
+
+def test_points_that_differ_in_their_last_part_become_seeds() -> None:
+    lines = [of_seed(i, right, order=str(i)) for i, right in enumerate([[True], [False]])]
+    pooled = results.pool_seeds(results.of_lines(lines, ["rung", "order"]))
+    np.testing.assert_array_equal(pooled["a",]["test_accuracy"], [1, 0])
+    np.testing.assert_array_equal(pooled["a",].examples["test_accuracy"].correct, [[1], [0]])
