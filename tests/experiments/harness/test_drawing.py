@@ -2,7 +2,6 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -219,16 +218,17 @@ def test_a_bar_far_longer_than_the_others_is_cut() -> None:
 
 
 def test_given_limits_cut_bars_and_ranges() -> None:
-    axes = forest(ROWS[2], ROWS[1], x_limits=(0, 3))
+    axes = forest(ROWS[2], ROWS[1], Interval("", 1, 1, 2, -5, 9), x_limits=(0, 3))
     assert axes.get_xlim() == (0, 3)
-    assert [shade[:2] for shade in shades(axes)] == [[0, 1], [5, 5]]
-    assert [marker for *_, marker in ends(axes)] == ["4", "|", "|", "5"]
+    assert [shade[:2] for shade in shades(axes)] == [[0, 1], [5, 5], [0, 3]]
+    assert [marker for *_, marker in ends(axes)] == ["4", "|", "|", "5", "|", "|"]
 
 
 def test_no_number_is_said() -> None:
     row = Interval("diverged", np.nan, np.nan, np.nan, above=0)
     drawn, marks = drawing.draw(Figure([Intervals([row])]))
     assert marks == []
+    assert ends(drawn.axes[0]) == []
     assert drawn.axes[0].texts[0].get_text() == "cannot tell\nno number"
 
 
@@ -240,28 +240,35 @@ def test_intervals_stand_below_each_other_by_their_rows() -> None:
     assert above.height == pytest.approx(3 * below.height, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", [Curves, Dots])
-def test_a_legend_on_a_series_moves_below_the_panel(kind: type) -> None:
-    """Lines in all of the panel leave no room for it; lines in its lower half do."""
-    for low, high, moved in ((0, 10, True), (0, 1, False)):
-        at = np.linspace(low, high, 12)
-        series = [
-            Series(name, [(-1) ** i * 4 + 5 if moved else y for i, y in enumerate(at)])
-            for name in "ab"
-        ]
-        series += [Series("c", [y] * 12) for y in ((2, 4, 6, 8) if moved else ())]
-        more: dict[str, Any] = {"categories": "abcdefghijkl"} if kind is Dots else {}
-        drawn, _ = drawing.draw(Figure([kind(series, **more, y_limits=(0, 10))]))
-        (axes,) = drawn.axes
-        legend = axes.get_legend()
-        assert legend is not None
-        box = legend.get_window_extent()
-        if moved:
-            labels = axes.xaxis.get_tightbbox()
-            assert labels is not None
-            assert box.y1 <= labels.y0
-            assert box.y0 >= 0
-            assert drawn.get_figheight() > 2.6
-        else:
-            assert axes.bbox.y0 < box.y0
-            assert drawn.get_figheight() == 2.6
+LEVELS = (1, 3, 5, 7, 9)
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        Dots([Series(f"y = {y}", [y] * 30) for y in LEVELS], ["x"] * 30, y_limits=(0, 10)),
+        Curves([Series(f"y = {y}", [y, y], [0, 1], marker="") for y in LEVELS], y_limits=(0, 10)),
+    ],
+)
+def test_a_legend_with_no_room_moves_below_the_panel(panel: Dots | Curves) -> None:
+    """Dots are everywhere; the ends of lines are not, but lines are."""
+    drawn, _ = drawing.draw(Figure([panel]))
+    (axes,) = drawn.axes
+    legend, labels = axes.get_legend(), axes.xaxis.get_tightbbox()
+    assert legend is not None
+    assert labels is not None
+    box = legend.get_window_extent()
+    assert 0 <= box.y0 < box.y1 <= labels.y0
+    assert labels.y0 - box.y1 < 6  # pixels
+    assert 0 <= box.x0 < box.x1 <= drawn.bbox.x1
+    assert len({text.get_window_extent().y0 for text in legend.get_texts()}) < len(LEVELS)
+    assert drawn.get_figheight() == pytest.approx(2.6 + box.height / drawn.dpi, abs=0.05)
+
+
+def test_a_legend_with_room_stays() -> None:
+    panel = Curves([Series(name, [1, 1]) for name in "ab"], y_limits=(0, 10))
+    drawn, _ = drawing.draw(Figure([panel]))
+    legend = drawn.axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 > drawn.axes[0].bbox.y0
+    assert drawn.get_figheight() == 2.6
