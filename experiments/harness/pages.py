@@ -27,7 +27,10 @@ from experiments.harness.tables import Table
 with epy.lazy_imports():
     from cnn.train import files
 
-OLD_LINE = "*These numbers are of an earlier version, and were not measured again yet.*"
+OLD_LINE = (
+    "*These numbers are of an earlier version, and were not measured again yet. The hypothesis and "
+    "the setting on this page are those of the study as it is now.*"
+)
 
 
 def names(root: Path) -> list[str]:
