@@ -13,27 +13,39 @@ from tests.experiments.made import check_figures, outcomes
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     relax.STUDY.run(Settings(smoke=True, shares=(0.0, 0.5), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "relax.png", "relax.svg", "report.html", "summary.json"}
-    assert {p.name for p in out.glob("[!.]*")} == names
-    printed = capsys.readouterr().out
-    assert "from scratch" in printed
-    assert relax.HYPOTHESIS in " ".join(printed.split())
+    names = {"results.jsonl", "relax.png", "claims.png", "report.html", "summary.json"}
+    assert names < {p.name for p in out.iterdir()}
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(claim.text in printed for claim in relax.CLAIMS)
+    assert "of 2, it has the highest validation accuracy" in printed
+    assert relax.HYPOTHESIS in printed
 
 
-def test_points_are_freed_at_the_step_in_their_name() -> None:
+def test_points_are_freed_after_the_share_in_their_name() -> None:
     points = relax.points(Settings(steps=100, shares=(0.0, 0.3)))
-    assert {when for kind, when in points if kind == "dense"} == {"0", "30", "from scratch"}
-    assert points["local", "30"].relax_at == 30
+    assert {when for kind, when in points if kind == "dense"} == {"0.0", "0.3", "from scratch"}
+    assert points["local", "0.3"].relax_at == 30
+    assert points["local", "0.0"].relax_at == 0
     assert points["local", "from scratch"].relax_at is None
 
 
-def test_summary() -> None:
-    """Of two made-up seeds, the i-th point has i % and i + 2 %."""
+def test_the_share_is_chosen_on_the_validation_part() -> None:
+    """The i-th of the made-up points has i % on test data, and the others on validation data."""
     settings = Settings(steps=2000, seeds=2, shares=(0.0, 0.6))
-    summary = relax.summarize(settings, outcomes(relax.points(settings)))
+    names = list(relax.points(settings))
+    assert names[1:3] == [("local", "0.0"), ("local", "0.6")]
+    summary = relax.STUDY.conclude(settings, outcomes(names), outcomes(names[::-1]))
     local, dense = summary.findings
-    assert "freed at step 1,200 of 2,000: 3.0 %" in local  # the third of the points, 2 % and 4 %
-    assert "never freed is +2.0 points (95 % interval +2.0 to +2.0); to local from" in local
-    assert "to dense from scratch it is -1.0 points (95 % interval -1.0 to -1.0)" in dense
-    assert [row[0] for row in summary.tables[0].rows] == ["from scratch", "0", "1200", "never"]
+    assert "at the best time, the network has 2.00 ± 1.41 %; local from scratch has 4.00" in local
+    assert "the convolution that is never freed 1.00 ± 1.41 %." in dense
+    assert any(note.startswith("local/best is local/0.0: of 2,") for note in summary.notes)
+    rows = summary.tables[0].rows
+    assert [row[0] for row in rows] == ["from scratch", "0", "1,200", "never"]
+    assert rows[2] == ["1,200", "3.00 ± 1.41", "6.00 ± 1.41"]
+    verdicts = {one.claim.text: one for one in summary.verdicts}
+    assert len(verdicts) == 6
+    lost = verdicts["freed to local, at most a point is lost"]
+    assert (lost.verdict, lost.mean) == ("holds", pytest.approx(0.01))  # 2 % against 1 %
+    scratch = verdicts["freed to dense, it ends above dense from scratch"]
+    assert (scratch.verdict, scratch.mean) == ("does not hold", pytest.approx(-0.02))
     check_figures(summary)

@@ -34,7 +34,7 @@ def test_a_seed_has_one_subset_for_all_rungs_and_others_have_others() -> None:
 
 
 def signals(split: Split) -> set[bytes]:
-    return {one.tobytes() for one in split.x[:]}
+    return {one.tobytes() for one in split.x[np.arange(len(split))]}
 
 
 def test_it_tunes_on_training_examples_that_are_not_in_the_subset() -> None:
