@@ -1,24 +1,27 @@
 """What are locality and sharing worth, each where the other is strong or weak?
 
     python -m experiments.bias_map                       # MNIST-1D
-    python -m experiments.bias_map --data digits         # 8×8 images
+    python -m experiments.bias_map --tune                # choose the rates again
+    python -m experiments.bias_map --data digits         # 8×8 images, whose rates are not tuned
     python -m experiments.bias_map --data fashion_mnist --data-dir DIR
 
 The study varies both biases of the convolution on a grid:
 
-    radius Δ   how far from the centre of its window an output sees, per axis: 0 is the position
-               itself, "full" the whole map
+    radius Δ   how far from the centre of its window an output sees, per axis: "full" is the whole
+               map
     period P   positions p and p + P share a kernel: at 1 all positions have one kernel, at "all"
                each position has its own
 
 Small Δ with period 1 is the convolution, small Δ with "all" the locally connected layer, and full Δ
 with "all" the fully connected layer. Full Δ with period 1 shares a kernel that sees the whole map.
-Output sizes, widths, the head and the recipe are the same at all points.
+Output sizes, widths and the head are the same at all points. Every point has its own learning rate
+and weight decay. What a bias is worth is measured at the radius that is best with and without
+sharing, each chosen on the validation part.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -27,11 +30,9 @@ from etils import epy
 
 from experiments import ladder
 from experiments.harness import cli, plots, study
-from experiments.harness.study import Points, Results, Summary, Table
+from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
-    import numpy as np
-
     from cnn import ablations, geometry, layers
     from cnn.layers import tree
 
@@ -42,23 +43,38 @@ if TYPE_CHECKING:
 
 QUESTION = "What is locality worth with and without sharing, and sharing with and without locality?"
 HYPOTHESIS = (
-    "test accuracy is highest at a small radius with full sharing, and each bias is worth more "
-    "where the other is missing."
+    "locality helps with and without sharing, sharing with and without locality, and each is worth "
+    "more where the other is missing."
 )
-FULL, ALL = "full", "all"
+FULL, ALL, BEST = "full", "all", "best"
+CONV, LOCAL, GLOBAL, DENSE = (BEST, "1"), (BEST, ALL), (FULL, "1"), (FULL, ALL)
+CLAIMS = (
+    Claim("with locality, sharing helps", CONV, LOCAL, above=0.01),
+    Claim("without locality, sharing helps", GLOBAL, DENSE, above=0.01),
+    Claim("with sharing, locality helps", CONV, GLOBAL, above=0.01),
+    Claim("without sharing, locality helps", LOCAL, DENSE, above=0.01),
+    Claim(
+        "each is worth more where the other is missing",
+        GLOBAL,
+        DENSE,
+        minus=(CONV, LOCAL),
+        above=0.01,
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(study.Settings):
     """Settings of the study."""
 
-    data: str = "mnist1d"
-    """Data set: mnist1d (one axis), or images: digits, fashion_mnist, ..."""
-    radii: tuple[int, ...] = (0, 1, 2, 4, 8)
+    data: str = "mnist1d-50k"
+    """Data set: mnist1d-50k (one axis), or images: digits, fashion_mnist, ..."""
+    radii: tuple[int, ...] = (1, 2, 4)
     """Radii Δ besides the full one. Those that cover the whole input are left out."""
-    periods: tuple[int, ...] = (1, 2, 4)
+    periods: tuple[int, ...] = (1, 2)
     """Periods of sharing besides "all". Those as long as the smallest map are left out."""
-    seeds: int = 3
+    steps: int = 1500
+    seeds: int = 10
     out: Path = Path("results/bias_map")
 
     large: ClassVar[str] = ""
@@ -97,73 +113,72 @@ def points(settings: Settings) -> Points:
     }
 
 
+def best_of(settings: Settings, names: Sequence[Name]) -> Mapping[Name, Sequence[Name]]:
+    """Return the points with a radius that is not full, with one kernel and without sharing."""
+    found = {
+        (BEST, period): [name for name in names if name[1] == period and name[0] != FULL]
+        for period in ("1", ALL)
+    }
+    return {name: several for name, several in found.items() if several}
+
+
 def grid_axes(results: Results) -> tuple[list[str], list[str]]:
-    """Return the radii and the periods."""
-    radii, periods = (list(dict.fromkeys(name[i] for name in results)) for i in (0, 1))
+    """Return the radii and the periods of the grid."""
+    names = [name for name in results if name[0] != BEST]
+    radii, periods = (list(dict.fromkeys(name[i] for name in names)) for i in (0, 1))
     return radii, periods
 
 
 def summarize(settings: Settings, results: Results) -> Summary:
-    """Return findings, tables and figure."""
-    radii, periods = grid_axes(results)
-    mean = {name: 100 * outcome["test_accuracy"].mean() for name, outcome in results.items()}
-    best = max(mean, key=lambda name: mean[name])
-    shared = periods[0]
-    local = max((r for r in radii if r != FULL), key=lambda r: mean[r, shared])
-    pairs = [
-        ((local, shared), (local, ALL)),
-        ((FULL, shared), (FULL, ALL)),
-        ((local, shared), (FULL, shared)),
-        ((local, ALL), (FULL, ALL)),
-    ]
-    worth = [
-        study.difference(results[a]["test_accuracy"], results[b]["test_accuracy"], brief=True)
-        for a, b in pairs
-    ]
-    findings = [
-        f"Sharing is worth, in points with 95 % intervals, {worth[0]} at radius {local} and "
-        f"{worth[1]} at the full radius; locality is worth {worth[2]} with sharing and {worth[3]} "
-        f"without. (Radius {local} is the best one at period {shared}, on the same accuracies.)",
-        f"The best point is radius {best[0]} with period {best[1]}: {mean[best]:.1f} %.",
-    ]
-    tables = [accuracies(settings, results), study.differences(results, pairs)]
-    return Summary(findings, tables, {"bias_map": figure(settings, results)})
-
-
-def accuracies(settings: Settings, results: Results) -> Table:
-    """Return test accuracy in percent, a row per radius, a column per period."""
+    """Return a table and a figure; what the study finds are its verdicts."""
     radii, periods = grid_axes(results)
     rows = [[r, *(results[r, p]["test_accuracy"] for p in periods)] for r in radii]
-    return Table(settings.caption(), ["radius", *(f"period {p}" for p in periods)], rows)
+    heads = ["radius", *(f"period {p}" for p in periods)]
+    table = Table(settings.caption(), heads, rows)
+    return Summary([], [table], {"bias_map": figure(settings, results)})
 
 
 def figure(settings: Settings, results: Results) -> plots.Figure:
-    """Return heat maps of test accuracy and of its difference to training accuracy."""
+    """Return test accuracy as a heat map, and against the radius with the spread of the seeds."""
     radii, periods = grid_axes(results)
-    test, training = (
-        100 * np.array([[results[r, p][part].mean() for p in periods] for r in radii])
-        for part in ("test_accuracy", "train_accuracy")
-    )
-    near = next(r for r in ("1", "2", radii[0]) if r in radii)
-    corners = [(near, "1", "conv"), (near, ALL, "local"), (FULL, ALL, "dense")]
-
-    panel = functools.partial(
-        plots.HeatMap,
-        rows=radii,
-        columns=periods,
+    accuracy = {name: 100 * outcome["test_accuracy"] for name, outcome in results.items()}
+    corners = {CONV: "conv", LOCAL: "local", DENSE: "dense"}
+    chosen = {
+        results[name].chosen or name: rung for name, rung in corners.items() if name in results
+    }
+    heat_map = plots.HeatMap(
+        [[float(accuracy[r, p].mean()) for p in periods] for r in radii],
+        radii,
+        periods,
+        title=f"{settings.part} accuracy (%)",
         x_label="period of sharing (positions)",
         y_label="radius of locality (positions)",
-        names=corners,
+        names=[(radius, period, rung) for (radius, period), rung in chosen.items()],
     )
-    # The first radius (0) can be so much worse that it would take most of the colours.
-    low = float(test[1:].min())
-    accuracy = panel(test.tolist(), title=f"{settings.part} accuracy (%)", low=low)
-    gap = f"training − {settings.part} accuracy (points)"
-    panels = [accuracy, panel((training - test).tolist(), title=gap, colors="cividis")]
-    return plots.Figure(panels, height=2.9, share_y=True)
+    rungs = {"1": "conv", ALL: "local"}
+    series = [
+        plots.Series(f"{rungs.get(p, 'tiled')}, period {p}", [accuracy[r, p] for r in radii])
+        for p in periods
+    ]
+    curves = plots.Curves(
+        series,
+        ticks=radii,
+        x_label="radius of locality (positions)",
+        y_label=f"{settings.part} accuracy (%)",
+    )
+    return plots.Figure([heat_map, curves], height=2.9)
 
 
-STUDY = study.Study(QUESTION, HYPOTHESIS, ("radius", "period"), points, summarize)
+STUDY = study.Study(
+    QUESTION,
+    HYPOTHESIS,
+    ("radius", "period"),
+    points,
+    summarize,
+    claims=CLAIMS,
+    best_of=best_of,
+    tuning=study.Tuning(__file__, grid={"lr": (0.01, 0.02, 0.04), "weight_decay": (0.01, 0.1)}),
+)
 
 if __name__ == "__main__":
     cli.run(STUDY.run, Settings, __doc__)

@@ -40,13 +40,15 @@ def test_only_locality_and_sharing_change(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bias_map.STUDY.run(Settings(smoke=True, radii=(1,), periods=(1,), out=tmp_path))
+    bias_map.STUDY.run(Settings(smoke=True, radii=(1, 2), periods=(1,), out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "bias_map.png", "bias_map.svg", "report.html", "summary.json"}
-    assert {p.name for p in out.glob("[!.]*")} == names
+    names = {"results.jsonl", "bias_map.png", "claims.png", "report.html", "summary.json"}
+    assert names < {p.name for p in out.iterdir()}
     for corner in ("conv", "local", "dense"):
         assert f">{corner}<" in (out / "bias_map.svg").read_text()
-    assert "full/1 − full/all" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(claim.text in printed for claim in bias_map.CLAIMS)
+    assert "of 2, it has the highest validation accuracy" in printed
 
 
 def test_the_grid_fits_the_maps() -> None:
@@ -55,13 +57,30 @@ def test_the_grid_fits_the_maps() -> None:
     assert list(grid) == [(r, p) for r in ("0", "6", "full") for p in ("1", "all")]
 
 
-def test_summary() -> None:
-    """Each point of the made-up grid has 0.01 more than the one before, and two seeds alike."""
-    names = [(r, p) for r in ("0", "2", "full") for p in ("1", "all")]
-    summary = bias_map.summarize(Settings(data="digits", seeds=2), outcomes(names))
-    first, last = summary.findings
-    assert "-1.0 (-1.0 to -1.0) at radius 2 and -1.0" in first
-    assert "locality is worth -2.0 (-2.0 to -2.0) with sharing" in first
-    assert last == "The best point is radius full with period all: 6.0 %."
-    assert "accuracy on digits in percent" in summary.tables[0].caption
+def test_the_radius_is_chosen_on_the_validation_part() -> None:
+    """The i-th of the made-up points has i % on test data, and the others on validation data.
+
+    So radius 1 is taken, which has 1 % with sharing and 2 % without.
+    """
+    names = [(r, p) for r in ("1", "2", "full") for p in ("1", "all")]
+    settings = Settings(data="digits", seeds=2)
+    summary = bias_map.STUDY.conclude(settings, outcomes(names), outcomes(names[::-1]))
+    assert summary.notes[0].startswith("best/1 is 1/1: of 2,")
+    assert summary.notes[1].startswith("best/all is 1/all: of 2,")
+    found = [100 * verdict.mean for verdict in summary.verdicts]
+    assert found == pytest.approx([-1, -1, -4, -4, 0])
+    (table,) = summary.tables
+    assert "accuracy on digits in percent" in table.caption
+    assert [row[0] for row in table.rows] == ["1", "2", "full"]
+    assert table.rows[1] == ["2", "3.00 ± 1.41", "4.00 ± 1.41"]
     check_figures(summary)
+
+
+def test_a_grid_with_the_full_radius_only() -> None:
+    names = [("full", "1"), ("full", "all")]
+    settings = Settings(data="digits", seeds=2, radii=())
+    assert list(bias_map.points(settings)) == names
+    summary = bias_map.STUDY.conclude(settings, outcomes(names), {})
+    assert [verdict.claim.text for verdict in summary.verdicts] == [
+        "without locality, sharing helps"
+    ]
