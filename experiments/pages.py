@@ -55,6 +55,9 @@ class Flags:
 def main(flags: Flags, root: Path = ROOT) -> None:
     """Make the pages, or check them."""
     known = pages.names(root)
+    if flags.take is not None:  # new ones, too
+        left = {path.parent.name for path in flags.take.glob(f"*/{LINES}")}
+        known += [name for name in sorted(left - {*known}) if _is_program(root, name)]
     for name in flags.only:
         if name not in known:
             raise unknown_name("study", name, known)
@@ -64,7 +67,7 @@ def main(flags: Flags, root: Path = ROOT) -> None:
             raise InputError("take copies lines, and check writes nothing: leave one of them out")
         names = take(root, names, flags.take)
     made = {name: pages.make(root, name) for name in names}
-    others = [name for name in known if name not in made]
+    others = [name for name in pages.names(root) if name not in made]
     texts = {name: read(root / STUDIES / name / PAGE) for name in others}
     blocks = with_blocks(root, {**texts, **{name: page.text for name, page in made.items()}})
     if flags.check:
@@ -101,8 +104,13 @@ def take(root: Path, names: Sequence[str], folder: Path) -> list[str]:
         paths = [root / STUDIES / name / LINES, folder / name / LINES]
         taken[name] = committed.take(module.STUDY, module.Settings(), paths)
     for name, lines in taken.items():
+        (root / STUDIES / name).mkdir(exist_ok=True)
         committed.write(root / STUDIES / name / LINES, lines)
     return left
+
+
+def _is_program(root: Path, name: str) -> bool:
+    return (root / "experiments" / f"{name}.py").exists()
 
 
 def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness import claims, committed, comparison, plots, results, tuning
 from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
 from experiments.harness.summary import Summary
@@ -50,17 +51,18 @@ def make(root: Path, name: str) -> Page:
         settings = module.Settings()
         lines, points, found, validated = committed.read(folder / LINES, study, settings)
         made = study.conclude(settings, found, validated, points)
-        if made.verdicts:
-            figures["claims"] = plots.intervals(made.verdicts, part=settings.part)
         figures |= made.figures
         body = [*_found(made), "## How it was measured", _protocol(name, lines), *made.notes]
         if (tuned := root / f"experiments/tuned/{name}.json").exists():
             content = files.read_json(tuned)
             figures |= (curves := tuning_figures(content["groups"]))
             body.append(_tuned(content, curves))
-    else:
+    elif (folder / OLD).exists():
         answer, _, rest = read(folder / OLD).partition("\n\n")
         body = [answer, OLD_LINE, rest.strip()]
+    else:
+        program = f"python -m experiments.{name}"
+        raise InputError(f"{folder} has no {LINES}: run `{program}`, then add --take results")
     about = (inspect.getdoc(module) or "").partition("\n\n")[2]  # without the question
     expected = study.hypothesis[:1].upper() + study.hypothesis[1:]
     head = [f"# {study.question}", f"**Hypothesis.** {expected}", "## Answer"]
@@ -80,7 +82,8 @@ def _found(made: Summary) -> list[str]:
         f"{one.claim.text}: {one.verdict}; {one.advice}." for one in made.verdicts if one.advice
     ]
     parts.append("\n".join(f"- {text}" for text in (*advice, *rest)))
-    parts += [f"![{sentence(first)}]({name}.png)" for name in made.figures]
+    others = [name for name in made.figures if name != "claims"]
+    parts += [f"![{sentence(first)}]({name}.png)" for name in others]
     return parts + [markdown(table) for table in made.tables]
 
 

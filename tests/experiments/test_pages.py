@@ -110,6 +110,22 @@ def test_results_are_taken(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert "Sharing is worth 0.0 points" in (root / "docs/studies/ladder/index.md").read_text()
 
 
+def test_the_results_of_a_new_study_are_taken(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of results that is named like no program is none of a study."""
+    monkeypatch.setitem(sys.modules, "experiments.fresh", tiny.module())
+    monkeypatch.setattr(committed, "take", lambda study, settings, paths: tiny.lines())
+    (root / "experiments").mkdir()
+    (root / "experiments/fresh.py").touch()
+    for name in ("fresh", "other"):
+        tiny.write(tmp_path / "results" / name / "results.jsonl", tiny.lines())
+    pages.main(Flags(), root)
+    pages.main(Flags(take=tmp_path / "results"), root)
+    assert "| [fresh](docs/studies/fresh/index.md) | Is sha" in (root / "README.md").read_text()
+    assert not (root / "docs/studies/other").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
