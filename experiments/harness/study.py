@@ -17,138 +17,43 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from etils import epy
 
-from cnn.errors import InputError, RunError, unknown_name
-from cnn.train.fields import check_fields
+from cnn.errors import InputError, unknown_name
 from experiments.harness import (
     claims,
     comparison,
+    plots,
     predictions,
-    progress,
     results,
-    runner,
     runtime,
     summary,
     tuning,
 )
 from experiments.harness.claims import Claim
 from experiments.harness.differences import difference, differences, estimate, paired
+from experiments.harness.outcomes import failure, outcomes, train_missing
 from experiments.harness.results import Measure, Name, Outcome, Points, Results, pool_seeds
+from experiments.harness.settings import LR, Settings, reduced
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table, in_notebook, number, percent
 from experiments.harness.tuning import Tuning
 
 with epy.lazy_imports():
-    import filelock
-
-    from cnn import data as datasets
     from cnn import geometry
-    from cnn import train as training
-    from cnn.train import files, run_dir
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
     from cnn.data import Dataset
-    from cnn.train import Config, Result
+    from cnn.train import Config
 
-__all__ = ["Claim", "Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study"]
+__all__ = ["LR", "Claim", "Measure", "Name", "Outcome", "Points", "Results", "Settings", "Study"]
 __all__ += ["Summary", "Table", "Tuning", "choose", "costs", "difference", "differences"]
 __all__ += ["estimate", "failure", "number", "outcomes", "paired", "percent", "pool_seeds"]
-__all__ += ["train_missing"]
-
-RECIPE = ("steps", "batch_size", "schedule", "seed", "seeds", "validate")
-LR = 2e-2
-"""Learning rate of points that were not tuned."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings that all studies share."""
-
-    steps: int = 2000
-    """Optimizer steps of every run."""
-    batch_size: int = 100
-    """Examples per step."""
-    lr: float | None = None
-    """Learning rate of Adam, the largest one of the schedule. By default that of each point in
-    experiments/tuned/NAME.json, else 0.02."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate over the steps."""
-    weight_decay: float | None = None
-    """Decoupled weight decay of the kernels. By default the tuned one, else 0."""
-    seed: int = 0
-    """First seed."""
-    seeds: int = 5
-    """Seeds per point. A seed has the same data order at every point."""
-    validate: bool = False
-    """Hold out a validation part of the training set and report on it instead of the test set."""
-    only: tuple[str, ...] = ()
-    """Run only these points, named as in results.jsonl with slashes: conv/ordered."""
-    tune: bool = False
-    """Choose learning rate and weight decay of every point on the validation part, write them to
-    experiments/tuned/NAME.json, and end."""
-    smoke: bool = False
-    """Check that the study runs: two seeds, two steps, 200 examples, into the folder OUT/smoke."""
-    full: bool = False
-    """Use the larger data set, which must be prepared, and the folder OUT/full."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS data sets."""
-    out: Path = Path("results")
-    """Folder for results.jsonl, figures and report.html; full and smoke use subfolders."""
-
-    small: ClassVar[str] = "mnist1d-50k"
-    """Name of the built-in data set."""
-    large: ClassVar[str] = "fashion_mnist"
-    """Name of the data set of `full`; empty if the study has none."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def data_name(self) -> str:
-        """Name of the data set of these settings."""
-        return self.large if self.full else self.small
-
-    def load(self) -> Dataset:
-        """Return the data set. Raise `InputError` if the larger one is not prepared."""
-        return datasets.load(self.data_name, self.data_dir)
-
-    @property
-    def title(self) -> str:
-        """The data set's name for captions."""
-        return comparison.TITLES.get(self.data_name, self.data_name)
-
-    @property
-    def part(self) -> str:
-        """What accuracies are reported on: "test" or "validation"."""
-        return "validation" if self.validate else "test"
-
-    @property
-    def protocol(self) -> str:
-        """How often and how long each point is trained, for captions."""
-        return f"mean ± standard deviation over {self.seeds} seeds, {self.steps:,} steps"
-
-    def caption(self, by: str = "") -> str:
-        """Return the caption of a table of accuracies; `by` says what the columns are."""
-        what = f"{self.part.capitalize()} accuracy on {self.title} in percent"
-        return f"{what}{by and f' by {by}'}, {self.protocol}"
-
-    @property
-    def seed_range(self) -> range:
-        """All seeds."""
-        return range(self.seed, self.seed + self.seeds)
-
-    def config(self, model: nn.Module, data: Dataset, **changes: Any) -> Config:
-        """Return a run with these settings, except `changes`."""
-        recipe = {name: getattr(self, name) for name in RECIPE}
-        recipe |= {"lr": self.lr or LR, "weight_decay": self.weight_decay or 0.0}
-        return training.Config(model=model, data=data, **recipe | changes)
-
+__all__ += ["reduced", "train_missing"]
 
 S = TypeVar("S", bound=Settings)
 K = TypeVar("K")
@@ -166,17 +71,6 @@ def costs(models: Mapping[K, nn.Module], input_shape: Sequence[int]) -> dict[K, 
     """Return the parameters and the multiply-accumulates for one example, by network."""
     found = {name: geometry.describe(model, input_shape) for name, model in models.items()}
     return {name: (one.params, one.macs) for name, one in found.items()}
-
-
-def reduced(settings: S) -> S:
-    """Return the settings after `full` and `smoke` have changed the folder and the amount."""
-    if settings.full:
-        if not settings.large:
-            raise InputError("full: this study has no larger data set; leave --full out")
-        settings = replace(settings, out=settings.out / "full")
-    if not settings.smoke:
-        return settings
-    return replace(settings, steps=2, seeds=2, smoke=False, out=settings.out / "smoke")
 
 
 @dataclass(frozen=True)
@@ -329,7 +223,13 @@ class Study(Generic[S]):
             made = self.summarize(settings, found)
         else:
             made = comparison.summarize(self.labels, configs or self.configs(settings), found)
-        return replace(made, verdicts=verdicts, notes=[*made.notes, *notes])
+        figures = {"claims": plots.intervals(verdicts, part=settings.part)} if verdicts else {}
+        return replace(
+            made,
+            figures={**figures, **made.figures},
+            verdicts=verdicts,
+            notes=[*made.notes, *notes],
+        )
 
 
 def check_points(points: Points, labels: Sequence[str]) -> None:
@@ -354,90 +254,3 @@ def _shortened(configs: Points) -> dict[Name, Config]:
 def _few_examples(data: Dataset) -> Dataset:
     train, test = (predictions.sample(split, 200) for split in (data.train, data.test))
     return replace(data, train=train, test=test)
-
-
-def outcomes(
-    settings: Settings,
-    labels: Sequence[str],
-    points: Points,
-    measure: Measure | None = None,
-    file: str = "results.jsonl",
-) -> dict[Name, Outcome]:
-    """Train the seeds that `file` lacks, and return the outcome of every point.
-
-    Raises:
-        InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
-        RunError: Points failed. All others are trained and kept.
-    """
-    found, failed = train_missing(settings, labels, points, measure, file)
-    if failed:
-        raise failure(failed)
-    return found
-
-
-def failure(failed: Mapping[Name, str]) -> RunError:
-    """Return the error that names the points that failed, and why."""
-    listed = "; ".join(f"point {'/'.join(name)}: {why}" for name, why in failed.items())
-    return RunError(f"{listed}; all other points are kept: the same command trains the rest")
-
-
-def train_missing(
-    settings: Settings,
-    labels: Sequence[str],
-    points: Points,
-    measure: Measure | None = None,
-    file: str = "results.jsonl",
-) -> tuple[dict[Name, Outcome], dict[Name, str]]:
-    """Train the seeds that `file` lacks.
-
-    The seeds of a point train together. Several processes may share a folder.
-
-    Returns:
-        The outcome of every point that did not fail, and why the others did.
-
-    Raises:
-        InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
-    """
-    by_name = {"/".join(name): name for name in points}
-    chosen = [choose("point", name, by_name) for name in settings.only]
-    points = {name: points[name] for name in chosen or points}
-    for name, config in points.items():
-        with results.naming(name):
-            config.check()
-    keys = results.keys(points, measure)
-    written = (file, ".results.lock", summary.FILE, summary.REPORT)
-    run_dir.check_kinds(settings.out, written)
-    run_dir.make_folder(settings.out)
-    needed = {name: results.measures(config) for name, config in points.items()}
-    path = settings.out / written[0]
-    lock = filelock.FileLock(settings.out / written[1])
-    with lock:
-        found = results.read(path, {key: needed[name] for (name, _), key in keys.items()})
-    missing: dict[Name, Config] = {}
-    for name, config in points.items():
-        lacking = [s for s in config.seed_range if keys[name, s] not in found]
-        if lacking:
-            first, last = min(lacking), max(lacking)
-            missing[name] = replace(config, seed=first, seeds=last - first + 1)
-    if kept := len(points) - len(missing):
-        print(f"{kept} of {len(points)} points are in {path} already", file=sys.stderr)
-
-    def keep(name: Name, config: Config, result: Result) -> None:
-        more = measure(config, result) if measure else {}
-        lines = results.lines(dict(zip(labels, name, strict=True)), config, result, more)
-        for seed, line in zip(result.seeds, lines, strict=True):
-            found[keys[name, seed]] = {"key": keys[name, seed], **line}
-        with lock:
-            files.append_jsonl(path, [found[keys[name, seed]] for seed in result.seeds])
-
-    with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as shown:
-        failed = runner.train(missing, shown.advance, keep)
-    used = (found[key] for (name, _), key in keys.items() if name not in failed)
-    if mixed := results.describe_environments(used):
-        print(mixed, file=sys.stderr)
-    measured = {
-        name: results.outcome([found[keys[name, s]] for s in config.seed_range])
-        for name, config in points.items()
-        if name not in failed
-    }
-    return measured, failed
