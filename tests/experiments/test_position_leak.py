@@ -7,6 +7,7 @@ import pytest
 
 from cnn.errors import InputError
 from experiments import position_leak
+from experiments.harness.study import Outcome
 from experiments.position_leak import BORDERS, PARTS, Settings
 from tests.experiments.made import check_figures, outcomes, untrained
 
@@ -15,15 +16,13 @@ from tests.experiments.made import check_figures, outcomes, untrained
 def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     position_leak.STUDY.run(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
-    names = {
-        "results.jsonl",
-        "position_leak.png",
-        "position_leak.svg",
-        "report.html",
-        "summary.json",
-    }
-    assert {p.name for p in out.glob("[!.]*")} == names
-    assert position_leak.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
+    names = {"results.jsonl", "position_leak.png", "position_leak.svg", "report.html"}
+    assert names <= {p.name for p in out.glob("[!.]*")}
+    printed = capsys.readouterr().out
+    assert position_leak.HYPOTHESIS in " ".join(printed.split())
+    for claim in position_leak.CLAIMS:
+        assert claim.text in printed
+    assert f"- holds: {position_leak.CLAIMS[3].text}: +0.0 points (+0.0 to +0.0)" in printed
 
 
 def test_positions_of_the_boxes() -> None:
@@ -57,15 +56,31 @@ def test_where_no_window_is_cut_off_swapping_the_halves_changes_nothing() -> Non
     found = {
         name: position_leak.measure(config, untrained(config)) for (name,), config in points.items()
     }
-    assert found["full"]["similar"] == found["full"]["dissimilar"]
-    assert found["valid"]["similar"] != found["valid"]["dissimilar"]
+    similar, dissimilar = (
+        {name: np.mean(of[part]) for name, of in found.items()} for part in PARTS
+    )
+    assert similar["full"] == dissimilar["full"]
+    assert similar["valid"] != dissimilar["valid"]
 
 
 def test_summary() -> None:
-    summary = position_leak.summarize(Settings(), outcomes(((b,) for b in BORDERS), *PARTS))
-    assert "valid +0.0 (+0.0 to +0.0), zero padding +0.0" in summary.findings[0]
-    assert summary.tables[0].rows[0] == ["valid", "1.00 ± 1.41", "100.0", "1.00 ± 1.41", "0.2"]
+    """Only a loss of more than 50 points with valid and zero padding is expected."""
+    results = outcomes(((b,) for b in BORDERS), *PARTS)
+    (valid,) = [one for (name,), one in results.items() if name == "valid"]
+    results["valid",] = Outcome(1, {**valid.values, PARTS[0]: np.array([0.98, 1.0])})
+    summary = position_leak.STUDY.conclude(Settings(seeds=2), results, {})
+    assert [one.verdict for one in summary.verdicts] == ["holds", "does not hold", "holds", "holds"]
+    row = ["valid", "1.00 ± 1.41", "99.00 ± 1.41", "100.0", "1.00 ± 1.41", "0.2"]
+    assert summary.tables[0].rows[0] == row
     check_figures(summary)
+
+
+def test_the_published_recipe_unless_given_by_hand() -> None:
+    config = position_leak.points(Settings(borders=("full",)))["full",]
+    assert (config.optimizer, config.lr, config.weight_decay) == ("adadelta", 1, 5e-5)
+    given = Settings(borders=("full",), lr=0.5, weight_decay=0.0)
+    config = position_leak.points(given)["full",]
+    assert (config.lr, config.weight_decay) == (0.5, 0)
 
 
 def test_an_unknown_border() -> None:
