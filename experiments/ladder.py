@@ -295,7 +295,7 @@ def variant_table(settings: Settings, results: Results) -> Table:
 def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return test accuracy by rung, with a dot for every seed and brackets for what a bias adds."""
     names = standard_rungs(results)
-    colors = {ORDERED: plots.BLUE, PERMUTED: plots.ORANGE}
+    colors = {ORDERED: plots.BLACK, PERMUTED: plots.SKY}
     series = [
         plots.Series(
             order,
