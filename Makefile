@@ -1,7 +1,7 @@
 # Every target but `clean` and `constraints` first sets up .venv by itself: with uv where it is
 # found, else with venv and pip. It needs nothing from the network but the package index.
 #
-#   make demo                  the study `python -m experiments.ladder`
+#   make demo                  the first study in a small form
 #   make test                  the quick tests
 #   make test-slow             all tests, and many more examples of each property
 #   make test-faults           kills, damaged files, full disks; writes docs/reliability.md
@@ -35,7 +35,7 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/installed-base
-	$(RUN) experiments.ladder
+	$(RUN) experiments.ladder --variants standard --rungs conv local dense --seeds 5 --out results/demo
 
 test: $(VENV)/installed-test
 	$(RUN) pytest
