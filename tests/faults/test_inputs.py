@@ -211,7 +211,7 @@ WRONG = [
     ("ladder", f"{STUDY} --lr -1", "lr must be positive and finite, got -1.0"),
     ("bias_map", f"{STUDY} --data nothing", "nothing"),
     ("relax", f"{STUDY} --batch-size 0", "batch_size must be 1 or more, got 0"),
-    ("permutation", f"{STUDY} --blocks 7", "7"),
+    ("permutation", f"{STUDY} --cuts 40", "cuts must be from 0 to 39, got 40"),
 ]
 
 
