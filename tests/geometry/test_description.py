@@ -58,8 +58,10 @@ def test_costs_by_hand(layer: nn.Module, shape: tuple[int, ...], params: int, ma
     [
         ("alexnet", 61_100_840, 714_188_480),
         ("vgg16", 138_357_544, 15_470_264_320),
-        ("googlenet", 6_998_552, 1_582_671_872),  # published: 1,502 M with 5×5 counted in 1×1, 3×3
-        ("mobilenet_v1", 4_231_976, 568_740_352),  # published: 569 M
+        # published: 1,502 M with 5×5 counted in 1×1, 3×3
+        pytest.param("googlenet", 6_998_552, 1_582_671_872, marks=pytest.mark.slow),
+        # published: 569 M
+        pytest.param("mobilenet_v1", 4_231_976, 568_740_352, marks=pytest.mark.slow),
         ("resnet18", 11_689_512, 1_814_073_344),  # published: 1.8 G
     ],
 )
@@ -142,8 +144,8 @@ def test_table_and_json() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "first", "smallest"),
     [
-        ("alexnet", (40, 300, 3), "layers_12", (63, 63, 3)),
-        ("vgg16", (31, 31, 3), "layers_30", (32, 32, 3)),
+        pytest.param("alexnet", (40, 300, 3), "layers_12", (63, 63, 3), marks=pytest.mark.slow),
+        pytest.param("vgg16", (31, 31, 3), "layers_30", (32, 32, 3), marks=pytest.mark.slow),
         ("lecture_cnn", (10, 10, 1), "layers_3", (16, 16, 1)),
         ("cnn1d", (2, 1), "layers_0", (3, 1)),
     ],

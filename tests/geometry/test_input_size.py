@@ -36,10 +36,10 @@ def test_input_size_is_the_smallest(network: tuple[Chain, tuple[int, ...]]) -> N
 @pytest.mark.parametrize(
     ("name", "out", "size"),
     [
-        ("vgg16", (7, 7), (224, 224)),
+        pytest.param("vgg16", (7, 7), (224, 224), marks=pytest.mark.slow),
         ("lecture_cnn", (4, 4), (28, 28)),
-        ("alexnet", (6, 6), (223, 223)),  # 224 gives the same
-        ("mobilenet_v1", (7, 1), (193, 1)),
+        pytest.param("alexnet", (6, 6), (223, 223), marks=pytest.mark.slow),  # 224: the same
+        pytest.param("mobilenet_v1", (7, 1), (193, 1), marks=pytest.mark.slow),
     ],
 )
 def test_input_sizes(name: str, out: tuple[int, ...], size: tuple[int, ...]) -> None:
