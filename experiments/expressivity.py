@@ -92,7 +92,7 @@ CHANNELS = 4
 class Settings(study.Settings):
     """Settings of the study."""
 
-    steps: int = 1000
+    steps: int = 700
     seeds: int = 10
     full: bool = False
     """Use Fashion-MNIST, with windows on two axes: many hours."""

@@ -74,7 +74,7 @@ class Settings(study.Settings):
     """Channels of the standard network, a multiple of 4."""
     kinds: tuple[str, ...] = KINDS
     """Replacements of the standard convolution."""
-    steps: int = 1000
+    steps: int = 800
     seeds: int = 10
     full: bool = False
     """Use Fashion-MNIST: several hours."""
