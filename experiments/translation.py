@@ -257,7 +257,7 @@ STUDY = study.Study(
     summarize,
     measure,
     claims=CLAIMS,
-    tuning=study.Tuning(__file__, grid={"lr": (0.0025, 0.005, 0.01, 0.02)}),
+    tuning=study.Tuning(__file__, grid={"lr": (0.005, 0.01, 0.02)}),
 )
 
 if __name__ == "__main__":
