@@ -139,6 +139,11 @@ class Study(Generic[S]):
         """Return the runs by name, with their tuned settings."""
         configs = dict(self.points(settings))
         check_points(configs, self.labels)
+        for name in settings.only:
+            choose("point", name, {"/".join(parts): parts for parts in configs})
+        for parts, config in configs.items():
+            with results.naming(parts):
+                config.check()
         if self.tuning is not None:
             configs = self.tuning.apply(configs, settings)
         return _shortened(configs) if smoke else configs
@@ -147,12 +152,16 @@ class Study(Generic[S]):
         """Choose the settings of every group of points, and write them beside the study.
 
         Raises:
-            InputError: If the study tunes nothing, or the settings are those of another data set.
+            InputError: If the study tunes nothing, or the data is not what it is tuned on.
         """
         if self.tuning is None:
             raise InputError("tune: this study tunes nothing; leave --tune out")
-        if settings.full:
-            raise InputError("tune: what is tuned is for the small data set; leave --full out")
+        usual = type(settings)().data_name
+        if settings.data_name != usual:
+            raise InputError(
+                f"tune: the tuned file of this study is for {usual}, got {settings.data_name}: "
+                "choose the settings of other data by --validate and --lr"
+            )
         seeds = 1 if smoke else tuning.SEEDS
         drawn = replace(settings, seed=tuning.FIRST_SEED, seeds=seeds, validate=True)
         configs = (self.tuning.points or self.points)(drawn)
