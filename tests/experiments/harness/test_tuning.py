@@ -160,7 +160,7 @@ def test_points_without_a_group_are_not_tuned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(tune=True, full=True), "tune: the tuned file of this study is for mnist1d-50k, got fashion"),
+        (Settings(tune=True, full=True), "tune: the tuned file of this study is for mnist1d-50k"),
         (Settings(tune=True, only=("b",)), "unknown group 'b': choose one of a"),
     ],
     ids=["full", "only"],
