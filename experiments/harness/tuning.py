@@ -47,7 +47,7 @@ class Tuning:
     """From a point to its group, whose points have the same settings; None for not tuned."""
     grid: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: {
-            "lr": (0.005, 0.01, 0.02),
+            "lr": (0.01, 0.02, 0.04),
             "weight_decay": (0.0, 0.1),
         }
     )
