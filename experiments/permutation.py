@@ -14,9 +14,9 @@ strides of the convolution begin, as pieces of equal length would.
 of positions is like any other. So `mlp` is the control: its accuracy must not depend on the cuts.
 
 Reference:
-    Greydanus and Kobak (2024), arXiv 2011.14439, report a test accuracy of 94 % for a convolutional
-    network on the data in order and 56 % on permuted data, and 68 % for a fully connected network
-    on both (from memory, not checked).
+    Greydanus and Kobak (2024), arXiv 2011.14439: the README of their repository (table "Comparing
+    MNIST and MNIST-1D") has a test accuracy of 94 % for a convolutional network on the data in
+    order and 56 % on permuted data, and 68 % for a fully connected network on both.
 """
 
 from __future__ import annotations
