@@ -9,7 +9,6 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,20 +38,6 @@ class Committed(NamedTuple):
     """The outcomes on the validation part of the points of which the best is taken."""
 
 
-def needed(study: Study[Any], settings: Settings) -> tuple[Points, Points]:
-    """Return the points of the study, and those that are trained with a part held out, too."""
-    points = study.configs(settings)
-    if study.best_of is None:
-        return points, {}
-
-    def short(name: Name) -> Name:
-        return name[:-1] if study.pooled else name
-
-    choices = study.best_of(settings, list({short(name): None for name in points}))
-    wanted = {name for several in choices.values() for name in several}
-    return points, {n: replace(c, validate=True) for n, c in points.items() if short(n) in wanted}
-
-
 def take(study: Study[Any], settings: Settings, paths: Iterable[Path]) -> list[Line]:
     """Return the lines in `paths` that the study would not compute again, in the order of points.
 
@@ -62,7 +47,8 @@ def take(study: Study[Any], settings: Settings, paths: Iterable[Path]) -> list[L
         InputError: If a line is missing.
     """
     paths, lines = list(paths), list[Line]()
-    for points in needed(study, settings):
+    configs = study.configs(settings)
+    for points in (configs, study.held_out(settings, configs)):
         keys = results.keys(points, study.measure)
         measures = {key: results.measures(points[name]) for (name, _), key in keys.items()}
         found = {key: line for path in paths for key, line in results.read(path, measures).items()}
@@ -103,8 +89,9 @@ def read(path: Path, study: Study[Any], settings: Settings) -> Committed:
                 _check_recipe(path, of_seed[key], config, _said(*key))
             yield name, results.outcome([of_seed.pop(key) for key in keys])
 
-    points, held_out = needed(study, settings)
-    found, validated = dict(outcomes(points)), dict(outcomes(held_out))
+    points = study.configs(settings)
+    found = dict(outcomes(points))
+    validated = dict(outcomes(study.held_out(settings, points)))
     for key in of_seed:
         raise InputError(f"{path} has a line of {_said(*key)}, which the study lacks: remove it")
     return Committed(lines, points, found, validated)

@@ -177,9 +177,10 @@ def _source(measure: Measure) -> str:
 
 
 def _description(config: Config) -> dict[str, Any]:
-    """Return what was trained as plain values, except the data and the seed."""
+    """Return what was trained as plain values, except the seed."""
     identity = recipe.identity(config)
     return {
+        "data": config.data.name,
         "steps": config.steps,
         "recipe": {k: v for k, v in identity.items() if k not in ("seed", "seeds")},
         "model": serialization.to_spec(config.model),

@@ -121,7 +121,8 @@ class Study(Generic[S]):
             if settings.only:
                 made = Summary([], [comparison.table(self.labels, configs, found)], {})
             else:
-                validated = self.validated(settings, configs)
+                held_out = self.held_out(settings, configs)
+                validated = outcomes(settings, self.labels, held_out, self.measure)
                 made = self.conclude(settings, found, validated, configs)
         if not in_notebook():
             for table in made.tables:
@@ -190,18 +191,17 @@ class Study(Generic[S]):
         print(f"the tuned settings are in {path}", file=sys.stderr)
         return tuning.table(found)
 
-    def validated(self, settings: S, configs: Points) -> Results:
-        """Return the outcomes on the validation part of the points of which the best is taken."""
+    def held_out(self, settings: S, configs: Points) -> dict[Name, Config]:
+        """Return the runs of which the best is taken, each with a validation part held out."""
         if self.best_of is None:
             return {}
-        names = {name[:-1] if self.pooled else name for name in configs}
-        wanted = {name for of in self.best_of(settings, list(names)).values() for name in of}
-        held_out = {
-            name: replace(config, validate=True)
-            for name, config in configs.items()
-            if (name[:-1] if self.pooled else name) in wanted
-        }
-        return outcomes(settings, self.labels, held_out, self.measure)
+
+        def short(name: Name) -> Name:
+            return name[:-1] if self.pooled else name
+
+        choices = self.best_of(settings, list({short(name): None for name in configs}))
+        wanted = {name for several in choices.values() for name in several}
+        return {n: replace(c, validate=True) for n, c in configs.items() if short(n) in wanted}
 
     def conclude(
         self, settings: S, found: Results, validated: Results, configs: Points | None = None

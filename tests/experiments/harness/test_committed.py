@@ -57,11 +57,12 @@ def test_a_line_that_is_not_there_is_named(lines: list[dict[str, object]], tmp_p
         committed.take(STUDY, SETTINGS, [tmp_path / "results.jsonl"])
 
 
-def test_the_lines_of_choices_are_taken_twice() -> None:
+def test_the_points_of_choices_are_trained_with_a_part_held_out() -> None:
     """Pooled points are named without their last part where the best one is taken."""
     best = {("best",): [("local",)]}
     made = tiny.module(pooled=True, best_of=lambda settings, names: best, claims=()).STUDY
-    points, held_out = committed.needed(made, SETTINGS)
+    points = made.configs(SETTINGS)
+    held_out = made.held_out(SETTINGS, points)
     assert list(points) == [tiny.CONV, tiny.LOCAL]
     assert {name: config.validate for name, config in held_out.items()} == {tiny.LOCAL: True}
     assert not any(config.validate for config in points.values())
