@@ -1,0 +1,113 @@
+"""The best of several points is taken on the validation part, and tested."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn.data import Dataset
+from experiments.harness import study
+from experiments.harness.study import Claim, Name, Outcome, Points, Results, Summary
+from tests.small import model, waves
+
+A, B, ZERO, BEST = ("a",), ("b",), ("zero",), ("best",)
+SEEN: list[Results] = []
+
+
+def accuracy(*values: float) -> Outcome:
+    return Outcome(1, {"test_accuracy": np.array(values)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(study.Settings):
+    steps: int = 2
+    batch_size: int = 8
+    seeds: int = 2
+
+    def load(self) -> Dataset:
+        return waves()
+
+
+def points(settings: Settings) -> Points:
+    data = settings.load()
+    models = {A: model(), B: model(features=5), ZERO: model(norm=True)}
+    return {name: settings.config(one, data) for name, one in models.items()}
+
+
+def summarize(settings: Settings, results: Results) -> Summary:
+    SEEN.append(results)
+    return Summary(["A finding."], [], {})
+
+
+STUDY = study.Study(
+    "Q?",
+    "h.",
+    ("point",),
+    points,
+    summarize,
+    claims=(Claim("the best is better than zero", BEST, ZERO, above=0.01),),
+    best_of=lambda settings, names: {BEST: [name for name in names if name != ZERO]},
+)
+
+
+def test_what_is_best_on_the_test_part_is_not_taken() -> None:
+    found = {A: accuracy(0.9, 0.91), B: accuracy(0.5, 0.51), ZERO: accuracy(0.4, 0.42)}
+    validated = {A: accuracy(0.6, 0.6), B: accuracy(0.7, 0.8)}
+    made = STUDY.conclude(Settings(), found, validated)
+    chosen = SEEN[-1][BEST]
+    assert chosen.chosen == B
+    np.testing.assert_array_equal(chosen["test_accuracy"], found[B]["test_accuracy"])
+    (verdict,) = made.verdicts
+    assert verdict.mean == pytest.approx(0.095)
+    assert made.notes == ["best is b: of 2, it has the highest validation accuracy."]
+    assert made.lines()[1:] == [
+        "Intervals cover the seeds, at 95%.",
+        "A finding.",
+        "best is b: of 2, it has the highest validation accuracy.",
+    ]
+
+
+def test_seeds_that_are_points_are_pooled_before_the_choice() -> None:
+    pooled = study.Study(
+        *("Q?", "h.", ("point", "draw"), points, summarize),
+        best_of=lambda settings, names: {BEST: [A, B]},
+        pooled=True,
+    )
+    found: dict[Name, Outcome] = {}
+    validated: dict[Name, Outcome] = {}
+    for draw in ("0", "1"):
+        found |= {(*A, draw): accuracy(0.9), (*B, draw): accuracy(0.5)}
+        # a is better in one draw, b in the mean
+        validated |= {(*A, draw): accuracy(0.7), (*B, draw): accuracy(0.6 + 0.3 * int(draw))}
+    pooled.conclude(Settings(), found, validated)
+    assert list(SEEN[-1]) == [A, B, BEST]
+    assert SEEN[-1][BEST].chosen == B
+    np.testing.assert_array_equal(SEEN[-1][BEST]["test_accuracy"], [0.5, 0.5])
+
+
+def test_candidates_are_trained_twice_and_nothing_else(tmp_path: Path) -> None:
+    made = STUDY.run(Settings(out=tmp_path / "out"))
+    rows = [json.loads(r) for r in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    validated = [row["point"] for row in rows if "validation_accuracy" in row]
+    tested = [row["point"] for row in rows if "test_accuracy" in row]
+    assert sorted(validated) == ["a", "a", "b", "b"]
+    assert sorted(tested) == ["a", "a", "b", "b", "zero", "zero"]
+    mean = {
+        name: np.mean(
+            [
+                row["validation_accuracy"]
+                for row in rows
+                if row["point"] == name and "validation_accuracy" in row
+            ]
+        )
+        for name in ("a", "b")
+    }
+    assert SEEN[-1][BEST].chosen == (max(mean, key=lambda name: mean[name]),)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "the best is better than zero" in report
+    assert made.verdicts[0].verdict in report
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"claims.png"}
