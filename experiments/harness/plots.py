@@ -25,8 +25,6 @@ from etils import epy
 with epy.lazy_imports():
     import numpy as np
 
-    from experiments.harness import drawing
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -248,9 +246,6 @@ class Figure:
 
     def __repr__(self) -> str:
         return f"<Figure: {', '.join(type(panel).__name__ for panel in self.panels)}>"
-
-    def _repr_png_(self) -> bytes:
-        return drawing.to_png(drawing.draw(self)[0])
 
 
 def tile(images: ArrayLike, columns: int = 4) -> np.ndarray:

@@ -50,9 +50,10 @@ class Summary:
         findings = claims.table(self.verdicts).to_html() if self.verdicts else ""
         texts = [*self.findings, *self.notes]
         findings += "".join(f"<p>{html.escape(text)}</p>" for text in texts)
+        images = {name: drawing.to_png(drawing.draw(one)[0]) for name, one in self.figures.items()}
         pictures = "".join(
             f"<p><img alt='{html.escape(name)}' style='width: {1.4 * figure.width:.2f}in' "
-            f"src='data:image/png;base64,{base64.b64encode(figure._repr_png_()).decode()}'></p>"
+            f"src='data:image/png;base64,{base64.b64encode(images[name]).decode()}'></p>"
             for name, figure in self.figures.items()
         )
         return findings + pictures + "".join(table.to_html() for table in self.tables)

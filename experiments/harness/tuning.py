@@ -27,7 +27,7 @@ with epy.lazy_imports():
 
 if TYPE_CHECKING:
     from cnn.train import Config
-    from experiments.harness.study import Settings
+    from experiments.harness.settings import Settings
 
     Values = tuple[float, ...]  # one for each setting of the grid
 
