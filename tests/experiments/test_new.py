@@ -14,6 +14,7 @@ from cnn.errors import InputError, RunError
 from experiments import new
 
 
+@pytest.mark.slow
 def test_the_file_runs_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new.main(new.Flags(name="wide_window", folder=tmp_path / "mine"))
     path = tmp_path / "mine" / "wide_window.py"

@@ -30,6 +30,7 @@ def test_the_border_changes_no_parameters() -> None:
     assert {geometry.describe(network, (40, 1)).params for network in networks} == {by_hand}
 
 
+@pytest.mark.slow
 def test_position_in_an_untrained_network() -> None:
     """A circular border reveals none; neither does full convolution, while biases are zero."""
     points = padding.points(Settings(borders=("circular", "full", "valid")))

@@ -50,6 +50,7 @@ def test_how_often_a_unit_sees_both_boxes() -> None:
     assert shares["valid"] == pytest.approx(by_hand / len(x))
 
 
+@pytest.mark.slow
 def test_where_no_window_is_cut_off_swapping_the_halves_changes_nothing() -> None:
     """16 pixels are twice the effective stride; "valid" sees less of one half than of the other."""
     points = position_leak.points(Settings(borders=("full", "valid")))

@@ -50,6 +50,7 @@ def test_all_kinds_have_the_windows_and_the_relus_of_the_standard_network() -> N
         assert kinds.count("ReLU") == 3
 
 
+@pytest.mark.slow
 def test_parameters_are_equal() -> None:
     """To a tenth, in steps of the groups."""
     costs = separable.costs(Settings())
@@ -58,6 +59,7 @@ def test_parameters_are_equal() -> None:
         assert costs[kind, separable.EQUAL][0] == pytest.approx(parameters, rel=0.1)
 
 
+@pytest.mark.slow
 def test_parameters_on_images_by_hand() -> None:
     """Maps of 13, 7 and 4: windows of 5×5 on 1 channel and of 3×3, a head on 4×4 positions."""
     around = (25 * 32 + 32) + (16 * 32 * 10 + 10)

@@ -44,6 +44,7 @@ def parameters(out: Path, step: int) -> list[np.ndarray]:
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
+@pytest.mark.slow
 def test_twenty_steps_are_ten_and_a_new_process_and_ten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimized: None
 ) -> None:

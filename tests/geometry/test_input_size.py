@@ -14,6 +14,7 @@ from tests.geometry.oracles import networks
 
 @hypothesis.settings(max_examples=hypothesis.settings().max_examples // 4)
 @hypothesis.given(networks())
+@pytest.mark.slow
 def test_input_size_is_the_smallest(network: tuple[Chain, tuple[int, ...]]) -> None:
     """On it the output is as large as asked for; on one position less, smaller or none."""
     model, (*size, channels) = network

@@ -37,6 +37,7 @@ def test_describe_says_that_it_sees_all_and_what_it_costs() -> None:
     assert layer.macs == by_position + by_content + 81 * 3 * 27 + 81 * 27 * 5
 
 
+@pytest.mark.slow
 def test_at_full_strength_it_sees_its_taps() -> None:
     x = jax.random.normal(jax.random.key(0), (1, 7, 7, 2))
     for strength, outside in [(30.0, (0, 1e-8)), (1.0, (1e-2, 1))]:
@@ -50,6 +51,7 @@ def test_at_full_strength_it_sees_its_taps() -> None:
         assert outside[0] <= field[away].max() <= outside[1]
 
 
+@pytest.mark.slow
 def test_training_moves_every_weight() -> None:
     """Content scores start at zero, but not at a saddle."""
     x = jax.random.normal(jax.random.key(0), (2, 6, 2))

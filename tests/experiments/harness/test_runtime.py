@@ -243,6 +243,7 @@ def test_a_second_start_finds_the_compiled_program_of_the_first(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", ["cut off", "other bytes"])
+@pytest.mark.slow
 def test_a_damaged_program_is_warned_of_once_and_replaced(damage: str, tmp_path: Path) -> None:
     code = (
         "from experiments.harness import runtime; runtime.prepare()\n"
