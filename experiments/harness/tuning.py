@@ -51,7 +51,7 @@ class Tuning:
             "weight_decay": (0.0, 0.1),
         }
     )
-    """Fields of the recipe with the values to try, in ascending order."""
+    """Fields of the recipe with the values to try, in ascending order, the learning rate first."""
     points: Callable[[Any], Points] | None = None
     """From settings to the points to tune on, with validation data of their own as test data. By
     default they are those of the study, each with a part held out."""
@@ -144,7 +144,7 @@ def search(
         wanted = {group: _neighbours(results) for group, results in tried.items()}
     found = {}
     for group, results in tried.items():
-        best = _best(results)
+        best = _steadiest(results)
         found["/".join(group)] = {
             "best": dict(zip(names, best, strict=True)),
             "unfinished": bool(wanted[group]),
@@ -156,6 +156,19 @@ def search(
 def _best(results: Mapping[Values, Sequence[float]]) -> Values:
     """Return the values with the highest mean; of equal ones the smallest values."""
     return max(sorted(results), key=lambda values: sum(results[values]) / len(results[values]))
+
+
+def _steadiest(results: Mapping[Values, Sequence[float]]) -> Values:
+    """Return the best values at the smallest learning rate that is as good as the best one.
+
+    That is, within one standard error, the median of those of all settings. A larger rate that is
+    no better for the seeds that tune may fail for another seed. The rate is the first setting.
+    """
+    scores = {values: np.array(accuracies) for values, accuracies in results.items()}
+    errors = [one.std(ddof=1) / len(one) ** 0.5 for one in scores.values() if len(one) > 1]
+    lowest = scores[_best(results)].mean() - (np.median(errors) if errors else 0.0)
+    rate = min(values[0] for values, one in scores.items() if one.mean() >= lowest)
+    return _best({values: of for values, of in results.items() if values[0] == rate})
 
 
 def _neighbours(results: Mapping[Values, Sequence[float]]) -> set[Values]:

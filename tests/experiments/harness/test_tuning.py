@@ -74,6 +74,19 @@ def test_of_equal_means_the_smallest_values() -> None:
     assert found == (0.1, 0.1)
 
 
+def test_a_smaller_rate_within_one_standard_error_is_taken() -> None:
+    """Every setting has the standard error 0.01: 0.69 is near enough to 0.70, and 0.68 is not."""
+
+    def around(mean: float) -> list[float]:
+        return [mean - 0.01, mean + 0.01]
+
+    results = {(0.4, 0.0): around(0.7), (0.2, 0.0): around(0.691), (0.1, 0.0): around(0.68)}
+    assert tuning._steadiest(results) == (0.2, 0.0)
+    decayed = {(0.2, 0.1): around(0.695), (0.1, 0.1): around(0.685)}
+    assert tuning._steadiest({**results, **decayed}) == (0.2, 0.1)
+    assert tuning._steadiest({(0.2,): [0.5], (0.1,): [0.4]}) == (0.2,)
+
+
 def test_the_parts_of_a_group_are_seeds() -> None:
     def train(points: Points) -> dict[Name, Outcome]:
         assert {name[-1] for name in points} == {"0", "1"}
