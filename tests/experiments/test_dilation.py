@@ -23,7 +23,8 @@ from tests.experiments.made import check_figures, outcomes, untrained
 def test_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dilation.STUDY.run(Settings(smoke=True, out=tmp_path))
     out = tmp_path / "smoke"
-    names = {"results.jsonl", "dilation.png", "dilation.svg", "report.html", "summary.json"}
+    names = {f"{figure}.{kind}" for figure in ("dilation", "claims") for kind in ("png", "svg")}
+    names |= {"results.jsonl", "report.html", "summary.json"}
     assert {p.name for p in out.glob("[!.]*")} == names
     assert dilation.HYPOTHESIS in " ".join(capsys.readouterr().out.split())
 
