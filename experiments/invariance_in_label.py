@@ -158,7 +158,7 @@ def runs(settings: Settings, lengths_and_sizes: Iterable[tuple[int, int]]) -> Po
             examples,
             optimizer="sgd",
             optimizer_args=("momentum=0.9", "nesterov=true"),
-            lr=settings.lr or LR,
+            lr=LR if settings.lr is None else settings.lr,
             batch_size=min(settings.batch_size, size),
             seed=seed,
             seeds=1,

@@ -141,7 +141,7 @@ def points(settings: Settings) -> Points:
             networks[rung],
             data,
             optimizer="beta-lasso",
-            lr=settings.lr or LR,
+            lr=LR if settings.lr is None else settings.lr,
             weight_decay=strength,
         )
         for rung, strength in pairs

@@ -136,7 +136,10 @@ def network(border: str) -> nn.Module:
 
 def points(settings: Settings) -> Points:
     """Return the network with each border. Raise `InputError` for an unknown one."""
-    recipe: dict[str, Any] = {"optimizer": "adadelta", "lr": settings.lr or LR}
+    recipe: dict[str, Any] = {
+        "optimizer": "adadelta",
+        "lr": LR if settings.lr is None else settings.lr,
+    }
     if settings.weight_decay is None:
         recipe["weight_decay"] = WEIGHT_DECAY
     data = red_green()

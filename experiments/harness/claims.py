@@ -44,6 +44,17 @@ class Claim:
     """The measure of b, and of d, if it is not `measure`. Then a and b may be the same point."""
 
     def __post_init__(self) -> None:
+        for name, _ in self.terms:
+            if not isinstance(name, tuple):
+                raise InputError(
+                    f"claim {self.text!r} must name its points as tuples, ('conv',), got {name!r}"
+                )
+        ends = [end for end in (self.above, self.below) if math.isfinite(end)]
+        if self.in_points and any(abs(end) >= 1 for end in ends):
+            raise InputError(
+                f"claim {self.text!r} must have fractions as ends, 0.01 for a point of accuracy, "
+                f"got {ends[0]}"
+            )
         unbounded = self.above == -math.inf and self.below == math.inf
         if unbounded or not self.above < self.below:
             raise InputError(

@@ -48,6 +48,22 @@ def failure(failed: Mapping[Name, str]) -> RunError:
     return RunError(f"{listed}; all other points are kept: the same command trains the rest")
 
 
+def selected(settings: Settings, points: Points) -> dict[Name, Config]:
+    """Return the points in `settings.only`, or all if there are none.
+
+    Raises:
+        InputError: A point in `only` is unknown, or a setting of a selected point is invalid.
+    """
+    by_text = {"/".join(name): name for name in points}
+    if unknown := [text for text in settings.only if text not in by_text]:
+        raise unknown_name("point", unknown[0], by_text)
+    chosen = {by_text[text]: points[by_text[text]] for text in settings.only or by_text}
+    for name, config in chosen.items():
+        with results.naming(name):
+            config.check()
+    return chosen
+
+
 def train_missing(
     settings: Settings,
     labels: Sequence[str],
@@ -65,13 +81,7 @@ def train_missing(
     Raises:
         InputError: A point in `only` is unknown, or a setting is invalid. Nothing is written then.
     """
-    by_name = {"/".join(name): name for name in points}
-    if unknown := [name for name in settings.only if name not in by_name]:
-        raise unknown_name("point", unknown[0], by_name)
-    points = {by_name[name]: points[by_name[name]] for name in settings.only or by_name}
-    for name, config in points.items():
-        with results.naming(name):
-            config.check()
+    points = selected(settings, points)
     keys = results.keys(points, measure)
     written = (file, ".results.lock", summary.FILE, summary.REPORT)
     run_dir.check_kinds(settings.out, written)

@@ -212,6 +212,16 @@ def _is_result(row: dict[str, Any]) -> bool:
     return typed and len(values) > 0 and all(value.dtype == float for value in values)
 
 
+def check_accuracy(points: Points, why: str) -> None:
+    """Raise `InputError` for a point that does not measure its accuracy, which is needed `why`."""
+    for name, config in points.items():
+        if f"{_part(config)}_accuracy" not in measures(config):
+            raise InputError(
+                f"point {'/'.join(name)} must measure its accuracy {why}, got "
+                f"{', '.join(measures(config))}: add metrics=('accuracy',)"
+            )
+
+
 def measures(config: Config) -> list[str]:
     """Return the names of what a run measures, as they stand in a line."""
     names = ["loss", *(metrics.metric_name(metric) for metric in metrics.metrics_of(config))]

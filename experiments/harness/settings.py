@@ -107,7 +107,8 @@ class Settings:
     def config(self, model: nn.Module, data: Dataset, **changes: Any) -> Config:
         """Return a run with these settings, except `changes`."""
         recipe = {name: getattr(self, name) for name in RECIPE}
-        recipe |= {"lr": self.lr or LR, "weight_decay": self.weight_decay or 0.0}
+        recipe["lr"] = LR if self.lr is None else self.lr
+        recipe["weight_decay"] = 0.0 if self.weight_decay is None else self.weight_decay
         return training.Config(model=model, data=data, **recipe | changes)
 
 

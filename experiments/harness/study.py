@@ -34,7 +34,7 @@ from experiments.harness import (
 )
 from experiments.harness.claims import Claim
 from experiments.harness.differences import difference, differences, estimate, paired
-from experiments.harness.outcomes import failure, outcomes, train_missing
+from experiments.harness.outcomes import failure, outcomes, selected, train_missing
 from experiments.harness.results import Measure, Name, Outcome, Points, Results, pool_seeds
 from experiments.harness.settings import LR, Settings, reduced
 from experiments.harness.summary import Summary
@@ -43,6 +43,7 @@ from experiments.harness.tuning import Tuning
 
 with epy.lazy_imports():
     from cnn import geometry
+    from cnn.train import run_dir
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -117,11 +118,12 @@ class Study(Generic[S]):
             made = Summary([], [self.tune(settings, smoke)], {})
         else:
             configs = self.configs(settings, smoke)
+            held_out = {} if settings.only else self.held_out(settings, configs)
+            results.check_accuracy(held_out, "to take the best of several points")
             found = outcomes(settings, self.labels, configs, self.measure)
             if settings.only:
                 made = Summary([], [comparison.table(self.labels, configs, found)], {})
             else:
-                held_out = self.held_out(settings, configs)
                 validated = outcomes(settings, self.labels, held_out, self.measure)
                 made = self.conclude(settings, found, validated, configs)
         if not in_notebook():
@@ -140,11 +142,7 @@ class Study(Generic[S]):
         """Return the runs by name, with their tuned settings."""
         configs = dict(self.points(settings))
         check_points(configs, self.labels)
-        for name in settings.only:
-            choose("point", name, {"/".join(parts): parts for parts in configs})
-        for parts, config in configs.items():
-            with results.naming(parts):
-                config.check()
+        selected(settings, configs)  # what is wrong is said first
         if self.tuning is not None:
             configs = self.tuning.apply(configs, settings)
         return _shortened(configs) if smoke else configs
@@ -163,22 +161,21 @@ class Study(Generic[S]):
                 f"tune: the tuned file of this study is for {usual}, got {settings.data_name}: "
                 "choose the settings of other data by --validate and --lr"
             )
+        if settings.only:
+            raise InputError("tune: all points are tuned together; leave --only out")
         seeds = 1 if smoke else tuning.SEEDS
         drawn = replace(settings, seed=tuning.FIRST_SEED, seeds=seeds, validate=True)
         configs = (self.tuning.points or self.points)(drawn)
         groups = self.tuning.groups(_shortened(configs) if smoke else configs)
-        if settings.only:
-            by_text = {"/".join(group): group for group in groups}
-            chosen = [choose("group", name, by_text) for name in settings.only]
-            groups = {group: groups[group] for group in chosen}
+        results.check_accuracy(configs, "to tune")
+        path = settings.out / "tuned.json" if smoke else self.tuning.path
+        run_dir.make_folder(path.parent)
         labels = ("group", *self.tuning.grid, "draw")
 
         def train(points: Points) -> Results:
-            every = replace(settings, only=())
-            return outcomes(every, labels, points, file="tuning.jsonl")
+            return outcomes(settings, labels, points, file="tuning.jsonl")
 
         found = tuning.search(self.tuning, groups, train)
-        path = settings.out / "tuned.json" if smoke else self.tuning.path
         facts = {
             "command": "python " + " ".join(sys.orig_argv[1:]),
             "data": settings.data_name,
@@ -195,13 +192,17 @@ class Study(Generic[S]):
         """Return the runs of which the best is taken, each with a validation part held out."""
         if self.best_of is None:
             return {}
-
-        def short(name: Name) -> Name:
-            return name[:-1] if self.pooled else name
-
-        choices = self.best_of(settings, list({short(name): None for name in configs}))
+        choices = self.best_of(settings, list(self._pooled(configs)))
         wanted = {name for several in choices.values() for name in several}
-        return {n: replace(c, validate=True) for n, c in configs.items() if short(n) in wanted}
+        return {
+            name: replace(config, validate=True)
+            for name, config in configs.items()
+            if (name[:-1] if self.pooled else name) in wanted
+        }
+
+    def _pooled(self, configs: Points) -> dict[Name, Config]:
+        """Return a run for each name that results have, without those of choices."""
+        return {name[:-1] if self.pooled else name: config for name, config in configs.items()}
 
     def conclude(
         self, settings: S, found: Results, validated: Results, configs: Points | None = None
@@ -212,7 +213,7 @@ class Study(Generic[S]):
             settings: Of the study.
             found: What the points measured.
             validated: What those of which the best is taken measured on the validation part.
-            configs: The runs, for `comparison`; needed if the study has no `summarize`.
+            configs: The runs, for `comparison`; by default those of the settings.
         """
         if self.pooled:
             found, validated = pool_seeds(found), pool_seeds(validated)
@@ -228,10 +229,16 @@ class Study(Generic[S]):
                 )
             found = chosen
         verdicts = claims.judge(self.claims, found)
+        tested = [verdict.claim for verdict in verdicts]
+        if missing := [claim.text for claim in self.claims if claim not in tested]:
+            few = "; ".join(missing[:3]) + "; ..." * (len(missing) > 3)
+            notes.append(f"{len(missing)} claims have points that were not run: {few}.")
         if self.summarize is not None:
             made = self.summarize(settings, found)
         else:
-            made = comparison.summarize(self.labels, configs or self.configs(settings), found)
+            runs = self._pooled(configs or self.configs(settings))
+            runs = {name: runs[outcome.chosen or name] for name, outcome in found.items()}
+            made = comparison.summarize(self.labels[: len(next(iter(found)))], runs, found)
         figures = {"claims": plots.intervals(verdicts, part=settings.part)} if verdicts else {}
         return replace(
             made,

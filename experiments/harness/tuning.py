@@ -10,14 +10,16 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etils import epy
 
-from cnn.errors import InputError
+from cnn.errors import InputError, unknown_name
+from cnn.train.recipe import Recipe
 from experiments.harness.results import Name, Points, Results
+from experiments.harness.settings import RECIPE, Settings
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
@@ -27,7 +29,6 @@ with epy.lazy_imports():
 
 if TYPE_CHECKING:
     from cnn.train import Config
-    from experiments.harness.settings import Settings
 
     Values = tuple[float, ...]  # one for each setting of the grid
 
@@ -56,6 +57,16 @@ class Tuning:
     """From settings to the points to tune on, with validation data of their own as test data. By
     default they are those of the study, each with a part held out."""
 
+    def __post_init__(self) -> None:
+        known = {one.name for one in fields(Recipe)} - set(RECIPE)  # those come from `Settings`
+        for name, values in self.grid.items():
+            if name not in known:
+                raise unknown_name("tuned setting", name, known)
+            if not values or list(values) != sorted(set(values)):
+                raise InputError(f"grid must have ascending values of {name}, got {values}")
+        if not self.grid:
+            raise InputError('grid must have a setting, {"lr": (0.01, 0.02)}, got none')
+
     @property
     def path(self) -> Path:
         """The file of the tuned values."""
@@ -66,9 +77,13 @@ class Tuning:
         """Return what the file holds; nothing if there is none."""
         if not self.path.exists():
             return {}
-        found = files.read_json(self.path)
-        if not isinstance(found, dict) or not isinstance(found.get("groups"), dict):
-            raise InputError(f"{self.path} holds no tuned values: write it again with --tune")
+        try:
+            found: dict[str, Any] = files.read_json(self.path)
+            known = found["data"], found["steps"], *(g["best"] for g in found["groups"].values())
+        except (ValueError, LookupError, TypeError, AttributeError):
+            known = ()
+        if not known or any(set(best) != set(self.grid) for best in known[2:]):
+            raise InputError(f"{self.path} does not hold what this study tunes: --tune it again")
         return found
 
     def apply(self, points: Points, settings: Settings) -> dict[Name, Config]:
@@ -84,8 +99,8 @@ class Tuning:
             group = self.by(name)
             if group is not None and "/".join(group) in groups:
                 best: dict[str, Any] = groups["/".join(group)]["best"]
-                by_hand = [field for field in best if getattr(settings, field, None) is not None]
-                new = {field: value for field, value in best.items() if field not in by_hand}
+                by_hand = {key for key in best if getattr(settings, key, None) is not None}
+                new = {key: value for key, value in best.items() if key not in by_hand}
                 changed[name] = replace(config, **new)
             elif group is not None:
                 missing.append("/".join(name))
@@ -193,14 +208,12 @@ def _neighbours(results: Mapping[Values, Sequence[float]]) -> set[Values]:
 
 
 def write(path: Path, facts: Mapping[str, Any], groups: Mapping[str, Any]) -> None:
-    """Write the file of tuned values. Groups that were not tuned now stay as they are."""
-    before = files.read_json(path)["groups"] if path.exists() else {}
+    """Write the file of tuned values, a line for each group."""
     lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in facts.items()]
     listed = ",\n".join(
         f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(group)}"
-        for name, group in {**before, **groups}.items()
+        for name, group in groups.items()
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, f'{{\n{"".join(lines)} "groups": {{\n{listed}\n }}\n}}\n')
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cnn.data import Dataset
+from cnn.errors import InputError
 from experiments.harness import study
 from experiments.harness.study import Claim, Name, Outcome, Points, Results, Summary
 from tests.small import model, waves
@@ -87,6 +88,41 @@ def test_seeds_that_are_points_are_pooled_before_the_choice() -> None:
     assert list(SEEN[-1]) == [A, B, BEST]
     assert SEEN[-1][BEST].chosen == B
     np.testing.assert_array_equal(SEEN[-1][BEST]["test_accuracy"], [0.5, 0.5])
+
+
+def test_a_study_without_a_summary_of_its_own_shows_the_choice() -> None:
+    """Also where seeds are points: the names of the results have no last part then."""
+    plain = replace(STUDY, summarize=None)
+    found = {A: accuracy(0.9, 0.91), B: accuracy(0.5, 0.51), ZERO: accuracy(0.4, 0.42)}
+    (table, *_) = plain.conclude(Settings(), found, found).tables
+    assert [row[0] for row in table.rows] == ["a", "b", "zero", "best"]
+
+    def drawn(settings: Settings) -> Points:
+        return {(*name, "0"): config for name, config in points(settings).items()}
+
+    pooled = replace(plain, points=drawn, labels=("point", "draw"), pooled=True)
+    by_draw = {(*name, "0"): outcome for name, outcome in found.items()}
+    (table, *_) = pooled.conclude(Settings(), by_draw, by_draw).tables
+    assert table.heads[0] == "point"
+    assert [row[0] for row in table.rows] == ["a", "b", "zero", "best"]
+
+
+def test_claims_that_are_not_tested_are_named() -> None:
+    wrong = Claim("b beats what is not there", B, ("hero",), above=0.01)
+    made = replace(STUDY, claims=(*STUDY.claims, wrong))
+    found = {A: accuracy(0.9, 0.91), B: accuracy(0.5, 0.51), ZERO: accuracy(0.4, 0.42)}
+    notes = made.conclude(Settings(), found, found).notes
+    assert notes[-1] == "1 claims have points that were not run: b beats what is not there."
+
+
+def test_choices_without_accuracies_are_refused_before_training(tmp_path: Path) -> None:
+    def losses(settings: Settings) -> Points:
+        made = points(settings)
+        return {name: replace(config, metrics=("top-2",)) for name, config in made.items()}
+
+    with pytest.raises(InputError, match="point a must measure its accuracy to take the best of"):
+        replace(STUDY, points=losses).run(Settings(out=tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_candidates_are_trained_twice_and_nothing_else(tmp_path: Path) -> None:

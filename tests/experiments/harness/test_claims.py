@@ -10,9 +10,10 @@ from scipy import stats
 
 from cnn.errors import InputError
 from experiments.harness.claims import Claim, judge, protocol, table
-from experiments.harness.results import Outcome, Results
+from experiments.harness.results import Examples, Name, Outcome, Results
 
-X, Y = ("x",), ("y",)
+X: Name = ("x",)
+Y: Name = ("y",)
 
 
 def results(**differences: list[float]) -> Results:
@@ -116,6 +117,16 @@ def test_a_range_that_is_none_is_refused(above: float, below: float) -> None:
         claim("a", above, below)
 
 
+def test_ends_in_points_and_names_as_texts_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"fractions as ends, 0\.01 for a point of accuracy, got 1"
+    ):
+        claim("a", above=1)
+    assert Claim("a", X, Y, above=2.0, measure="test_loss").above == 2.0  # no accuracy
+    with pytest.raises(InputError, match=r"must name its points as tuples, \('conv',\), got '9'"):
+        Claim("9 is better", "9", Y, above=0.01)  # type: ignore[arg-type]
+
+
 def test_verdicts_as_text_and_as_a_table() -> None:
     verdicts = judge([claim("a", above=0.005), claim("b", below=0.5)], results(a=SEEDS, b=SEEDS))
     assert str(verdicts[0]).startswith("holds: a it is: +3.0 points (+0.5 to +5.5)")
@@ -128,3 +139,31 @@ def test_verdicts_as_text_and_as_a_table() -> None:
         "+3.0 points (+0.5 to +5.5)",
         "holds",
     ]
+
+
+def test_a_difference_of_two_measures_by_hand() -> None:
+    """Of X, x − y is 0.3 in both seeds; of Y it is 0.1. Means differ by 0.3 and by 0.3 − 0.1."""
+    results = {
+        X: Outcome(1, {"x": np.array([0.5, 0.7]), "y": np.array([0.2, 0.4])}),
+        Y: Outcome(1, {"x": np.array([0.5, 0.1]), "y": np.array([0.4, 0.0])}),
+    }
+    alone = Claim("alone", X, X, above=0.2, measure="x", of_b="y")
+    both = Claim("both", X, X, above=0.25, measure="x", of_b="y", minus=(Y, Y))
+    first, second = judge([alone, both], results)
+    assert (first.mean, first.verdict) == (pytest.approx(0.3), "holds")
+    assert (second.mean, second.verdict) == (pytest.approx(0.2), "does not hold")
+    assert alone.contrast == "x x − x y"
+    assert both.contrast == "(x x − x y) − (y x − y y)"
+
+
+def test_the_examples_are_those_of_each_measure() -> None:
+    """An example that is always right on x and always wrong on y has no spread: only one has."""
+    x, y = np.array([[1, 1, 0], [1, 1, 0]], bool), np.array([[0, 1, 0], [0, 1, 0]], bool)
+    examples = {"x": Examples(x, 3), "y": Examples(y, 3)}
+    outcome = Outcome(1, {name: one.correct.mean(1) for name, one in examples.items()}, examples)
+    claim = Claim("x beats y", X, X, above=0, measure="x", of_b="y")
+    (verdict,) = judge([claim], {X: outcome})
+    assert verdict.examples == 3
+    assert verdict.mean == pytest.approx(1 / 3)
+    half = 4.302652729911275 * np.sqrt(np.var([1, 0, 0], ddof=1) / 3)  # t with 2 degrees of freedom
+    assert verdict.high - verdict.mean == pytest.approx(half)

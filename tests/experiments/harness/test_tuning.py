@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,17 +151,71 @@ def test_what_was_tuned_on_other_data_is_not_used(
 ) -> None:
     made = made_study(tmp_path)
     groups = {"a": {"best": {"lr": 0.3}, "unfinished": False, "tried": [[{"lr": 0.3}, [0.5]]]}}
+    (tmp_path / "tuned").mkdir()
     tuning.write(tmp_path / "tuned" / "waves.json", {"data": "digits", "steps": 3}, groups)
     assert made.configs(Settings())["a",].lr == study.LR
     assert capsys.readouterr().err == "1 points are not tuned on mnist1d-50k: a\n"
 
 
-def test_groups_that_are_not_tuned_again_stay(tmp_path: Path) -> None:
-    path = tmp_path / "tuned" / "waves.json"
-    for name, lr in (("a", 0.1), ("b", 0.2), ("a", 0.3)):
-        tuning.write(path, {"data": "waves"}, {name: {"best": {"lr": lr}}})
-    groups = json.loads(path.read_text())["groups"]
-    assert groups == {"a": {"best": {"lr": 0.3}}, "b": {"best": {"lr": 0.2}}}
+def test_what_was_tuned_before_is_replaced(tmp_path: Path) -> None:
+    """Facts such as the steps are those of all groups in the file."""
+    path = tmp_path / "waves.json"
+    for name in ("a", "b"):
+        tuning.write(path, {"data": "waves"}, {name: {"best": {"lr": 0.1}}})
+    assert json.loads(path.read_text())["groups"] == {"b": {"best": {"lr": 0.1}}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"groups": {}}',
+        '{"data": "d", "steps": 1, "groups": {"a": {}}}',
+        '{"data": "d", "steps": 1, "groups": {"a": {"best": {"rate": 1}}}}',
+    ],
+    ids=range(5),
+)
+def test_a_file_that_holds_something_else_is_one_line(text: str, tmp_path: Path) -> None:
+    made = made_study(tmp_path)
+    assert made.tuning is not None
+    made.tuning.path.parent.mkdir()
+    made.tuning.path.write_text(text)
+    with pytest.raises(InputError, match=r"waves.json does not hold what this study tunes"):
+        made.configs(Settings())
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"learning_rate": (0.1,)}, "unknown tuned setting 'learning_rate'"),
+        ({"batch_size": (8, 16)}, "unknown tuned setting 'batch_size'"),  # a setting decides it
+        ({"lr": (0.2, 0.1)}, r"grid must have ascending values of lr, got \(0.2, 0.1\)"),
+        ({"lr": ()}, r"grid must have ascending values of lr, got \(\)"),
+        ({}, "grid must have a setting"),
+    ],
+    ids=range(5),
+)
+def test_grids_that_cannot_be_tried_are_one_line(grid: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        study.Tuning("s.py", grid=grid)
+
+
+def test_without_accuracies_nothing_is_tuned_or_written(tmp_path: Path) -> None:
+    def losses(settings: Settings) -> Points:
+        return {("a",): settings.config(CONFIG.model, settings.load(), metrics=("top-2",))}
+
+    made = replace(made_study(tmp_path), points=losses)
+    with pytest.raises(InputError, match="point a must measure its accuracy to tune, got valid"):
+        made.run(Settings(out=tmp_path / "out", tune=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rate_of_zero_is_not_the_default() -> None:
+    one = Settings(lr=0.0).config(CONFIG.model, waves())
+    assert one.lr == 0.0
+    with pytest.raises(InputError, match="lr must be positive"):
+        one.check()
 
 
 def test_points_without_a_group_are_not_tuned(tmp_path: Path) -> None:
@@ -174,7 +229,7 @@ def test_points_without_a_group_are_not_tuned(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (Settings(tune=True, full=True), "tune: the tuned file of this study is for mnist1d-50k"),
-        (Settings(tune=True, only=("b",)), "unknown group 'b': choose one of a"),
+        (Settings(tune=True, only=("a",)), "tune: all points are tuned together; leave --only out"),
     ],
     ids=["full", "only"],
 )
