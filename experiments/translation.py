@@ -168,12 +168,14 @@ def on_canvas(data: Dataset, copies: int = 0) -> Dataset:
 def points(settings: Settings) -> Points:
     """Return the networks, trained on centred digits and on digits in random places."""
     digits = settings.load()
+    if settings.validate:  # hold out whole digits: none may be in both parts, in two places
+        digits = digits.held_out()
     sets = {
         CENTRED: (on_canvas(digits), settings.networks),
         MOVED: (on_canvas(digits, settings.copies), settings.moved),
     }
     return {
-        (name, places): settings.config(network(name), data)
+        (name, places): settings.config(network(name), data, validate=False)
         for places, (data, names) in sets.items()
         for name in names
     }

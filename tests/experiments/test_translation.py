@@ -113,3 +113,16 @@ def test_canvas() -> None:
 def test_an_unknown_network() -> None:
     with pytest.raises(InputError, match="unknown network 'globl'"):
         translation.points(Settings(networks=("globl",)))
+
+
+def test_no_digit_is_in_both_parts_where_one_is_held_out() -> None:
+    found = translation.points(Settings(validate=True, copies=3))
+    centred, moved = (found["conv", places].data for places in ("centred", "moved"))
+    digits = load("digits")
+    held = digits.held_out()
+    assert len(moved.train) == 3 * len(centred.train) == 3 * len(held.train) < 3 * len(digits.train)
+    for data in (centred, moved):
+        assert len(data.test) == len(held.test)
+        ink = {part.x.sum((1, 2, 3)).round(2).tobytes() for part in (centred.test, data.test)}
+        assert len(ink) == 1  # the same digits, in the middle
+    assert not any(config.validate for config in found.values())
