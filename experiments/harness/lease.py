@@ -2,7 +2,8 @@
 
 A lease is a file that only one process can create. Its holder writes a count into it at intervals.
 A process that sees a lease unchanged for too long, by its own clock, takes it: the holder is dead.
-Clocks of different hosts are never compared.
+Clocks of different hosts are never compared. Where several take the lease of a dead one at the same
+moment, two may hold it until the next renewal; then only one does, and `lost` tells the other.
 """
 
 from __future__ import annotations
