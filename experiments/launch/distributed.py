@@ -17,9 +17,7 @@ from cnn.errors import InputError, RunError
 with epy.lazy_imports():
     import jax
 
-SECONDS_TO_JOIN = 300
-HEARTBEAT_SECONDS = 10
-"""A process that is silent for longer counts as lost; the others end within 30 seconds."""
+LAST_PORT = 65535
 LOST = (
     "error: this process ended because another one was lost or did not come: the output of that "
     "one says why; start all of them again with --resume"
@@ -38,16 +36,35 @@ class Processes:
     """Elsewhere: number of processes."""
     process_id: int | None = None
     """Elsewhere: number of this process, from 0."""
+    coordinator_port: int | None = None
+    """With `distributed`: port of process 0, in place of the one that JAX chooses: 8482 on Cloud
+    TPU, one made of the job's number on Slurm."""
+    join_timeout: int = 1800
+    """Seconds to wait until all processes are there. Hosts of a new slice can be minutes apart."""
+    heartbeat_timeout: int = 100
+    """Seconds of silence after which a process counts as lost, and the others end."""
 
     def check_processes(self) -> None:
         """Raise `InputError` if the settings do not describe processes."""
+        for name in ("join_timeout", "heartbeat_timeout"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1 second, got {getattr(self, name)}")
+        if self.coordinator_port is not None:
+            if not self.distributed:
+                raise InputError(
+                    "coordinator_port is for distributed: elsewhere coordinator has the port"
+                )
+            if not 1 <= self.coordinator_port <= LAST_PORT:
+                raise InputError(
+                    f"coordinator_port must be 1 to {LAST_PORT}, got {self.coordinator_port}"
+                )
         explicit = (self.coordinator, self.processes, self.process_id)
         if explicit == (None, None, None):
             return
         if self.coordinator is None or self.processes is None or self.process_id is None:
             raise InputError("coordinator, processes and process_id go together: give all")
         host, _, port = self.coordinator.rpartition(":")
-        if not (host and port.isdecimal()):
+        if not (host and port.isdecimal() and 1 <= int(port) <= LAST_PORT):
             raise InputError(f"coordinator must be HOST:PORT, got {self.coordinator!r}")
         if not 0 <= self.process_id < self.processes:
             raise InputError(
@@ -66,15 +83,17 @@ def join(flags: Processes) -> Iterator[bool]:
     if not (flags.distributed or flags.coordinator):
         yield True
         return
+    if flags.coordinator_port is not None:
+        os.environ["JAX_COORDINATOR_PORT"] = str(flags.coordinator_port)
     with _last_words():
         try:
             jax.distributed.initialize(
                 flags.coordinator,
                 flags.processes,
                 flags.process_id,
-                initialization_timeout=SECONDS_TO_JOIN,
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-                shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+                initialization_timeout=flags.join_timeout,
+                heartbeat_timeout_seconds=flags.heartbeat_timeout,
+                shutdown_timeout_seconds=flags.heartbeat_timeout,
             )
         except (ValueError, RuntimeError) as error:
             where = flags.coordinator or "no TPU pod, GKE or Slurm job found"

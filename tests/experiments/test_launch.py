@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -95,7 +96,8 @@ def test_groups_of_seeds_in_four_processes(
 def two_processes(out: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Yield two that train together without end, after their first checkpoints."""
     command = [sys.executable, "-m", "experiments.train", *RECIPE, "--steps", "1000000"]
-    command += ["--out", str(out), "--checkpoint-every", "20", "--coordinator"]
+    command += ["--out", str(out), "--checkpoint-every", "20", "--heartbeat-timeout", "5"]
+    command += ["--coordinator"]
     command += [f"localhost:{local._free_port()}", "--processes", "2", "--process-id"]
     env = os.environ | {"XLA_FLAGS": "", "NPROC": "4"}
     pipe = subprocess.PIPE
@@ -245,6 +247,17 @@ BAD: dict[str, tuple[dict, str]] = {
         {"coordinator": "a:1", "processes": 2, "process_id": 2},
         "process_id must be 0 to processes - 1 = 1, got 2",
     ),
+    "port too high": (
+        {"coordinator": "a:70000", "processes": 2, "process_id": 0},
+        "coordinator must be HOST:PORT, got 'a:70000'",
+    ),
+    "coordinator_port too high": (
+        {"distributed": True, "coordinator_port": 70000},
+        "coordinator_port must be 1 to 65535, got 70000",
+    ),
+    "coordinator_port alone": ({"coordinator_port": 1}, "coordinator_port is for distributed"),
+    "no time to join": ({"join_timeout": 0}, "join_timeout must be at least 1 second, got 0"),
+    "no heartbeat": ({"heartbeat_timeout": 0}, "heartbeat_timeout must be at least 1 second, got"),
 }
 
 
@@ -256,14 +269,30 @@ def test_invalid_processes(name: str) -> None:
     assert isinstance(train.Flags(model="mlp", data="digits"), Processes)
 
 
+def test_times_and_port_reach_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods get half an hour to join and 100 s of silence. JAX reads the port from a variable."""
+    called: dict = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **given: called.update(given))
+    monkeypatch.setenv("JAX_COORDINATOR_PORT", "1")
+    with distributed.join(Processes(distributed=True, coordinator_port=8482)):
+        assert os.environ["JAX_COORDINATOR_PORT"] == "8482"
+    assert called["initialization_timeout"] == 30 * 60
+    assert called["heartbeat_timeout_seconds"] == 100
+    with distributed.join(Processes(distributed=True, join_timeout=7, heartbeat_timeout=3)):
+        assert os.environ["JAX_COORDINATOR_PORT"] == "8482"
+    assert called == {
+        "initialization_timeout": 7,
+        "heartbeat_timeout_seconds": 3,
+        "shutdown_timeout_seconds": 3,
+    }
+
+
 @pytest.mark.slow
 def test_nobody_to_join(tmp_path: Path) -> None:
     """Outside a cluster, and where process 0 does not answer."""
     code = (
         "from experiments import train\n"
         "from experiments.harness import cli\n"
-        "from experiments.launch import distributed\n"
-        "distributed.SECONDS_TO_JOIN = 1\n"
         "cli.run(train.main, train.Flags)"
     )
     nobody = f"localhost:{local._free_port()}"
@@ -273,7 +302,7 @@ def test_nobody_to_join(tmp_path: Path) -> None:
         (explicit, distributed.LOST),
     ):
         done = subprocess.run(
-            [*PYTHON, code, *RECIPE, *args, "--out", str(tmp_path / "run")],
+            [*PYTHON, code, *RECIPE, *args, "--join-timeout=1", "--out", str(tmp_path / "run")],
             capture_output=True,
             text=True,
             timeout=120,
