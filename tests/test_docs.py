@@ -104,7 +104,11 @@ def test_every_network_is_in_the_table() -> None:
     assert sorted(row[0] for row in ROWS) == models.names()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(r, marks=[pytest.mark.slow] * (r[0] in ("googlenet", "xception"))) for r in ROWS],
+    ids=lambda row: row[0],
+)
 def test_the_table_of_networks_is_what_describe_says(row: tuple[str, ...]) -> None:
     name, shape, classes, *numbers = row
     model = models.by_name(name)(num_classes=int(classes.replace(",", "")))

@@ -33,6 +33,7 @@ ABLATIONS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "share": ablations.share,
     "tile then unshare": lambda model: ablations.unshare(ablations.tile(model, 2)),
 }
+COMBINED = ("share", "tile then unshare")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,9 @@ def step(model: nn.Module, variables: Any) -> tuple[Any, Any]:
     return outputs, gradients
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize(
+    "name", ["unshare", "tile", *(pytest.param(n, marks=pytest.mark.slow) for n in COMBINED)]
+)
 def test_a_lift_computes_the_same(name: str, variables: Any) -> None:
     """Outputs, statistics, and gradients, which add up over the positions that share a kernel."""
     model = ABLATIONS[name](RESNET)
@@ -136,6 +139,7 @@ def test_layers_that_are_no_convolution_are_not_left_alone_in_silence() -> None:
     assert made["params"]["Conv_0"]["kernel"].shape == (6, 6, 3, 3, 2, 3)
 
 
+@pytest.mark.slow
 def test_an_ablated_network_is_a_layer_like_any_other(variables: Any) -> None:
     """In a chain, under vmap; training mode passes through."""
     model = ablations.tile(RESNET, 2)
@@ -170,6 +174,7 @@ def test_parameters_of_another_type(variables: Any) -> None:
     assert_close(y.astype(float), jax.jit(RESNET.apply)(half, x).astype(float), 0.05)
 
 
+@pytest.mark.slow
 def test_the_outputs_of_modules_inside_are_captured(variables: Any) -> None:
     """So that probes see the maps of an ablated network."""
     model = ablations.unshare(RESNET)
@@ -203,6 +208,7 @@ class Signal(nn.Module):
         return nn.Dense(2)(x.max(1))
 
 
+@pytest.mark.slow
 def test_fit_trains_it() -> None:
     """Unshared from the start, relaxed to dense in the middle, and in bfloat16."""
     model = ablations.unshare(Signal())

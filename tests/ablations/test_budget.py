@@ -33,7 +33,9 @@ def test_the_width_is_the_nearest_of_all() -> None:
     assert str(found) == f"width {found.width:.4g} costs 13,001 of 13,002 (-0.0%)"
 
 
-@pytest.mark.parametrize("by", ["parameters", "macs", "units"])
+@pytest.mark.parametrize(
+    "by", ["parameters", pytest.param("macs", marks=pytest.mark.slow), pytest.param("units", marks=pytest.mark.slow)]
+)
 def test_unshared_and_dense_networks_of_equal_cost(by: str) -> None:
     conv, shape = models.cnn1d(), (40, 1)
     for model in (unshare(conv), densify(conv)):

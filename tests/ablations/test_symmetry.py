@@ -91,6 +91,7 @@ def test_a_symmetrized_network_is_invariant(t: int) -> None:
     assert float(jnp.abs(other - NETWORK.apply(plain, x)).max()) > 0.01
 
 
+@pytest.mark.slow
 def test_from_p4m_to_p4_and_to_locally_connected() -> None:
     """With branches, groups and normalization."""
     rungs = [symmetrize(NETWORK, "p4"), ablations.unshare(NETWORK)]
@@ -192,6 +193,7 @@ def test_symmetry_composes_with_other_ablations() -> None:
     assert wide.model.layers[2].features > 3
 
 
+@pytest.mark.slow
 def test_a_network_of_the_project_keeps_its_function() -> None:
     model = models.small_vgg(channels=(8, 8), hidden=8, norm="batch")
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))

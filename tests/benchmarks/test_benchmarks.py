@@ -53,6 +53,7 @@ def test_a_training_step_is_timed_and_its_row_kept(tmp_path: Path) -> None:
     assert (tmp_path / "train_step_batch_16.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_an_operation_is_timed_both_ways(tmp_path: Path) -> None:
     only = ("max_pool",)
     flags = ops.Flags(only=only, seconds=0.0, rounds=1, out=tmp_path, page=tmp_path / "page.md")

@@ -56,6 +56,7 @@ def test_mnist1d_is_made_once(
     np.testing.assert_array_equal(again.test.y, mnist1d[0].test.y)
 
 
+@pytest.mark.slow
 def test_new_test_signals_are_of_the_same_distribution_and_scale(
     mnist1d: tuple[Dataset, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

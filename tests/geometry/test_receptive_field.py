@@ -83,6 +83,7 @@ def test_known_fields(name: str, size: int, field: int, stride: int, padding: in
     assert hull(backward_field(model, shape, unit=(0, 0))) == made.field.of((0, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "size", "field"),
     [
@@ -195,6 +196,7 @@ def test_an_unknown_layer_that_changes_the_map_sees_everything() -> None:
     assert backward_field(model, (4, 1), layer="layers_0") == (frozenset(range(4)),)
 
 
+@pytest.mark.slow
 def test_layers_inside_branches_by_name() -> None:
     model = models.googlenet(width=1 / 16)
     name = "layers_10/branches_2/layers_2"  # the first 5×5

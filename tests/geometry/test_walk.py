@@ -185,6 +185,7 @@ CHAINED = [
 ]
 
 
+@pytest.mark.slow
 @hypothesis.given(st.lists(st.sampled_from(CHAINED), min_size=1, max_size=3), st.booleans())
 def test_chains_and_branches(names: list[str], branch: bool) -> None:
     """A unit sees the pixels from the first to the last of those that change it."""

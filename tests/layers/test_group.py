@@ -60,7 +60,9 @@ def head(group: ops.Group) -> Chain:
     return Chain((ReLU(), GroupPool(group, "mean"), GlobalAvgPool(), Dense(3)))
 
 
-@pytest.mark.parametrize("group", MATRICES)
+@pytest.mark.parametrize(
+    "group", ["p4m", *(pytest.param(name, marks=pytest.mark.slow) for name in ("p4", "flip"))]
+)
 def test_a_whole_network_turns_with_its_input(group: ops.Group) -> None:
     """Its map is turned and permuted, its output does not change, in training and in inference."""
     body, rest = network(group), head(group)

@@ -199,6 +199,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert json.dumps(to_spec(model)) == json.dumps(CONV | {"scale": 0.5})
 
 
+@pytest.mark.slow
 @given(mutated(json.loads(json.dumps(to_spec(CHANGED)))))
 def test_a_mutated_spec_is_rebuilt_or_refused(spec: Any) -> None:
     try:

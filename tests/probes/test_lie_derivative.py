@@ -162,7 +162,10 @@ def test_the_layer_that_breaks_it_has_the_error() -> None:
         assert float(errors[name]) < 1e-20
 
 
-@pytest.mark.parametrize("motion", ["translation", "rotation", "scaling", "hyperbolic"])
+@pytest.mark.parametrize(
+    "motion",
+    [pytest.param("translation", marks=pytest.mark.slow), "rotation", "scaling", "hyperbolic"],
+)
 def test_the_terms_of_two_layers_add_up(motion: Motion) -> None:
     """A translation by one position is one by half a position on the map of stride 2."""
     x = image((9, 9), 1)

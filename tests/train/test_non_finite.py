@@ -84,6 +84,7 @@ def test_skipped_steps_are_counted_and_leave_no_trace(tmp_path: Path) -> None:
     assert int(result.states[0].step) == 20
 
 
+@pytest.mark.slow
 def test_where_all_is_finite_skipping_changes_nothing(optimized: None) -> None:
     plain, guarded = fit(config(seeds=2)), fit(config(seeds=2, on_nan="skip"))
     assert guarded.skipped.tolist() == [0, 0]

@@ -74,6 +74,7 @@ def test_kernels_are_not_all_transformed_at_once() -> None:
     assert temporary_bytes(kernels, x, spec) < 4 * 36 * 64**2 * 4
 
 
+@pytest.mark.slow
 def test_chunks_are_allocated_when_they_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allocated when the step begins, the maps of eight layers, both ways, take some 9 MB."""
     for name in ("MAX_BYTES", "MAX_STORED_BYTES"):
