@@ -34,7 +34,12 @@ def test_the_width_is_the_nearest_of_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "by", ["parameters", pytest.param("macs", marks=pytest.mark.slow), pytest.param("units", marks=pytest.mark.slow)]
+    "by",
+    [
+        "parameters",
+        pytest.param("macs", marks=pytest.mark.slow),
+        pytest.param("units", marks=pytest.mark.slow),
+    ],
 )
 def test_unshared_and_dense_networks_of_equal_cost(by: str) -> None:
     conv, shape = models.cnn1d(), (40, 1)
