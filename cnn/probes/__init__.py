@@ -5,6 +5,7 @@ Most take a function `f` from inputs `(batch, *spatial, channels)` to outputs: a
 `layer_functions`. They do not jit `f`. Invalid arguments raise `cnn.errors.InputError`.
 """
 
+from cnn.probes.attention import AttentionHeads, attention_heads
 from cnn.probes.equivariance import (
     ArrayFn,
     equivariance_error,
@@ -27,7 +28,9 @@ from cnn.probes.transforms import rotate, scale, shift
 
 __all__ = [
     "ArrayFn",
+    "AttentionHeads",
     "Motion",
+    "attention_heads",
     "effective_receptive_field",
     "equivariance_error",
     "invariance_error",
