@@ -81,8 +81,8 @@ class Recipe:
     """Keep only the outputs of blocks and pooling layers, and recompute the rest in the backward
     pass: less memory, a third more computation. On a CPU XLA undoes it."""
     seed: int = 0
-    """First random seed. A seed determines initial weights, data order and dropout. The masks of
-    dropout also depend on the number of devices and on `accumulate`: each part draws its own."""
+    """First random seed. A seed determines initial weights, data order, augmentation and dropout,
+    for any number of devices. Noise of a module's own does too if its first axis is the batch."""
     seeds: int = 1
     """Number of seeds, `seed`, `seed` + 1, ..., that train together in one program."""
     validate: bool = False

@@ -19,6 +19,7 @@ from cnn.data.augment import MIXING, augment, mix, partners
 from cnn.layers.combinators import BLOCK, train_argument
 from cnn.train.losses import make_loss
 from cnn.train.metrics import make_metrics, measure, weighted_sum
+from cnn.train.positional_key import positional_key
 from cnn.train.recipe import Recipe
 from cnn.train.state import TrainState, Tree, to_variables
 
@@ -39,8 +40,8 @@ class Batch(NamedTuple):
 Metrics = dict[str, Float[Array, "..."]]
 REMAT_POLICY = jax.checkpoint_policies.save_only_these_names(BLOCK)
 """With `recipe.remat`, the backward pass recomputes everything but the outputs of blocks."""
-ALL_DEVICES = 2**32 - 1
-"""Folded into a step's key, in place of a device index, for randomness that devices share."""
+AUGMENTATION = 2**32 - 1
+"""Folded into a step's key for augmentation; 0 is for the noise of the model, such as dropout."""
 
 
 def forward(
@@ -75,7 +76,11 @@ def train_step(
     means is the mean over the batch. Batch normalization sees single parts.
     """
 
-    def gradient(batch_stats: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Tree, Metrics]]:
+    def gradient(
+        batch_stats: Tree, part: Batch, first: Int[Array, ""]
+    ) -> tuple[Tree, tuple[Tree, Metrics]]:
+        key = positional_key(model_key, first)
+
         def objective(params: Tree) -> tuple[Array, tuple[Tree, Metrics]]:
             outputs, updated = forward(
                 model,
@@ -99,20 +104,21 @@ def train_step(
         return batch_stats, (grads, metrics)
 
     loss, extra = make_loss(recipe), make_metrics(recipe)
-    step_key, device = jax.random.fold_in(state.key, state.step), lax.axis_index("data")
+    step_key = jax.random.fold_in(state.key, state.step)
+    model_key = jax.random.fold_in(step_key, 0)
+    first = lax.axis_index("data") * len(batch.y)
     if recipe.augment:
-        positions = device * len(batch.y) + jnp.arange(len(batch.y))
-        augment_key = jax.random.fold_in(step_key, ALL_DEVICES)
+        positions = first + jnp.arange(len(batch.y))
+        augment_key = jax.random.fold_in(step_key, AUGMENTATION)
         names = [name for name in recipe.augment if name not in MIXING]
         batch = batch._replace(x=augment(names, augment_key, positions, batch.x))
         if names != [*recipe.augment]:
             mix_key = jax.random.fold_in(augment_key, 0)
             x, share = mix(recipe.augment[-1], mix_key, positions, batch.x)
             batch = Batch(x, batch.y, partners(batch.y), share)
-    key = jax.random.fold_in(step_key, device)
     if recipe.accumulate > 1:
         gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
-    batch_stats, measured = gradient(state.batch_stats, batch, key)
+    batch_stats, measured = gradient(state.batch_stats, batch, first)
     batch_stats, (grads, metrics) = lax.pmean((batch_stats, measured), "data")
     updates, opt_state = tx.update(
         grads, state.opt_state, state.params, lr=state.lr, value=metrics["loss"]
@@ -135,20 +141,24 @@ def _mean_over_parts(
     count: int,
     batch_stats: Tree,
     batch: Batch,
-    key: Array,
+    first: Int[Array, ""],
 ) -> tuple[Tree, Tree]:
-    """Return the mean of `gradient` over `count` equal parts of the batch, in a scan."""
+    """Return the mean of `gradient` over `count` equal parts of the batch, in a scan.
+
+    `first` is the position of the first example in the batch of all devices.
+    """
     parts = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
 
     def add(carry: tuple[Tree, Tree], xs: tuple[Array, Batch]) -> tuple[tuple[Tree, Tree], None]:
         batch_stats, total = carry
-        batch_stats, measured = gradient(batch_stats, xs[1], jax.random.fold_in(key, xs[0]))
+        batch_stats, measured = gradient(batch_stats, xs[1], xs[0])
         return (batch_stats, jax.tree.map(jnp.add, total, measured)), None
 
-    first = jax.tree.map(lambda a: a[0], parts)
-    shapes = jax.eval_shape(gradient, batch_stats, first, key)[1]
+    one = jax.tree.map(lambda a: a[0], parts)
+    shapes = jax.eval_shape(gradient, batch_stats, one, first)[1]
+    firsts = first + len(one.y) * jnp.arange(count)
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    (batch_stats, total), _ = lax.scan(add, (batch_stats, zeros), (jnp.arange(count), parts))
+    (batch_stats, total), _ = lax.scan(add, (batch_stats, zeros), (firsts, parts))
     return batch_stats, jax.tree.map(lambda a: a / count, total)
 
 

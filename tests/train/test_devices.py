@@ -7,8 +7,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cnn.errors import InputError
+from cnn.layers import Chain, Conv, Dense, Dropout, GlobalMaxPool, ReLU
 from cnn.train import fit
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, device_map
 from tests.small import assert_close, config, model
@@ -40,6 +42,36 @@ def test_examples_are_changed_alike_on_any_number_of_devices() -> None:
     assert_close(one, four, 1e-5)
     with pytest.raises(AssertionError):
         assert_close(one, fit(config(steps=5)).states[0].params, 1e-4)
+
+
+class Foreign(nn.Module):
+    """A network of Flax's own layers, with dropout of units, and of the whole examples."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        x = nn.relu(nn.Conv(4, (3,))(x)).reshape(len(x), -1)
+        x = nn.Dropout(0.5, broadcast_dims=(1,), deterministic=not train)(x)
+        return nn.Dense(2)(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+DROPPING = {
+    "ours": Chain((Conv(4, (3,)), ReLU(), Dropout(0.5), GlobalMaxPool(), Dropout(0.5), Dense(2))),
+    "foreign": Foreign(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", DROPPING)
+def test_dropout_is_the_same_on_any_number_of_devices(name: str, accumulate: int) -> None:
+    """An example's mask depends on its place in the batch, and so do its crop and its flip."""
+    recipe = {"model": DROPPING[name], "augment": ("flip", "shift"), "steps": 5, "lr": 1e-3}
+    one, *others = (
+        fit(config(**recipe, accumulate=parts, devices=devices)).states[0].params
+        for devices, parts in ((1, 1), (2, accumulate), (4, accumulate))
+    )
+    for other in others:
+        assert_close(one, other, 1e-5)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
 from cnn.train.state import init_state
 from cnn.train.step import (
-    ALL_DEVICES,
+    AUGMENTATION,
     REMAT_POLICY,
     Batch,
     evaluate_batch,
@@ -202,19 +202,23 @@ def test_the_average_is_its_formula_and_what_is_evaluated() -> None:
     )
 
 
-def test_dropout_key_is_a_function_of_seed_and_step() -> None:
+def test_dropout_is_a_function_of_seed_step_and_place_in_the_batch() -> None:
     x, y = np.ones((4, 6, 1), np.float32), np.zeros(4, np.int32)
     net, tx = (
         Chain((Flatten(), Dropout(0.5), Dense(3))),
         make_optimizer(Recipe(**NESTEROV)),
     )
-    run = device_map("shard_map", 1).compile(
-        lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], BY_EXAMPLE, False
+    one, four = (
+        device_map("shard_map", count).compile(
+            lambda s, _, b: train_step(net, tx, Recipe(), s, b)[1]["loss"], BY_EXAMPLE, False
+        )
+        for count in (1, 4)
     )
     state = init_state(net, tx, (6, 1), seed=0)
-    first = run(state, 0, Batch(x, y))
-    assert first == run(state, 0, Batch(x, y))
-    assert first != run(state.replace(step=jnp.int32(1)), 0, Batch(x, y))
+    first = one(state, 0, Batch(x, y))
+    assert first == one(state, 0, Batch(x, y))
+    assert first != one(state.replace(step=jnp.int32(1)), 0, Batch(x, y))
+    np.testing.assert_allclose(first, four(state, 0, Batch(x, y)), rtol=1e-6)
 
 
 def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
@@ -242,7 +246,7 @@ def test_mixed_examples_have_mixed_losses() -> None:
     before, after, metrics = measured[1]
     assert_close(after, measured[2][1], 1e-6)
     state = init_state(Chain((Flatten(), Dense(3))), make_optimizer(recipe), (6, 1), seed=0)
-    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), ALL_DEVICES)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), AUGMENTATION)
     mixed, share = mix("mixup", jax.random.fold_in(key, 0), jnp.arange(4), jnp.asarray(x))
     w, b = (np.asarray(before[name]) for name in ("kernel", "bias"))
     logits = np.asarray(mixed).reshape(4, 6) @ w + b
