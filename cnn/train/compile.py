@@ -8,16 +8,18 @@ from typing import NamedTuple
 
 import jax
 from flax import linen as nn
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float, Int
 
+from cnn.train import sharding
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device_map
 from cnn.train.ensemble import Chunk, Rows, States, Step, Trained, chunk_length, compose, gather
 from cnn.train.non_finite import skip_unless_finite
 from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import PROGRAM_FIELDS, Recipe
+from cnn.train.sharding import ShardedParams
 from cnn.train.state import TrainState, init_state
-from cnn.train.step import Batch, Metrics, evaluate_batch, train_step
+from cnn.train.step import Batch, Evaluate, Metrics, evaluate_batch, train_step
 
 Weighted = tuple[Int[Array, " batch"] | Batch, Float[Array, " batch"]]
 """Row numbers, or examples, and their weights."""
@@ -50,34 +52,47 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
     return _programs(model, recipe, input_shape)
 
 
-def training_program(model: nn.Module, recipe: Recipe, platform: str) -> Chunk:
-    """Return the per-device function that trains all seeds by `recipe` on one kind of device."""
-    step: Step = partial(train_step, model, make_optimizer(recipe), recipe)
+def training_program(
+    model: nn.Module, recipe: Recipe, platform: str, mesh: Mesh | AbstractMesh
+) -> Chunk:
+    """Return the function that trains all seeds by `recipe` on one kind of device.
+
+    It is per device, or with `shard_params` of global arrays on the mesh.
+    """
+    gradients = sharding.gradients(model, recipe, mesh) if recipe.shard_params else None
+    step: Step = partial(train_step, model, make_optimizer(recipe), recipe, gradients=gradients)
     if recipe.on_nan == "skip":
         step = skip_unless_finite(step)
-    return compose(step, platform)
+    program = compose(step, platform)
+    return sharding.keep(program, mesh) if recipe.shard_params else program
 
 
 @lru_cache(maxsize=16)
 def _programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> Programs:
     devices = device_map(recipe.map_devices, recipe.devices, recipe.seed_groups)
-    platform = devices.platform
-    tx = make_optimizer(recipe)
-    evaluate_one = jax.jit(partial(evaluate_batch, model, recipe))  # traced once for all seeds
+    evaluate_one: Evaluate = partial(evaluate_batch, model, recipe)
+    if recipe.shard_params:
+        devices = ShardedParams(devices.devices, groups=1)
+        evaluate_one = sharding.evaluation(model, recipe, devices.mesh)
+    evaluate_one = jax.jit(evaluate_one)  # traced once for all seeds
+    platform, tx = devices.platform, make_optimizer(recipe)
+    init = partial(init_state, model, tx, input_shape, average=recipe.ema > 0)
 
     def evaluate(states: States, data: Batch, weighted: Weighted) -> list[Metrics]:
         rows, weights = weighted
         batch = gather(data, rows)
-        return [evaluate_one(state, batch, weights) for state in states]
+        return [evaluate_one(state.variables, batch, weights) for state in states]
 
     return Programs(
         # It runs once per seed, and XLA takes far longer to optimize random bits than to draw them.
         init=jax.jit(
-            partial(init_state, model, tx, input_shape, average=recipe.ema > 0),
-            out_shardings=devices.sharding(PartitionSpec()),
+            init,
+            out_shardings=devices.init_sharding(init),
             compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
-        run=devices.compile(training_program(model, recipe, platform), BY_EXAMPLE_AND_SEED, True),
+        run=devices.compile(
+            training_program(model, recipe, platform, devices.mesh), BY_EXAMPLE_AND_SEED, True
+        ),
         evaluate=devices.compile(evaluate, BY_EXAMPLE, False),
         devices=devices,
         chunk=chunk_length(platform),

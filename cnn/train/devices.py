@@ -65,9 +65,9 @@ class DeviceMap:
 
     def __init__(self, devices: Sequence[jax.Device], groups: int) -> None:
         self.groups, self.group_size = groups, len(devices) // groups
-        self.platform, self._devices = devices[0].platform, list(devices)
-        self._mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("seed", "data"))
-        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self.platform, self.devices = devices[0].platform, list(devices)
+        self.mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("seed", "data"))
+        self._replicated = NamedSharding(self.mesh, PartitionSpec())
         self._by_group = PartitionSpec("seed") if groups > 1 else PartitionSpec()
 
         def stack(states: Sequence[Tree]) -> tuple[Tree, ...]:
@@ -80,16 +80,16 @@ class DeviceMap:
             pairs = ((group, stack) for group in range(groups) for stack in stacks)
             return tuple(jax.tree.map(lambda a, g=g: a[g], stack) for g, stack in pairs)
 
-        self._stack = jax.jit(stack, out_shardings=NamedSharding(self._mesh, self._by_group))
+        self._stack = jax.jit(stack, out_shardings=NamedSharding(self.mesh, self._by_group))
         self._unstack = jax.jit(unstack, out_shardings=self._replicated)
 
     def sharding(self, spec: PartitionSpec) -> Sharding | None:
         """Return the sharding of arrays with this spec; None for pmap."""
-        return NamedSharding(self._mesh, spec)
+        return NamedSharding(self.mesh, spec)
 
     def shard(self, tree: Tree, spec: PartitionSpec) -> Tree:
         """Split the axes of NumPy arrays, which every process holds whole, over the devices."""
-        sharding = NamedSharding(self._mesh, spec)
+        sharding = NamedSharding(self.mesh, spec)
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
         put = jax.make_array_from_callback
@@ -98,6 +98,10 @@ class DeviceMap:
     def replicate(self, tree: Tree) -> Tree:
         """Put arrays on every device."""
         return self.shard(tree, PartitionSpec())
+
+    def init_sharding(self, init: Callable[[int, float], Tree]) -> Tree:
+        """Return the sharding of what `init(seed, lr)` returns; None for pmap."""
+        return self.sharding(PartitionSpec())
 
     def put_states(self, tree: Tree) -> Tree:
         """Put the states of all seeds on the devices that train them."""
@@ -112,9 +116,11 @@ class DeviceMap:
             return jax.tree.map(lambda a: a[None], result)
 
         device_function = f if self.groups == 1 else per_group
-        mapped = over_mesh(device_function, self._mesh, self._by_group, spec)
+        return self._jit(over_mesh(device_function, self.mesh, self._by_group, spec), donate)
+
+    def _jit(self, f: PerDevice, donate: bool) -> Callable[..., Tree]:
         options = CPU_COMPILER_OPTIONS if self.platform == "cpu" else None
-        return jax.jit(mapped, donate_argnums=0 if donate else (), compiler_options=options)
+        return jax.jit(f, donate_argnums=0 if donate else (), compiler_options=options)
 
     def unreplicate(self, tree: Tree) -> Tree:
         """Return states or results as plain arrays, one per seed, without copies."""
@@ -132,13 +138,13 @@ class Pmap(DeviceMap):
 
     def replicate(self, tree: Tree) -> Tree:
         # Without the axis name the first call would compile twice.
-        return jax_utils.replicate(tree, self._devices, axis_name="data")
+        return jax_utils.replicate(tree, self.devices, axis_name="data")
 
     put_states = replicate
 
     def compile(self, f: PerDevice, spec: PartitionSpec, donate: bool) -> Callable[..., Tree]:
         mapped, donated = _no_fusion(f), 0 if donate else ()
-        return jax.pmap(mapped, "data", devices=self._devices, donate_argnums=donated)
+        return jax.pmap(mapped, "data", devices=self.devices, donate_argnums=donated)
 
     def unreplicate(self, tree: Tree) -> Tree:
         # jax_utils.unreplicate would keep the leading axis of a copy on one of several devices.

@@ -39,8 +39,12 @@ def is_finite(metrics: Mapping[str, Any]) -> Bool[Array, "*steps_and_seeds"]:
 
 def are_finite(states: States) -> Bool[np.ndarray, " seeds"]:
     """Return which states are finite, everything in them counted."""
-    leaves = [jax.tree.leaves(jax.device_get(state.replace(key=None))) for state in states]
-    return np.array([all(np.isfinite(leaf).all() for leaf in each) for each in leaves])
+    return np.array([_is_finite_tree(state.replace(key=None)) for state in states])
+
+
+@jax.jit  # of arrays that are spread over processes, none can fetch the whole
+def _is_finite_tree(tree: Any) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def skip_unless_finite(step: Step) -> Step:

@@ -112,6 +112,9 @@ class Recipe:
     """Number of devices to use; all by default."""
     seed_groups: int = 1
     """Groups of devices. Each trains its share of the seeds and splits the batch among itself."""
+    shard_params: bool = False
+    """Spread parameters, gradients and optimizer state over the devices, in place of a copy on
+    each, for networks that do not fit one. Weights are gathered where they are used."""
     out: Path | None = None
     """Run folder for metrics and checkpoints. Without it nothing is written."""
     resume: bool = False
@@ -140,6 +143,10 @@ class Recipe:
             possible = 0 <= self.relax_at <= self.steps
             self._need(possible, "relax_at", f"between 0 and steps ({self.steps})")
             self._need(self.patience is None, "patience", "None with relax_at")
+        if self.shard_params:
+            mapped = self.map_devices == "shard_map"
+            self._need(mapped, "map_devices", "shard_map with shard_params")
+            self._need(self.seed_groups == 1, "seed_groups", "1 with shard_params")
         if self.keep_best and not self.validate:
             raise InputError("keep_best needs validate: the test set is not for model selection")
         if self.evaluate_every and not self.validate:
@@ -203,13 +210,13 @@ class Recipe:
 PROGRAM_FIELDS = (
     *("optimizer", "optimizer_args", "loss", "metrics", "schedule", "warmup", "weight_decay"),
     *("label_smoothing", "clip_norm", "augment", "ema", "precision", "accumulate", "remat"),
-    *("on_nan", "map_devices", "devices", "seed_groups"),
+    *("on_nan", "map_devices", "devices", "seed_groups", "shard_params"),
 )
 """Fields that the compiled programs depend on. Some schedules depend on `steps`, too."""
 MAY_CHANGE_ON_RESUME = frozenset(
     {"steps", "epochs", "metrics", "evaluate_every", "patience", "log_every", "checkpoint_every"}
     | {"checkpoint_minutes", "keep_last", "keep_best", "remat", "on_nan", "map_devices", "devices"}
-    | {"seed_groups", "out", "resume", "overwrite"}
+    | {"seed_groups", "shard_params", "out", "resume", "overwrite"}
 )
 """Fields that a resumed run may change, because they do not change what is learned."""
 

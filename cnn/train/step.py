@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from cnn.data.augment import MIXING, augment, mix, partners
 from cnn.layers.combinators import BLOCK, train_argument
@@ -38,8 +38,14 @@ class Batch(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, "..."]]
+Gradients = Callable[[Tree, Tree, Key[Array, ""], Batch], tuple[Tree, tuple[Tree, Metrics]]]
+"""`(params, batch_stats, key of the step, batch)` → `(gradients, (batch_stats, metrics))`."""
+Evaluate = Callable[[dict[str, Tree], Batch, Float[Array, " batch"]], Metrics]
+"""`(variables, batch, weights)` → weighted sums over the batch."""
 REMAT_POLICY = jax.checkpoint_policies.save_only_these_names(BLOCK)
 """With `recipe.remat`, the backward pass recomputes everything but the outputs of blocks."""
+FREE = {"all_gather", "broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "transpose"}
+"""Primitives without arithmetic, which stand between a part of a weight and the layer."""
 AUGMENTATION = 2**32 - 1
 """Folded into a step's key for augmentation; 0 is for the noise of the model, such as dropout."""
 
@@ -63,63 +69,23 @@ def forward(
     return model.apply({**variables, "params": params}, x.astype(dtype), **kwargs)
 
 
+def gather_again(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Keep everything for the backward pass, but weights only as the part that a device holds."""
+    return primitive.name not in FREE
+
+
 def train_step(
     model: nn.Module,
     tx: optax.GradientTransformationExtraArgs,
     recipe: Recipe,
     state: TrainState,
     batch: Batch,
+    gradients: Gradients | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Take one step on this device's part of the batch; average gradients over the axis "data".
-
-    Devices have equally many examples, and so have the parts of `recipe.accumulate`, so the mean of
-    means is the mean over the batch. Batch normalization sees single parts.
-    """
-
-    def gradient(
-        batch_stats: Tree, part: Batch, first: Int[Array, ""]
-    ) -> tuple[Tree, tuple[Tree, Metrics]]:
-        key = positional_key(model_key, first)
-
-        def objective(params: Tree) -> tuple[Array, tuple[Tree, Metrics]]:
-            outputs, updated = forward(
-                model,
-                recipe,
-                to_variables(params, batch_stats),
-                part.x,
-                train=True,
-                rngs={"dropout": key},
-                mutable=["batch_stats"],
-            )
-            outputs = outputs.astype(jnp.float32)
-            measured = measure(loss, extra, outputs, part.y)
-            if part.share is not None and part.other is not None:
-                others = measure(loss, extra, outputs, part.other)
-                measured = {k: _mixed(part.share, v, others[k]) for k, v in measured.items()}
-            metrics = {name: values.mean(axis=0) for name, values in measured.items()}
-            return metrics["loss"], (updated.get("batch_stats", {}), metrics)
-
-        objective = jax.checkpoint(objective, policy=REMAT_POLICY) if recipe.remat else objective
-        grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
-        return batch_stats, (grads, metrics)
-
-    loss, extra = make_loss(recipe), make_metrics(recipe)
+    """Take one step with the `gradients`; by default those of `mean_gradients`, on one device."""
+    gradients = gradients or partial(mean_gradients, model, recipe)
     step_key = jax.random.fold_in(state.key, state.step)
-    model_key = jax.random.fold_in(step_key, 0)
-    first = lax.axis_index("data") * len(batch.y)
-    if recipe.augment:
-        positions = first + jnp.arange(len(batch.y))
-        augment_key = jax.random.fold_in(step_key, AUGMENTATION)
-        names = [name for name in recipe.augment if name not in MIXING]
-        batch = batch._replace(x=augment(names, augment_key, positions, batch.x))
-        if names != [*recipe.augment]:
-            mix_key = jax.random.fold_in(augment_key, 0)
-            x, share = mix(recipe.augment[-1], mix_key, positions, batch.x)
-            batch = Batch(x, batch.y, partners(batch.y), share)
-    if recipe.accumulate > 1:
-        gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
-    batch_stats, measured = gradient(state.batch_stats, batch, first)
-    batch_stats, (grads, metrics) = lax.pmean((batch_stats, measured), "data")
+    grads, (batch_stats, metrics) = gradients(state.params, state.batch_stats, step_key, batch)
     updates, opt_state = tx.update(
         grads, state.opt_state, state.params, lr=state.lr, value=metrics["loss"]
     )
@@ -134,6 +100,75 @@ def train_step(
     )
     norms = jnp.stack([jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves(grads)])
     return next_state, {**metrics, "gradient_norms": norms}
+
+
+def mean_gradients(
+    model: nn.Module,
+    recipe: Recipe,
+    params: Tree,
+    batch_stats: Tree,
+    key: Key[Array, ""],
+    batch: Batch,
+    gather: Callable[[Tree], Tree] = lambda params: params,
+    mean: Callable[[Tree], Tree] = lambda gradients: lax.pmean(gradients, "data"),
+) -> tuple[Tree, tuple[Tree, Metrics]]:
+    """Return gradients, and running statistics and metrics, averaged over the axis "data".
+
+    Devices have equally many examples, and so have the parts of `recipe.accumulate`, so the mean of
+    means is the mean over the batch. Batch normalization sees single parts.
+
+    Args:
+        params: What this device holds of the parameters.
+        key: Of the step, the same on all devices.
+        batch: This device's part.
+        gather: Makes the parameters of what the devices hold.
+        mean: Averages gradients over the devices.
+    """
+
+    def gradient(
+        batch_stats: Tree, part: Batch, first: Int[Array, ""]
+    ) -> tuple[Tree, tuple[Tree, Metrics]]:
+        noise_key = positional_key(jax.random.fold_in(key, 0), first)
+
+        def objective(params: Tree) -> tuple[Array, tuple[Tree, Metrics]]:
+            outputs, updated = forward(
+                model,
+                recipe,
+                to_variables(gather(params), batch_stats),
+                part.x,
+                train=True,
+                rngs={"dropout": noise_key},
+                mutable=["batch_stats"],
+            )
+            outputs = outputs.astype(jnp.float32)
+            measured = measure(loss, extra, outputs, part.y)
+            if part.share is not None and part.other is not None:
+                others = measure(loss, extra, outputs, part.other)
+                measured = {k: _mixed(part.share, v, others[k]) for k, v in measured.items()}
+            metrics = {name: values.mean(axis=0) for name, values in measured.items()}
+            return metrics["loss"], (updated.get("batch_stats", {}), metrics)
+
+        if recipe.remat or recipe.shard_params:
+            policy = REMAT_POLICY if recipe.remat else gather_again
+            objective = jax.checkpoint(objective, policy=policy)
+        grads, (batch_stats, metrics) = jax.grad(objective, has_aux=True)(params)
+        return batch_stats, (grads, metrics)
+
+    loss, extra = make_loss(recipe), make_metrics(recipe)
+    first = lax.axis_index("data") * len(batch.y)
+    if recipe.augment:
+        positions = first + jnp.arange(len(batch.y))
+        augment_key = jax.random.fold_in(key, AUGMENTATION)
+        names = [name for name in recipe.augment if name not in MIXING]
+        batch = batch._replace(x=augment(names, augment_key, positions, batch.x))
+        if names != [*recipe.augment]:
+            mix_key = jax.random.fold_in(augment_key, 0)
+            x, share = mix(recipe.augment[-1], mix_key, positions, batch.x)
+            batch = Batch(x, batch.y, partners(batch.y), share)
+    if recipe.accumulate > 1:
+        gradient = partial(_mean_over_parts, gradient, recipe.accumulate)
+    batch_stats, (grads, metrics) = gradient(batch_stats, batch, first)
+    return mean(grads), lax.pmean((batch_stats, metrics), "data")
 
 
 def _mean_over_parts(
@@ -187,12 +222,12 @@ def _moving_average(decay: float, state: TrainState, new: dict[str, Tree]) -> di
 def evaluate_batch(
     model: nn.Module,
     recipe: Recipe,
-    state: TrainState,
+    variables: dict[str, Tree],
     batch: Batch,
     weight: Float[Array, " batch"],
 ) -> Metrics:
     """Return weighted sums of loss and metrics over all devices. Labels are not smoothed here."""
-    outputs = forward(model, recipe, state.variables, batch.x, train=False).astype(jnp.float32)
+    outputs = forward(model, recipe, variables, batch.x, train=False).astype(jnp.float32)
     hard = dataclasses.replace(recipe, label_smoothing=0.0)
     measured = measure(make_loss(hard), make_metrics(recipe), outputs, batch.y)
     sums = {name: weighted_sum(weight, values) for name, values in measured.items()}

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend import core
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from cnn.train.compile import training_program
 from cnn.train.devices import BY_EXAMPLE_AND_SEED, over_mesh
 from cnn.train.ensemble import States
 from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
+from cnn.train.sharding import shardings
 from cnn.train.state import init_state
 from cnn.train.step import Batch
 
@@ -61,9 +62,19 @@ def trace_step(
     batch = Batch(x, y)
     # The mesh of DeviceMap, but of devices that need not exist.
     mesh = AbstractMesh((1, devices), ("seed", "data"))
-    run = training_program(model, recipe, "tpu")
-    mapped = over_mesh(run, mesh, PartitionSpec(), BY_EXAMPLE_AND_SEED)
-    return Step(jax.jit(mapped, donate_argnums=0).trace(state, (), batch), state, batch)
+    run = training_program(model, recipe, "tpu", mesh)
+    if recipe.shard_params:
+        state = _with(shardings(state, mesh), state)
+        shares = NamedSharding(mesh, BY_EXAMPLE_AND_SEED)
+        given = state, (), _with(jax.tree.map(lambda _: shares, batch), batch)
+    else:
+        run = over_mesh(run, mesh, PartitionSpec(), BY_EXAMPLE_AND_SEED)
+        given = state, (), batch
+    return Step(jax.jit(run, donate_argnums=0).trace(*given), state, batch)
+
+
+def _with(where: Any, shapes: Any) -> Any:
+    return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, where)
 
 
 def nbytes(tree: Any) -> int:

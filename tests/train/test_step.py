@@ -226,12 +226,12 @@ def test_weight_zero_leaves_an_example_out_of_evaluation() -> None:
     state = init_state(net, tx, (2, 1), seed=0)
     x, y = np.ones((3, 2, 1), np.float32), np.array([0, 1, 2], np.int32)
     run = device_map("shard_map", 1).compile(
-        lambda s, _, share: evaluate_batch(net, Recipe(), s, share[0], share[1]), BY_EXAMPLE, False
+        lambda v, _, share: evaluate_batch(net, Recipe(), v, share[0], share[1]), BY_EXAMPLE, False
     )
-    every = run(state, 0, (Batch(x, y), np.ones(3, np.float32)))
+    every = run(state.variables, 0, (Batch(x, y), np.ones(3, np.float32)))
     assert every["accuracy"] == 1  # three equal examples, three labels: one is right
     logits = net.apply(state.variables, x)
-    two = run(state, 0, (Batch(x, y), np.array([1, 1, 0], np.float32)))
+    two = run(state.variables, 0, (Batch(x, y), np.array([1, 1, 0], np.float32)))
     np.testing.assert_allclose(two["loss"], cross_entropy(logits, y)[:2].sum(), rtol=1e-6)
     assert not np.isclose(every["loss"], two["loss"])
     assert jax.tree.all(jax.tree.map(lambda a: a.shape == (), two))

@@ -100,8 +100,9 @@ def test_it_is_the_program_that_training_compiles(platform: str) -> None:
     """Mapped over real devices, the same operations are lowered in the same order."""
     recipe, count = Recipe(precision="bfloat16", ema=0.9, augment=("shift",)), 4
     step = trace_step(model(norm=True), recipe, (12, 1), count, 16)
-    program = training_program(model(norm=True), recipe, "tpu")
-    run: Any = DeviceMap(jax.devices()[:count], 1).compile(program, BY_EXAMPLE_AND_SEED, True)
+    devices = DeviceMap(jax.devices()[:count], 1)
+    program = training_program(model(norm=True), recipe, "tpu", devices.mesh)
+    run: Any = devices.compile(program, BY_EXAMPLE_AND_SEED, True)
     real = run.trace(step.state, (), step.batch)
     assert _body(real, platform) == _body(step.traced, platform)
 
