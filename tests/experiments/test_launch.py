@@ -106,8 +106,9 @@ def two_processes(out: Path) -> Iterator[list[subprocess.Popen[str]]]:
         for i in range(2)
     ]
     try:
-        until = time.monotonic() + 120
-        while not (out / "checkpoints" / "40").exists() and time.monotonic() < until:
+        until = time.monotonic() + 240
+        while not (out / "checkpoints" / "40").exists():
+            assert time.monotonic() < until, "no checkpoint in 240 seconds"
             time.sleep(0.1)
         yield both
     finally:
