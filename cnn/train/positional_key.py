@@ -30,7 +30,7 @@ def _seed(seed: Int[Array, ""]) -> Data:
     return jnp.append(jax.random.key_data(jax.random.key(seed, impl="threefry2x32")), jnp.uint32(0))
 
 
-def _fold_in(data: Data, number: Int[Array, ""]) -> Data:
+def _fold_in(data: Data, number: Int[Array, ""] | int) -> Data:
     folded = jax.random.key_data(jax.random.fold_in(_threefry(data), number))
     return jnp.append(folded, data[2])
 
