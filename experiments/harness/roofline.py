@@ -57,9 +57,14 @@ def roofline(work: Work, where: Slice) -> Roofline:
         Williams, Waterman and Patterson, "Roofline: an insightful visual performance model" (2009);
         Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms" (2009), for the ring.
     """
-    chip, sent = where.chip, 2 * (where.chips - 1) / where.chips * work.reduced
     return Roofline(
-        None if work.flops is None else work.flops / chip.flops,
-        (2 * work.state + work.batch) / chip.hbm_bandwidth,
-        sent / chip.ici_bandwidth if chip.ici_bandwidth else None if sent else 0.0,
+        None if work.flops is None else work.flops / where.chip.flops,
+        (2 * work.state + work.batch) / where.chip.hbm_bandwidth,
+        ring_seconds(work.reduced, where),
     )
+
+
+def ring_seconds(reduced: int, where: Slice) -> float | None:
+    """Return the seconds in which rings of all chips reduce so many bytes; None if not known."""
+    sent, bandwidth = 2 * (where.chips - 1) / where.chips * reduced, where.chip.ici_bandwidth
+    return sent / bandwidth if bandwidth else None if sent else 0.0
