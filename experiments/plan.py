@@ -33,7 +33,7 @@ with epy.lazy_imports():
 
     from cnn import data as datasets
     from cnn import geometry
-    from cnn.train import config
+    from cnn.train import config, sharding
     from experiments.harness import lowering
 
 OTHERS = {"map_devices", "devices", "seed_groups", "loss"}
@@ -114,7 +114,7 @@ def main(flags: Flags) -> None:
         "all-reduces."
     )
     for plan in plans:
-        if line := does_not_fit(plan):
+        if line := does_not_fit(plan, flags.shard_params):
             print(line)
 
 
@@ -169,9 +169,9 @@ def _plan(flags: Flags, model: nn.Module, macs: int | None, where: Slice) -> Pla
     examples = flags.batch_per_chip * flags.seeds
     work = Work(
         flops=None if macs is None else 2.0 * PASSES * macs * examples,
-        state=lowering.nbytes(step.state) * where.chip.devices,
+        state=sharding.bytes_per_device(step.state)[0] * where.chip.devices,
         batch=lowering.nbytes(step.batch) // where.chips,
-        reduced=sum(each.nbytes for each in lowering.collectives(step)),
+        reduced=sum(each.reduced for each in lowering.collectives(step)),
     )
     return Plan(where, step, work)
 
@@ -193,6 +193,10 @@ def tables(
     }
     facts = [["parameters", parameters]]
     facts += [[f"{name}, MB", _mega(lowering.nbytes(tree))] for name, tree in bytes_of.items()]
+    if flags.shard_params:
+        whole = sharding.bytes_per_device(state)[1] * largest.where.chip.devices
+        facts += [[f"state on each chip of {largest.where.name}, MB", _mega(largest.work.state)]]
+        facts += [["of it in arrays that are not split, MB", _mega(whole)]]
     facts += [["batch per chip, MB", _mega(largest.work.batch)]]
     facts += [["multiply-accumulates per example", "not known" if macs is None else macs]]
     flops = largest.work.flops
@@ -243,7 +247,7 @@ def _milli(seconds: float | None) -> str:
     return "not known" if seconds is None else _digits(1e3 * seconds)
 
 
-def does_not_fit(plan: Plan) -> str:
+def does_not_fit(plan: Plan, sharded: bool) -> str:
     """Return a line if state and batch alone exceed a chip's memory, or an empty string."""
     where, (_, state, batch, _) = plan.where, plan.work
     room = where.chip.hbm - batch
@@ -253,10 +257,11 @@ def does_not_fit(plan: Plan) -> str:
     need += f"has {where.chip.hbm / 1e9:.3g} GB: "
     if room <= 0:
         return need + "give a smaller --batch-per-chip"
+    if sharded:
+        return need + "take a slice with more chips"
     one = state / where.chip.devices
     larger = [n for n, c in chips.CHIPS.items() if one * c.devices + batch <= c.hbm]
-    remedy = f"the state would have to be spread over at least {math.ceil(state / room)} chips"
-    remedy += ", which experiments.train does not do"
+    remedy = f"--shard-params spreads it, over at least {math.ceil(state / room)} chips"
     return need + remedy + (f"; it fits {', '.join(larger)}" if larger else "")
 
 

@@ -32,6 +32,8 @@ from cnn.train.step import Batch, Evaluate, Gradients, Metrics, evaluate_batch, 
 SMALLEST = 2**12
 """Arrays with fewer entries stay whole on every device: many messages for little memory."""
 WHOLE = PartitionSpec()
+GATHER = "gather_params"
+"""Name of these operations, and of their transposes, in traces and profiles."""
 
 
 class ShardedParams(DeviceMap):
@@ -108,12 +110,13 @@ def keep(program: Chunk, mesh: Mesh | AbstractMesh) -> Chunk:
 def bytes_per_device(tree: Tree) -> tuple[int, int]:
     """Return the bytes that each device holds of a tree, and how many of them are of whole arrays.
 
-    The arrays may be shapes with a sharding.
+    The arrays may be shapes. Without a sharding every device holds them whole.
     """
     total = whole = 0
     for leaf in jax.tree.leaves(tree):
-        held = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        total, whole = total + held, whole + held * leaf.sharding.is_fully_replicated
+        shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+        held = math.prod(shape) * leaf.dtype.itemsize
+        total, whole = total + held, whole + (held if shape == leaf.shape else 0)
     return total, whole
 
 
@@ -132,7 +135,8 @@ def _gather(specs: Tree, tree: Tree) -> Tree:
     def whole(a: Array, spec: PartitionSpec) -> Array:
         return lax.all_gather(a, "data", axis=len(spec) - 1, tiled=True) if spec else a
 
-    return jax.tree.map(whole, tree, specs)
+    with jax.named_scope(GATHER):
+        return jax.tree.map(whole, tree, specs)
 
 
 def _mean(specs: Tree, gradients: Tree) -> Tree:

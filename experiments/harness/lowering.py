@@ -18,7 +18,7 @@ from cnn.train.devices import BY_EXAMPLE_AND_SEED, over_mesh
 from cnn.train.ensemble import States
 from cnn.train.optimizers import make_optimizer
 from cnn.train.recipe import Recipe
-from cnn.train.sharding import shardings
+from cnn.train.sharding import GATHER, shardings
 from cnn.train.state import init_state
 from cnn.train.step import Batch
 
@@ -32,6 +32,7 @@ COLLECTIVES = {
 }
 """JAX's collective primitives by the name that XLA has for them."""
 GRADIENTS, LAYERS = "gradients, running statistics and metrics", "statistics of batch norm layers"
+SPREAD = "weights that are spread, and their gradients"
 
 
 class Step(NamedTuple):
@@ -137,33 +138,43 @@ class Collective(NamedTuple):
     place: str
     operations: int
     nbytes: int
+    """Of whole arrays."""
+
+    @property
+    def reduced(self) -> int:
+        """Bytes whose all-reduce, a reduce-scatter and an all-gather, sends as much."""
+        return self.nbytes if self.kind == "all-reduce" else self.nbytes // 2
 
 
 def collectives(step: Step) -> list[Collective]:
     """Return the collective operations over the devices, of one step, by kind and place.
 
     Those inside the differentiated loss belong to layers: of this project's, batch normalization
-    has some. XLA combines many of one kind into few.
+    has some. XLA combines many of one kind into few, and with `shard_params` adds what norms over
+    all weights need.
     """
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
-    for equation, times, in_layer in _walk(step.traced.jaxpr.jaxpr):
+    for equation, times, place in _walk(step.traced.jaxpr.jaxpr):
         kind = COLLECTIVES.get(equation.primitive.name)
         axes = equation.params.get("axes", equation.params.get("axis_name", ()))
         if kind is None or "data" not in (axes if isinstance(axes, tuple) else (axes,)):
             continue
-        key = kind, LAYERS if in_layer else GRADIENTS
-        counts[key] += times * len(equation.invars)
-        sizes[key] += times * nbytes([v.aval for v in equation.invars])
+        given, made = (
+            nbytes([v.aval for v in each]) for each in (equation.invars, equation.outvars)
+        )
+        counts[kind, place] += times * len(equation.invars)
+        sizes[kind, place] += times * max(given, made)
     return [Collective(*key, counts[key], sizes[key]) for key in counts]
 
 
 def _walk(
-    jaxpr: core.Jaxpr, times: int = 1, in_layer: bool = False
-) -> Iterator[tuple[core.JaxprEqn, int, bool]]:
-    """Yield every equation, how often it runs, and whether it is inside the differentiated loss."""
+    jaxpr: core.Jaxpr, times: int = 1, place: str = GRADIENTS
+) -> Iterator[tuple[core.JaxprEqn, int, str]]:
+    """Yield every equation, how often it runs, and its place in the step."""
     for equation in jaxpr.eqns:
-        here = in_layer or "jvp(" in str(equation.source_info.name_stack)
+        scopes = str(equation.source_info.name_stack)
+        here = SPREAD if GATHER in scopes else LAYERS if "jvp(" in scopes else place
         yield equation, times, here
         inner = times * equation.params.get("length", 1)
         for each in core.jaxprs_in_params(equation.params):

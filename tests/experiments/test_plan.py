@@ -52,8 +52,28 @@ def test_a_network_larger_than_this_machine_is_planned(capsys: pytest.CaptureFix
     run("--model", "mlp", "--model-args", wide, "--input", "28", "28", "1", "--topology", "v5e:4x4")
     last = capsys.readouterr().out.splitlines()[-1]
     assert "need 1.93e+03 GB on each chip, which has 16 GB" in last
-    assert "spread over at least 121 chips, which experiments.train does not do" in last
+    assert "--shard-params spreads it, over at least 121 chips" in last
     assert "it fits" not in last
+
+
+def test_parameters_that_are_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of LeNet-5's 61,706 weights, two dense kernels are split: 400 × 120 and 120 × 84.
+
+    The others, 3,626 weights, are whole, and so are 24 bytes of counters. Every pass gathers both
+    kernels. A chip sends 3/4 of each gathered and scattered array, and 3/2 of the rest.
+    """
+    run(*LENET, "--topology", "v5e:2x2", "--shard-params")
+    said = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines()]
+    whole, split = 4 * 3 * 3626 + 24, 4 * 3 * 58080 // 4
+    assert ["state on each chip of v5e:2x2, MB", f"{(whole + split) / 1e6:.4g}"] in rows
+    assert ["of it in arrays that are not split, MB", f"{whole / 1e6:.4g}"] in rows
+    collectives, kernels = {row[0].partition(":")[0]: row[1:] for row in rows if row}, 4 * 58080
+    assert collectives["all-gather"] == ["4", f"{2 * kernels / 1e6:.4g}"]
+    assert collectives["reduce-scatter"] == ["2", f"{kernels / 1e6:.4g}"]
+    (last,) = (row for row in rows if row and row[0] == "v5e:2x2")
+    sent = 3 / 4 * 3 * kernels + 3 / 2 * 4 * (3626 + 2)
+    assert last[7] == f"{sent / 200e9 * 1e3:.4g}"
 
 
 @pytest.mark.parametrize(
