@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.extend import core
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from cnn.train.compile import training_program
 from cnn.train.devices import BY_EXAMPLE_AND_SEED, over_mesh
@@ -46,11 +47,16 @@ class Step(NamedTuple):
 
 
 def trace_step(
-    model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...], devices: int, batch_size: int
+    model: nn.Module,
+    recipe: Recipe,
+    input_shape: tuple[int, ...],
+    devices: int | Sequence[jax.Device],
+    batch_size: int,
 ) -> Step:
-    """Trace the step that `experiments.train` runs on `devices` TPUs or GPUs.
+    """Trace the step that `experiments.train` runs on so many TPUs or GPUs.
 
-    The host feeds the batch: images as float32, and their labels.
+    The host feeds the batch: images as float32, and their labels. For a number of devices the step
+    can be lowered, for devices compiled, too.
 
     Raises:
         InputError: If the model cannot take the input, or the optimizer is not known.
@@ -62,16 +68,24 @@ def trace_step(
     y: Any = jax.ShapeDtypeStruct(leading, jnp.int32)
     batch = Batch(x, y)
     # The mesh of DeviceMap, but of devices that need not exist.
-    mesh = AbstractMesh((1, devices), ("seed", "data"))
+    axes = ("seed", "data")
+    mesh: Any = (
+        AbstractMesh((1, devices), axes)
+        if isinstance(devices, int)
+        else Mesh(np.asarray(devices).reshape(1, -1), axes)
+    )
     run = training_program(model, recipe, "tpu", mesh)
     if recipe.shard_params:
         state = _with(shardings(state, mesh), state)
-        shares = NamedSharding(mesh, BY_EXAMPLE_AND_SEED)
-        given = state, (), _with(jax.tree.map(lambda _: shares, batch), batch)
     else:
+        state = _with(_all(state, NamedSharding(mesh, PartitionSpec())), state)
         run = over_mesh(run, mesh, PartitionSpec(), BY_EXAMPLE_AND_SEED)
-        given = state, (), batch
-    return Step(jax.jit(run, donate_argnums=0).trace(*given), state, batch)
+    batch = _with(_all(batch, NamedSharding(mesh, BY_EXAMPLE_AND_SEED)), batch)
+    return Step(jax.jit(run, donate_argnums=0).trace(state, (), batch), state, batch)
+
+
+def _all(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda _: sharding, tree)
 
 
 def _with(where: Any, shapes: Any) -> Any:
@@ -168,13 +182,17 @@ def collectives(step: Step) -> list[Collective]:
     return [Collective(*key, counts[key], sizes[key]) for key in counts]
 
 
+def place_of(scopes: str, otherwise: str = GRADIENTS) -> str:
+    """Return the place in the step that the names of an operation's scopes say."""
+    return SPREAD if GATHER in scopes else LAYERS if "jvp(" in scopes else otherwise
+
+
 def _walk(
     jaxpr: core.Jaxpr, times: int = 1, place: str = GRADIENTS
 ) -> Iterator[tuple[core.JaxprEqn, int, str]]:
     """Yield every equation, how often it runs, and its place in the step."""
     for equation in jaxpr.eqns:
-        scopes = str(equation.source_info.name_stack)
-        here = SPREAD if GATHER in scopes else LAYERS if "jvp(" in scopes else place
+        here = place_of(str(equation.source_info.name_stack), place)
         yield equation, times, here
         inner = times * equation.params.get("length", 1)
         for each in core.jaxprs_in_params(equation.params):

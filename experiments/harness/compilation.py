@@ -1,0 +1,127 @@
+"""A training step compiled by libtpu for a TPU slice that is not there. Nothing runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+from jax.experimental import topologies
+
+from cnn.errors import RunError
+from experiments.harness import hlo
+from experiments.harness.chips import Slice
+from experiments.harness.lowering import Step
+
+EVERY = 30.0
+"""Seconds between two lines while a program compiles."""
+
+
+class Compiled(NamedTuple):
+    """What XLA says of one step on each device."""
+
+    arguments: int
+    """Bytes of state and batch, as they lie in memory."""
+    temporaries: int
+    peak: int
+    """Bytes in use at once, at most, arguments among them."""
+    flops: float
+    accessed: float
+    """Bytes that instructions read and write, also where they stay on the chip."""
+    program: hlo.Program
+
+
+class TooLarge(NamedTuple):
+    """XLA compiled the step, and it does not fit a device."""
+
+    needed: float
+    """Bytes; not a number if XLA does not say."""
+    room: float
+    """Bytes that XLA may use; not a number if it does not say."""
+
+
+def devices(where: Slice) -> list[jax.Device]:
+    """Return the devices of a slice that is not there.
+
+    Raises:
+        RunError: If libtpu does not know the slice as the documentation describes it.
+    """
+    options: dict[str, object] = {}
+    if where.chips == 1:
+        options["chips_per_host_bounds"] = [1, 1, 1]  # four chips by default
+    if where.name.startswith("v4:"):
+        options["chip_config_name"] = "megacore"  # as on a host: two cores are one device
+    try:
+        found = topologies.get_topology_desc(where.name, platform="tpu", **options).devices
+    except jax.errors.JaxRuntimeError as error:
+        raise RunError(f"libtpu does not describe {where.name}: {_first_line(error)}") from error
+    if len(found) != where.devices:
+        raise RunError(
+            f"libtpu has {len(found)} devices in {where.name}, and its documentation "
+            f"{where.devices}: give --level lower"
+        )
+    return found
+
+
+def compile_step(step: Step, what: str) -> Compiled | TooLarge:
+    """Compile a step that was traced for the devices of a slice. Lines on stderr say how long."""
+    lowered = step.traced.lower()
+    try:
+        with _progress(what):
+            compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return too_large(str(error))
+    memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
+    return Compiled(
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        peak=memory.peak_memory_in_bytes,
+        flops=costs["flops"],
+        accessed=costs["bytes accessed"],
+        program=hlo.read(compiled.as_text()),
+    )
+
+
+def too_large(message: str) -> TooLarge:
+    """Return the sizes in a message such as "... Used 23.40G of 15.75G hbm ..."."""
+    found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", message)
+    if found is None:
+        return TooLarge(float("nan"), float("nan"))
+    unit = {letter: 2.0 ** (10 * (k + 1)) for k, letter in enumerate("KMGT")}
+    return TooLarge(float(found[1]) * unit[found[2]], float(found[3]) * unit[found[4]])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[None]:
+    """Say what compiles and for how long it has, and at the end the time that it took."""
+    started, cpu, done = time.monotonic(), time.process_time(), threading.Event()
+
+    def report() -> None:
+        while not done.wait(EVERY):
+            _say(f"{what}: compiling for {time.monotonic() - started:.0f} s")
+
+    _say(f"{what}: compiling")
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        spent = time.process_time() - cpu
+        _say(f"{what}: {time.monotonic() - started:.0f} s, {spent:.0f} s of CPU time")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
