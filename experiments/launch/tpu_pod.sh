@@ -1,17 +1,27 @@
 #!/usr/bin/env bash
-# Train on all hosts of a Cloud TPU slice. docs/pods.md says what has to be there first.
+# Train on all hosts of a Cloud TPU slice, which is asked for as a queued resource. docs/pods.md says
+# what has to be there first.
 #
 #   NAME=cnn ZONE=us-west4-a SHARE=10.0.0.2:/runs bash experiments/launch/tpu_pod.sh create
 #   NAME=cnn ZONE=us-west4-a bash experiments/launch/tpu_pod.sh train \
 #       --model lenet5 --data digits --out /mnt/runs/a
 #   NAME=cnn ZONE=us-west4-a bash experiments/launch/tpu_pod.sh delete
 #
-# TYPE (v5litepod-16), VERSION (v2-alpha-tpuv5-lite), REPOSITORY (this clone's origin) and SPOT=1
-# may be set for `create`. SHARE is an NFS export, which becomes /mnt/runs on every host.
+# TYPE (v5litepod-16), VERSION (v2-alpha-tpuv5-lite), REPOSITORY (this clone's origin), SPOT=1 and
+# POLL (60, seconds between looks at the queue) may be set for `create`. SHARE is an NFS export,
+# which becomes /mnt/runs on every host.
 set -euo pipefail
 : "${NAME:?name of the slice}" "${ZONE:?its zone}"
 action=${1:?create, train or delete}
 shift
+
+queued() { # one command for the queued resource
+    gcloud compute tpus queued-resources "$1" "$NAME" --zone="$ZONE" "${@:2}"
+}
+
+state() {
+    queued describe --format='value(state.state)'
+}
 
 everywhere() { # run one command line on every host of the slice
     gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command="$1"
@@ -20,8 +30,20 @@ everywhere() { # run one command line on every host of the slice
 case $action in
 create)
     : "${SHARE:?NFS export for runs, HOST:/PATH}"
-    gcloud compute tpus tpu-vm create "$NAME" --zone="$ZONE" ${SPOT:+--spot} \
-        --accelerator-type="${TYPE:-v5litepod-16}" --version="${VERSION:-v2-alpha-tpuv5-lite}"
+    queued create --node-id="$NAME" ${SPOT:+--spot} --accelerator-type="${TYPE:-v5litepod-16}" \
+        --runtime-version="${VERSION:-v2-alpha-tpuv5-lite}"
+    while true; do
+        now=$(state)
+        case $now in
+        ACTIVE) break ;;
+        FAILED | SUSPENDING | SUSPENDED)
+            echo "error: the request is $now: delete it, then create it again" >&2
+            exit 1
+            ;;
+        esac
+        echo "$now" >&2
+        sleep "${POLL:-60}"
+    done
     repository=${REPOSITORY:-$(git config --get remote.origin.url)}
     everywhere "set -e
         sudo apt-get install -y nfs-common make git
@@ -35,13 +57,18 @@ train)
         code=0
         everywhere "cd cnn && .venv/bin/python -m experiments.train --distributed --resume $(printf '%q ' "$@")" ||
             code=$?
-        if [ $code -eq 0 ] || [ $code -eq 2 ]; then exit $code; fi
+        if [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then exit "$code"; fi
         echo "attempt $attempt ended with code $code" >&2
+        now=$(state) || continue
+        if [ "$now" != ACTIVE ]; then
+            echo "error: the slice is $now: delete it, create it again, and train" >&2
+            exit "$code"
+        fi
     done
-    exit $code
+    exit "$code"
     ;;
 delete)
-    gcloud compute tpus tpu-vm delete "$NAME" --zone="$ZONE" --quiet
+    queued delete --force --quiet # with its hosts
     ;;
 *)
     echo "error: unknown action '$action': create, train or delete" >&2
