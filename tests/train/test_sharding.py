@@ -34,8 +34,6 @@ SCALARS = 4 * 4 + 8
 """Bytes of three counters, the learning rate and the key."""
 MOMENTUM: dict[str, Any] = {"optimizer": "sgd", "optimizer_args": ("momentum=0.9",)}
 
-PARTS: dict[str, Any] = {"accumulate": 2, "remat": True, "ema": 0.9}
-
 
 def model(norm: bool = True, local: bool = True) -> Chain:
     """Return a network of 8 positions, without a bias that normalization would make useless."""
@@ -53,21 +51,25 @@ def learned(states: States) -> list[Any]:
     return [(s.params, s.batch_stats, s.opt_state, s.average) for s in states]
 
 
+CASES: dict[str, tuple[int, dict[str, Any]]] = {
+    "adam 1": (1, {}),
+    "adam 2": (2, {}),
+    "momentum": (4, MOMENTUM),
+    "no norm": (2, MOMENTUM | {"model": model(norm=False)}),
+    "clip": (4, MOMENTUM | {"clip_norm": 0.1}),
+    "muon": (4, {"optimizer": "muon"}),
+    "lamb": (4, {"optimizer": "lamb", "seeds": 2}),
+    "parts": (4, {"model": model(norm=False), "accumulate": 2, "remat": True, "ema": 0.9}),
+    "mixup": (4, {"augment": ("shift", "mixup"), "on_nan": "skip"}),
+}
+
+
 @pytest.mark.parametrize(
     ("devices", "fields"),
     [
-        (4, {}),
-        pytest.param(1, {}, marks=pytest.mark.slow),
-        pytest.param(2, {}, marks=pytest.mark.slow),
-        pytest.param(4, MOMENTUM, marks=pytest.mark.slow),
-        pytest.param(2, MOMENTUM | {"model": model(norm=False)}, marks=pytest.mark.slow),
-        pytest.param(4, MOMENTUM | {"clip_norm": 0.1}, marks=pytest.mark.slow),
-        pytest.param(4, {"optimizer": "muon"}, marks=pytest.mark.slow),
-        pytest.param(4, {"optimizer": "lamb", "seeds": 2}, marks=pytest.mark.slow),
-        pytest.param(4, PARTS | {"model": model(norm=False)}, marks=pytest.mark.slow),
-        pytest.param(4, {"augment": ("shift", "mixup"), "on_nan": "skip"}, marks=pytest.mark.slow),
+        pytest.param(4, {}, id="adam 4"),
+        *(pytest.param(*case, marks=pytest.mark.slow, id=name) for name, case in CASES.items()),
     ],
-    ids=str,
 )
 def test_training_is_that_of_one_device(devices: int, fields: dict[str, Any]) -> None:
     """Batch normalization, dropout, augmentation and norms over all weights see the whole."""
@@ -126,7 +128,7 @@ def test_the_backward_pass_gathers_weights_again() -> None:
 @pytest.mark.slow
 def test_seeds_stacked_in_a_scan_are_seeds_side_by_side() -> None:
     """As accelerators run them."""
-    run = config(devices=4, shard_params=True, seeds=2, model=model(norm=False))
+    run = config(devices=4, shard_params=True, seeds=2, model=model(norm=False), lr=1.0)
     program = programs(run.model, run, (12, 1))
     devices = program.devices
     stacked = devices.compile(
