@@ -147,7 +147,9 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def table(folder: Path, rows: Sequence[Row]) -> Table:
     """Return the columns that fit a screen."""
-    return Table(f"Runs in {folder}", SHOWN, [[_cell(row, name) for name in SHOWN] for row in rows])
+    known = any(_is_number(row.get("mfu")) for row in rows)
+    shown = (*SHOWN, "MFU") if known else SHOWN
+    return Table(f"Runs in {folder}", shown, [[_cell(row, name) for name in shown] for row in rows])
 
 
 def _cell(row: Row, name: str) -> str:
@@ -160,6 +162,8 @@ def _cell(row: Row, name: str) -> str:
     elif name == "steps/s":
         rate = row.get("steps_per_second")
         shown = "–" if rate is None else f"{rate:,.0f}"
+    elif name == "MFU":
+        shown = f"{100 * row['mfu']:.1f} %" if _is_number(row.get("mfu")) else "–"
     else:
         value = row.get(name, "–")
         shown = f"{value:g}" if isinstance(value, float) else str(value)

@@ -23,12 +23,14 @@ from etils import epy
 
 from cnn.errors import InputError, RunError
 from cnn.train.recipe import Recipe, identity
-from experiments.harness import cli, metric_writers, networks, profiler, progress, runtime
+from experiments.harness import chips, cli, metric_writers, networks, profiler, progress, runtime
 from experiments.harness.tables import percent
 from experiments.launch import distributed
 from experiments.launch.distributed import Processes
 
 with epy.lazy_imports():
+    import jax
+
     from cnn import ablations
     from cnn import data as datasets
     from cnn import train as training
@@ -144,7 +146,8 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
                 shown.advance(steps)
                 send()
 
-            result = training.fit(run, on_step, stop, shown.log)
+            peak = chips.peak_flops(jax.devices()[0].device_kind, run.precision)
+            result = training.fit(run, on_step, stop, shown.log, peak)
     except training.Stopped as stopped:
         if flags.out is None:
             raise RunError(f"{stopped}; nothing is kept without --out") from None

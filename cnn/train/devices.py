@@ -65,6 +65,7 @@ class DeviceMap:
 
     def __init__(self, devices: Sequence[jax.Device], groups: int) -> None:
         self.groups, self.group_size = groups, len(devices) // groups
+        self.count = len(devices)
         self.platform, self.devices = devices[0].platform, list(devices)
         self.mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("seed", "data"))
         self._replicated = NamedSharding(self.mesh, PartitionSpec())

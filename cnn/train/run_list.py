@@ -27,7 +27,8 @@ def list_runs(folder: str | Path) -> list[Row]:
 
     A row has the run's path, model, data, status and step; the fields of the recipe; the newest
     value of every measure (`train_loss`, `validation_accuracy`, ...), a mean over the seeds; the
-    number of parameters, if it is finished; steps per second; and `best`, the highest accuracy or
+    number of parameters, if it is finished; steps per second; `mfu`, the model FLOP utilization, if
+    the peak rate of the devices is known; and `best`, the highest accuracy or
     else the lowest loss on validation or test data, with its name in `best_of`. Values are numbers
     or text. A run whose files are damaged has a path, and the status "unreadable".
 
@@ -89,7 +90,7 @@ def _newest(lines: list[dict[str, Any]]) -> dict[str, float | int]:
     """Return the newest number of each measure."""
     found: dict[str, float | int] = {}
     for line in lines:
-        for name in ("parameters", "seconds"):
+        for name in ("parameters", "seconds", "mfu"):
             if name in line:
                 found[name] = line[name]
         for name, value in line.items():

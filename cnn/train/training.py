@@ -31,6 +31,7 @@ from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
 from cnn.train.recipe import Recipe, identity, plain
 from cnn.train.relax import check_liftable, relax
 from cnn.train.run_identity import program_hash
+from cnn.train.utilization import Utilization
 
 
 def fit(
@@ -38,6 +39,7 @@ def fit(
     on_step: Callable[[int], None] | None = None,
     stop: ShouldStop = lambda step: False,
     on_log: Callable[[Mapping[str, Any]], None] | None = None,
+    peak_flops: float | None = None,
 ) -> Result:
     """Train the seeds of `config.model` together and evaluate them.
 
@@ -47,6 +49,8 @@ def fit(
         on_step: Called as `on_step(n)` after every `n` steps, to show progress.
         stop: Called as `stop(step)` after a step; True saves a checkpoint and stops.
         on_log: Called with every line of metrics while training, as `Result.history` has them.
+        peak_flops: Peak FLOP/s of one device at the run's precision. With it, lines of metrics have
+            "mfu": model FLOPs over time and peak, a fraction.
 
     Raises:
         InputError: For any invalid setting, before anything is written.
@@ -79,7 +83,8 @@ def fit(
         if config.out is not None:
             run = stack.enter_context(open_run(config.out, config, data, began))
             start, states = run.restore(states)
-        log = Log(config, run, began, on_log)
+        peak = None if peak_flops is None else peak_flops * first.devices.count
+        log = Log(config, run, began, on_log, Utilization(config, peak))
         checkpoint_due = CheckpointSchedule(config, stop)
         for program, until in phases:
             if start > until or log.early.stopping:
@@ -175,8 +180,10 @@ class Log:
         run: Run | None,
         began: float,
         on_log: Callable[[Mapping[str, Any]], None] | None,
+        utilization: Utilization,
     ) -> None:
         self._config, self._run, self._began, self._on_log = config, run, began, on_log
+        self._utilization = utilization
         self.history = run_dir.read_metrics(run.out) if run else []
         self.early = EarlyStopping(config.patience)
         self.early.replay(self.history, config.evaluate_every)
@@ -194,6 +201,8 @@ class Log:
         record |= {f"validation_{k}": run_dir.to_json(v) for k, v in validation.items()}
         if record:
             seconds = round(time.perf_counter() - self._began, 3)
+            mfu = self._utilization.measure(event.step, seconds)
+            record |= {} if mfu is None else {"mfu": mfu}
             self.history.append({"step": event.step, **record, "seconds": seconds})
             if run is not None:
                 run_dir.append_metrics(run.out, self.history[-1])

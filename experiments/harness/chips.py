@@ -7,7 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from etils import epy
+
 from cnn.errors import InputError, unknown_name
+
+with epy.lazy_imports():
+    import jax
 
 GIB = 2.0**30
 
@@ -43,6 +48,18 @@ CHIPS = {
     # "Lets you access two TPU devices", each with half of the chip's memory.
     "tpu7x": Chip(2307e12, 192 * GIB, 7380e9, 1200e9 / 2, 3, 9216, CLOUD + "tpu7x", devices=2),
 }
+KINDS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
+KINDS |= {"TPU v5e": "v5e", "TPU v5p": "v5p", "TPU v6e": "v6e", "TPU7x": "tpu7x"}
+"""The chip of a device, by what JAX calls the device."""
+GPUS = {
+    # Without sparsity, by NVIDIA's white paper on the H100 and data sheet of the A100, of which a
+    # summary was read: glennklockwood.com/garden/processors. The H200 has the chip of the H100.
+    "NVIDIA H100 80GB HBM3": 989.4e12,
+    "NVIDIA H200": 989.4e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+}
+"""Peak FLOP/s in bfloat16, by what JAX calls the device."""
 FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 """Slices of v5e and v6e."""
 SMALL = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
@@ -61,6 +78,18 @@ class Slice:
     def devices(self) -> int:
         """Number of devices that JAX sees."""
         return self.chips * self.chip.devices
+
+
+def peak_flops(device_kind: str, precision: str) -> float | None:
+    """Return the documented peak FLOP/s of one of JAX's devices; None if it is not known.
+
+    A TPU has the same rate in float32, which JAX multiplies in bfloat16, but a rate is not known if
+    the matmul precision of JAX was set. On a GPU only the rate in bfloat16 is known.
+    """
+    if device_kind in KINDS and jax.config.jax_default_matmul_precision is None:
+        chip = CHIPS[KINDS[device_kind]]
+        return chip.flops / chip.devices
+    return GPUS.get(device_kind) if precision == "bfloat16" else None
 
 
 def parse_slice(text: str) -> Slice:

@@ -38,12 +38,14 @@ class Progress:
             self._first = self.done, time.monotonic()  # before it, programs were compiled
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Take the losses from a line of metrics."""
+        """Take the losses and the model FLOP utilization from a line of metrics."""
         names = {"train_loss": "loss", "validation_loss": "validation loss"}
         found = {label: line[name] for name, label in names.items() if name in line}
         if found:
             means = {label: np.asarray(value, float).mean() for label, value in found.items()}
-            self.losses = ", ".join(f"{label} {mean:.4g}" for label, mean in means.items())
+            parts = [f"{label} {mean:.4g}" for label, mean in means.items()]
+            parts += [f"MFU {100 * line['mfu']:.1f} %"] if "mfu" in line else []
+            self.losses = ", ".join(parts)
 
     def line(self) -> str | None:
         """Return a line with step, losses, rate and time left, if one is due."""

@@ -10,11 +10,13 @@ from typing import Any
 from etils import epy
 
 from cnn.errors import RunError
-from experiments.harness import points, progress, runner, sweep_table
+from experiments.harness import chips, points, progress, runner, sweep_table
 from experiments.harness.points import Goal
 from experiments.harness.queues import Job, Queue
 
 with epy.lazy_imports():
+    import jax
+
     from cnn import train as training
 
 MOST_SECONDS_TO_WAIT = 1.0
@@ -72,7 +74,8 @@ def _train(queue: Queue, job: Job, stop: Callable[[], bool]) -> bool:
         points.check_folder(config, out)
         if not Goal.of(config).is_reached(out):
             with progress.show_steps(f"{job.place}, {job.folder}", config.steps) as shown:
-                training.fit(config, shown.advance, should_stop, on_log)
+                peak = chips.peak_flops(jax.devices()[0].device_kind, config.precision)
+                training.fit(config, shown.advance, should_stop, on_log, peak)
         line = sweep_table.newest(out)
         queue.end(job, "finished", line)
         part = "validation" if config.validate else "test"

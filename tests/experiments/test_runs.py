@@ -55,6 +55,20 @@ def test_every_state_a_run_can_be_in(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "Runs in" in capsys.readouterr().out
 
 
+def test_the_flop_utilization_has_a_column_if_a_run_has_it(tmp_path: Path) -> None:
+    for name, mfu in (("on_tpu", {"mfu": 0.4567}), ("on_cpu", {}), ("broken", {"mfu": "x"})):
+        (tmp_path / name).mkdir()
+        described = {"data": {"name": "d"}, "model": {"layer": "Chain"}, "command": ""}
+        (tmp_path / name / run_dir.RUN).write_text(json.dumps(described))
+        line = {"step": 1, "train_loss": [1.0], "seconds": 2.0, **mfu}
+        (tmp_path / name / run_dir.METRICS).write_text(json.dumps(line) + "\n")
+    shown = runs.table(tmp_path, list_runs(tmp_path))
+    assert shown.heads[-1] == "MFU"
+    assert [row[-1] for row in shown.rows] == ["–", "–", "45.7 %"]
+    (tmp_path / "on_tpu" / run_dir.METRICS).unlink()
+    assert runs.table(tmp_path, list_runs(tmp_path)).heads[-1] == "steps/s"
+
+
 def test_the_rate_is_of_one_start(tmp_path: Path) -> None:
     steps = [(10, 1.0), (20, 2.0), (30, 0.5)]  # resumed before the last
     lines = [json.dumps({"step": step, "seconds": seconds}) + "\n" for step, seconds in steps]

@@ -1,9 +1,10 @@
 """Slices: which names are known, and how many chips and devices they have."""
 
+import jax
 import pytest
 
 from cnn.errors import InputError
-from experiments.harness.chips import CHIPS, parse_slice
+from experiments.harness.chips import CHIPS, parse_slice, peak_flops
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,26 @@ def test_what_is_not_offered_is_refused(name: str, said: str) -> None:
         parse_slice(name)
     assert "\n" not in str(refused.value)
     assert name.partition(":")[0] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "peak"),
+    [
+        ("TPU v5 lite", "bfloat16", 197e12),
+        ("TPU v5 lite", "float32", 197e12),
+        ("TPU7x", "bfloat16", 2307e12 / 2),  # one of two devices
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989.4e12),
+        ("NVIDIA H100 80GB HBM3", "float32", None),
+        ("cpu", "float32", None),
+        ("TPU v9", "bfloat16", None),
+    ],
+)
+def test_the_peak_of_a_device_is_known_or_none(
+    kind: str, precision: str, peak: float | None
+) -> None:
+    assert peak_flops(kind, precision) == peak
+
+
+def test_the_peak_of_a_tpu_is_not_known_in_another_matmul_precision() -> None:
+    with jax.default_matmul_precision("highest"):
+        assert peak_flops("TPU v4", "float32") is None

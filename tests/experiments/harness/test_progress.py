@@ -35,11 +35,14 @@ def test_lines_say_rate_and_time_left_without_the_time_of_compiling(
         assert capsys.readouterr().err == line
         clock.now += 29
         shown.advance(1000)
-        shown.log({"train_loss": [0.25], "validation_loss": [1.0, None]})
+        shown.log({"train_loss": [0.25], "validation_loss": [1.0, None], "mfu": 0.4567})
         assert capsys.readouterr().err == ""  # the next one is due after 30 seconds
         clock.now += 6
         shown.advance(950)
-        line = "step 3,000 of 10,000, loss 0.25, validation loss nan, 73.8 steps/s, 1:35 left\n"
+        line = (
+            "step 3,000 of 10,000, loss 0.25, validation loss nan, MFU 45.7 %, 73.8 steps/s, "
+            "1:35 left\n"
+        )
         assert capsys.readouterr().err.endswith(line)
 
 
