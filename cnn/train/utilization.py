@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from etils import epy
 from flax import linen as nn
 
-from cnn import geometry
 from cnn.train.config import Config
+
+with epy.lazy_imports():
+    from cnn import geometry
 
 PASSES = 3
 """A step multiplies three times as often as a forward pass: the gradients of inputs and of weights

@@ -86,7 +86,8 @@ def peak_flops(device_kind: str, precision: str) -> float | None:
     A TPU has the same rate in float32, which JAX multiplies in bfloat16, but a rate is not known if
     the matmul precision of JAX was set. On a GPU only the rate in bfloat16 is known.
     """
-    if device_kind in KINDS and jax.config.jax_default_matmul_precision is None:
+    set_by_user = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if device_kind in KINDS and set_by_user is None:
         chip = CHIPS[KINDS[device_kind]]
         return chip.flops / chip.devices
     return GPUS.get(device_kind) if precision == "bfloat16" else None
