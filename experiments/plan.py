@@ -3,29 +3,31 @@
     python -m experiments.plan --model resnet18 --input 224 224 3 --topology v5e:4x4 v5e:16x16 \\
         --precision bfloat16
 
-Traces the training step of `experiments.train` for the slice and lowers it for TPUs and for CUDA.
-No accelerator is needed, nothing is allocated and nothing runs. Prints the bytes of state and
-batch, operations, collectives, and the least time of a step by the chips' documented rates. The
-memory of activations is not known before XLA compiles the program.
+Traces the training step of `experiments.train` for the slice and lowers it for TPUs and for CUDA:
+bytes of state and batch, operations, collectives, and the least time of a step by the chips'
+documented rates. If libtpu is installed (`make install EXTRA=tpu`, on a machine without a TPU, too)
+it also compiles the step for the slice, which takes minutes: memory of activations, bytes moved,
+collectives as XLA combines them, and settings that fit if these do not. No accelerator is needed,
+nothing is allocated and nothing runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from etils import epy
 
 from cnn.errors import InputError
 from cnn.train.recipe import PROGRAM_FIELDS, Recipe
-from experiments.harness import chips, cli, networks
+from experiments.harness import chips, cli, compiled_tables, networks
 from experiments.harness.chips import Slice
-from experiments.harness.roofline import Roofline, Work, roofline
-from experiments.harness.tables import Table
+from experiments.harness.roofline import Work
 
 with epy.lazy_imports():
     import numpy as np
@@ -34,7 +36,16 @@ with epy.lazy_imports():
     from cnn import data as datasets
     from cnn import geometry
     from cnn.train import config, sharding
-    from experiments.harness import lowering
+    from experiments.harness import compilation, fitting, lowered_tables, lowering
+
+ENVIRONMENT = {
+    **{"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"},
+    **{"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"},
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any: the topology says which, but libtpu asks for one
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # another process may compile, or train on the TPU
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # what is written without a TPU is read only with one
+}
+"""Settings with which libtpu compiles without a TPU. JAX and libtpu read them when they start."""
 
 OTHERS = {"map_devices", "devices", "seed_groups", "loss"}
 """Settings of the program that are not flags: the topology says the devices, and targets are
@@ -42,15 +53,13 @@ classes."""
 
 if TYPE_CHECKING:
     from cnn.data import Dataset
-    from experiments.harness.lowering import Step
+    from experiments.harness.compilation import Compiled, TooLarge
+    from experiments.harness.fitting import Attempt, Setting
+    from experiments.harness.lowered_tables import Plan
 
     RecipeFlags = Recipe
 else:
     RecipeFlags = cli.subset(Recipe, {*PROGRAM_FIELDS, "steps", "seeds"} - OTHERS)
-
-PASSES = 3
-"""A step multiplies three times as often as a forward pass: the gradients of inputs and of weights
-each take as many multiplications."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +83,20 @@ class Flags(RecipeFlags):
     """TPU slices, each a kind of chip and the chips along each axis: v5e:4x4 v5p:4x4x4."""
     batch_per_chip: int = 64
     """Examples per step on each chip."""
+    level: Literal["lower", "compile"] | None = None
+    """Lower the step, in seconds, or compile it too, in minutes; compile if libtpu is installed."""
 
     @property
     def subject(self) -> str:
         """The network, in words."""
         return " ".join([self.model or str(self.spec), *self.ablate])
+
+    @property
+    def title(self) -> str:
+        """The network and its batch, in words."""
+        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
+        network = f"{self.subject} on {'×'.join(map(str, self.input))}, {self.precision}"
+        return f"{network}, {self.batch_per_chip} examples per chip{seeds}"
 
     @property
     def recipe(self) -> Recipe:
@@ -87,35 +105,21 @@ class Flags(RecipeFlags):
         return Recipe(**{name: getattr(self, name) for name in names})
 
 
-class Plan(NamedTuple):
-    """One slice and the step on it."""
-
-    where: Slice
-    step: Step
-    work: Work
-
-    @property
-    def times(self) -> Roofline:
-        return roofline(self.work, self.where)
-
-
 def main(flags: Flags) -> None:
     """Print the tables, and a line for each slice that the state does not fit."""
-    slices = _checked(flags)
+    slices, level = _checked(flags), _level(flags)
     model = networks.by_name(flags.model, flags.model_args, flags.spec, flags.ablate)(flags.classes)
     macs = _macs(model, flags.input)
     parameters = config.check_model(model, flags.recipe, _stand_in(flags))
     plans = [_plan(flags, model, macs, where) for where in slices]
-    for table in tables(flags, plans, parameters, macs):
+    for table in lowered_tables.tables(flags.title, plans, parameters, macs):
         table.show()
-    print(
-        "Not calibrated: least times by documented peak rates. Gradients and activations, their\n"
-        "memory and their traffic, are not in these numbers, and neither is the latency of "
-        "all-reduces."
-    )
-    for plan in plans:
-        if line := does_not_fit(plan, flags.shard_params):
-            print(line)
+    print(lowered_tables.NOTE)
+    too_large = {plan.where.name: lowered_tables.does_not_fit(plan) for plan in plans}
+    for line in filter(None, too_large.values()):
+        print(line)
+    if level == "compile":
+        _compile(flags, model, [plan for plan in plans if not too_large[plan.where.name]])
 
 
 def _checked(flags: Flags) -> list[Slice]:
@@ -149,6 +153,14 @@ def _checked(flags: Flags) -> list[Slice]:
     return slices
 
 
+def _level(flags: Flags) -> str:
+    """Return the level. Raise `InputError` if what it needs is not installed."""
+    installed = importlib.util.find_spec("libtpu") is not None
+    if flags.level == "compile" and not installed:
+        raise InputError("level compile needs libtpu: make install EXTRA=tpu, or level lower")
+    return flags.level or ("compile" if installed else "lower")
+
+
 def _macs(model: nn.Module, input_shape: tuple[int, ...]) -> int | None:
     """Return multiply-accumulates of a forward pass, None if those of a layer are not known."""
     layers = geometry.describe(model, input_shape, aligned=False).layers
@@ -168,102 +180,49 @@ def _plan(flags: Flags, model: nn.Module, macs: int | None, where: Slice) -> Pla
     step = lowering.trace_step(model, flags.recipe, flags.input, where.devices, batch)
     examples = flags.batch_per_chip * flags.seeds
     work = Work(
-        flops=None if macs is None else 2.0 * PASSES * macs * examples,
+        flops=None if macs is None else 2.0 * lowered_tables.PASSES * macs * examples,
         state=sharding.bytes_per_device(step.state)[0] * where.chip.devices,
         batch=lowering.nbytes(step.batch) // where.chips,
         reduced=sum(each.reduced for each in lowering.collectives(step)),
     )
-    return Plan(where, step, work)
+    return lowered_tables.Plan(where, step, work, flags.shard_params)
 
 
-def tables(
-    flags: Flags, plans: Sequence[Plan], parameters: int, macs: int | None
-) -> tuple[Table, ...]:
-    """Return what the program holds and does, and what it needs on each slice."""
-    # On one device batch normalization reduces nothing: the largest slice shows all collectives.
-    largest = max(plans, key=lambda plan: plan.where.devices)
-    step, size = largest.step, "×".join(map(str, flags.input))
-    seeds = f", {flags.seeds} seeds" if flags.seeds > 1 else ""
-    title = f"{flags.subject} on {size}, {flags.precision}, {flags.batch_per_chip} examples"
-    state = step.state
-    bytes_of = {
-        "weights and running statistics": [(s.params, s.batch_stats) for s in state],
-        "optimizer state": [s.opt_state for s in state],
-        "moving average": [s.average for s in state],
-    }
-    facts = [["parameters", parameters]]
-    facts += [[f"{name}, MB", _mega(lowering.nbytes(tree))] for name, tree in bytes_of.items()]
-    if flags.shard_params:
-        whole = sharding.bytes_per_device(state)[1] * largest.where.chip.devices
-        facts += [[f"state on each chip of {largest.where.name}, MB", _mega(largest.work.state)]]
-        facts += [["of it in arrays that are not split, MB", _mega(whole)]]
-    facts += [["batch per chip, MB", _mega(largest.work.batch)]]
-    facts += [["multiply-accumulates per example", "not known" if macs is None else macs]]
-    flops = largest.work.flops
-    gflops = "not known" if flops is None else _digits(flops / 1e9)
-    facts += [[f"GFLOPs per step and chip (2 × {PASSES} × multiply-accumulates)", gflops]]
-
-    lowered = []
-    for platform in ("tpu", "cuda"):
-        own = lowering.implementations(step, platform)
-        chosen = ", ".join(f"{name} ({count})" for name, count in own.items())
-        counts = lowering.count_operations(step, platform)
-        lowered.append([platform, *counts.values(), chosen or "definitions"])
-    reduced = [
-        [f"{each.kind}: {each.place}", each.operations, _mega(each.nbytes)]
-        for each in lowering.collectives(step)
-    ]
-    operations = ["convolutions", "dot products", "custom calls", "implementations of its own"]
-    kinds = ["collective", "operations", "MB"]
-    heads = ["slice", "chips", "batch", "state + batch, GB", "HBM, GB"]
-    heads += ["compute, ms", "memory, ms", "all-reduce, ms", "bound", "step, at least, ms"]
-    return (
-        Table(f"{title} per chip{seeds}", ["quantity", "value"], facts),
-        Table(f"One step on {largest.where.name}, lowered", ["platform", *operations], lowered),
-        Table("Its collectives, before XLA combines them", kinds, reduced),
-        Table("Slices", heads, [_row(flags, plan) for plan in plans]),
-    )
+def _compile(flags: Flags, model: nn.Module, plans: Sequence[Plan]) -> None:
+    """Print what XLA makes of the step on each slice, and for one that is too large what fits."""
+    fit = []
+    for plan in plans:
+        where, attempt = plan.where, _compiler(flags, model, plan.where)
+        found = attempt(fitting.Setting("", flags.recipe, flags.batch_per_chip, None))
+        if isinstance(found, compilation.Compiled):
+            fit.append((where, found))
+            continue
+        state = sharding.bytes_per_device(plan.step.state)[0]
+        fits = fitting.what_fits(
+            *(flags.recipe, flags.batch_per_chip, where), state, found, attempt
+        )
+        print(f"{where.name}: {found}; {fits}")
+    if not fit:
+        return
+    for table in compiled_tables.tables(fit):
+        table.show()
+    print(compiled_tables.NOTE)
+    if any(step.program.loops for _, step in fit):
+        print(compiled_tables.LOOPS)
 
 
-def _row(flags: Flags, plan: Plan) -> list[str]:
-    where, work, times = plan.where, plan.work, plan.times
-    return [
-        *(where.name, f"{where.chips:,}", f"{flags.batch_per_chip * where.chips:,}"),
-        *(f"{(work.state + work.batch) / 1e9:,.3g}", f"{where.chip.hbm / 1e9:,.3g}"),
-        *(_milli(times.compute), _milli(times.memory), _milli(times.all_reduce)),
-        *(times.bound, _milli(times.seconds)),
-    ]
+def _compiler(flags: Flags, model: nn.Module, where: Slice) -> Attempt:
+    """Return the function that compiles the step for a slice with a setting."""
+    devices = compilation.devices(where)
 
+    def attempt(setting: Setting) -> Compiled | TooLarge:
+        batch = setting.batch_per_chip * where.chips
+        step = lowering.trace_step(model, setting.recipe, flags.input, devices, batch)
+        return compilation.compile_step(step, f"{where.name} {setting.flag}".strip())
 
-def _mega(count: int) -> str:
-    return _digits(count / 1e6)
-
-
-def _digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def _milli(seconds: float | None) -> str:
-    return "not known" if seconds is None else _digits(1e3 * seconds)
-
-
-def does_not_fit(plan: Plan, sharded: bool) -> str:
-    """Return a line if state and batch alone exceed a chip's memory, or an empty string."""
-    where, (_, state, batch, _) = plan.where, plan.work
-    room = where.chip.hbm - batch
-    if state <= room:
-        return ""
-    need = f"{where.name}: state and batch need {(state + batch) / 1e9:.3g} GB on each chip, which "
-    need += f"has {where.chip.hbm / 1e9:.3g} GB: "
-    if room <= 0:
-        return need + "give a smaller --batch-per-chip"
-    if sharded:
-        return need + "take a slice with more chips"
-    one = state / where.chip.devices
-    larger = [n for n, c in chips.CHIPS.items() if one * c.devices + batch <= c.hbm]
-    remedy = f"--shard-params spreads it, over at least {math.ceil(state / room)} chips"
-    return need + remedy + (f"; it fits {', '.join(larger)}" if larger else "")
+    return attempt
 
 
 if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
     cli.run(main, Flags, __doc__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import threading
@@ -20,6 +21,7 @@ from experiments.harness.lowering import Step
 
 EVERY = 30.0
 """Seconds between two lines while a program compiles."""
+UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
 class Compiled(NamedTuple):
@@ -37,12 +39,17 @@ class Compiled(NamedTuple):
 
 
 class TooLarge(NamedTuple):
-    """XLA compiled the step, and it does not fit a device."""
+    """XLA found that the step does not fit a device."""
 
     needed: float
-    """Bytes; not a number if XLA does not say."""
+    """Bytes, without arguments if it gave up early; not a number if it does not say."""
     room: float
     """Bytes that XLA may use; not a number if it does not say."""
+
+    def __str__(self) -> str:
+        if math.isnan(self.needed):
+            return "needs more memory than a device has"
+        return f"needs {self.needed / 1e9:.3g} GB or more of {self.room / 1e9:.3g} GB on a device"
 
 
 def devices(where: Slice) -> list[jax.Device]:
@@ -90,12 +97,13 @@ def compile_step(step: Step, what: str) -> Compiled | TooLarge:
 
 
 def too_large(message: str) -> TooLarge:
-    """Return the sizes in a message such as "... Used 23.40G of 15.75G hbm ..."."""
-    found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", message)
+    """Return the sizes in XLA's message, of which there are two."""
+    size = r"\(?([\d.]+)([KMGT])\)?"
+    found = re.search(f"{size} (?:of|exceeds available HBM) {size}", message)
     if found is None:
-        return TooLarge(float("nan"), float("nan"))
-    unit = {letter: 2.0 ** (10 * (k + 1)) for k, letter in enumerate("KMGT")}
-    return TooLarge(float(found[1]) * unit[found[2]], float(found[3]) * unit[found[4]])
+        return TooLarge(math.nan, math.nan)
+    needed, needed_unit, room, room_unit = found.groups()
+    return TooLarge(float(needed) * UNITS[needed_unit], float(room) * UNITS[room_unit])
 
 
 def _first_line(error: Exception) -> str:

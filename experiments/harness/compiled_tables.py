@@ -12,6 +12,13 @@ from experiments.harness.tables import Table
 if TYPE_CHECKING:
     from experiments.harness.compilation import Compiled
 
+NOTE = """\
+Not calibrated: no chip was asked. Compute is XLA's FLOPs over the peak rate. Memory is all that
+instructions read and write over the bandwidth of HBM, also what stays on the chip: at most so much.
+Collectives are what rings send, without latency: each instruction adds it once, and on a larger
+slice more of it. Cycles are the sum of XLA's estimates, as if no two instructions overlapped."""
+LOOPS = "XLA's FLOPs and bytes take the body of a loop once: the step has more of them."
+
 
 def tables(compiled: Sequence[tuple[Slice, Compiled]]) -> tuple[Table, ...]:
     """Return memory and work of each chip, the collectives, and estimates of a step's time."""

@@ -1,16 +1,23 @@
 """The command: what it prints, what it refuses, and that it allocates nothing."""
 
+import importlib.util
+from typing import Any
+
+import jax
 import pytest
 
 from cnn.errors import InputError
 from cnn.train.recipe import PROGRAM_FIELDS, Recipe
 from experiments import plan
-from experiments.harness import cli
+from experiments.harness import cli, compilation, fitting, hlo
+from experiments.harness.chips import parse_slice
+from experiments.harness.compilation import Compiled, TooLarge
+from experiments.harness.fitting import Setting
 
 
 def run(*args: str) -> None:
     """Run the command as a shell would."""
-    plan.main(cli.parse(plan.Flags, list(args)))
+    plan.main(cli.parse(plan.Flags, ["--level", "lower", *args]))
 
 
 LENET = ("--model", "lenet5", "--input", "28", "28", "1", "--classes", "10")
@@ -46,10 +53,17 @@ def test_collectives_are_those_of_the_largest_slice(capsys: pytest.CaptureFixtur
     assert [cell.strip() for cell in row.split("│")[2:4]] == ["5", "8e-05"]
 
 
-def test_a_network_larger_than_this_machine_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    """A matrix of 400,000 × 400,000 takes 640 GB, and Adam triples it: nothing is allocated."""
-    wide = "features=[400000, 400000]"
-    run("--model", "mlp", "--model-args", wide, "--input", "28", "28", "1", "--topology", "v5e:4x4")
+def test_a_network_larger_than_this_machine_is_planned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A matrix of 400,000 × 400,000 takes 640 GB, and Adam triples it: nothing is allocated.
+
+    It is not compiled either, which could only fail.
+    """
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(compilation, "compile_step", None)
+    network = ("--model", "mlp", "--model-args", "features=[400000, 400000]")
+    run(*network, "--input", "28", "28", "1", "--topology", "v5e:4x4", "--level", "compile")
     last = capsys.readouterr().out.splitlines()[-1]
     assert "need 1.93e+03 GB on each chip, which has 16 GB" in last
     assert "--shard-params spreads it, over at least 121 chips" in last
@@ -103,6 +117,46 @@ def test_bad_input_is_one_line(args: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as refused:
         run(*LENET, *args.split())
     assert "\n" not in str(refused.value)
+
+
+def test_compiling_needs_libtpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="level compile needs libtpu: make install EXTRA=tpu"):
+        run(*LENET, "--topology", "v5e:2x2", "--level", "compile")
+
+
+def test_compiles_if_it_can(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --level. CPUs stand in for the devices of TPUs; one slice has too little memory.
+
+    The state on each device is 5 weights and biases three times over, and counters.
+    """
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(compilation, "devices", lambda where: jax.devices()[: where.devices])
+    fits = Compiled(10**9, 10**9, 2 * 10**9, 1e9, 1e9, hlo.Program([], 1234, True))
+    large = TooLarge(30e9, 10e9)
+    found = {"v5e:1x1": fits, "v5e:2x2": large, "v5e:2x2 --remat": fits}
+    asked = []
+
+    def what_fits(*args: Any) -> str:
+        *asked[:], attempt = args
+        setting = Setting("--remat", Recipe(remat=True), 8, 0.0)
+        return "--remat fits" if attempt(setting) is fits else "nothing fits"
+
+    monkeypatch.setattr(compilation, "compile_step", lambda step, what: found[what])
+    monkeypatch.setattr(fitting, "what_fits", what_fits)
+    network = ("--model", "tests.small:model", "--input", "12", "1", "--classes", "2")
+    topology = ("--topology", "v5e:1x1", "v5e:2x2", "--batch-per-chip", "8")
+    plan.main(cli.parse(plan.Flags, [*network, *topology]))
+    said = capsys.readouterr().out
+    state = 3 * 4 * (3 * 4 + 4 + 4 * 2 + 2) + 4 * 4 + 8
+    assert asked == [Recipe(), 8, parse_slice("v5e:2x2"), state, large]
+    assert "v5e:2x2: needs 30 GB or more of 10 GB on a device; --remat fits\n" in said
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines()]
+    assert ["v5e:1x1", "1", "1", "2", "1", "1"] in rows
+    assert said.count("1,234") == 1
+    assert "the body of a loop once" in said
 
 
 def test_takes_the_settings_that_change_the_program_and_no_others(
