@@ -16,7 +16,7 @@
 #
 # PYTHON=python3.12 chooses the Python (3.11 or newer) that .venv is made with.
 
-EXTRAS := cuda tpu prepare frameworks huggingface search torch tensorboard wandb test dev docs
+EXTRAS := cuda tpu bucket prepare frameworks huggingface search torch tensorboard wandb test dev docs
 ifneq ($(filter-out $(EXTRAS),$(EXTRA)),)
 $(error EXTRA=$(EXTRA) is unknown: choose from $(EXTRAS))
 endif

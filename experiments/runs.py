@@ -3,6 +3,7 @@
     python -m experiments.runs runs
     python -m experiments.runs runs --filter "lr<0.01" data=mnist1d --sort best --descending
     python -m experiments.runs runs --csv runs.csv --plot curves
+    python -m experiments.runs gs://bucket/runs
 
 A run is a folder with a `run.json`, at any depth. Its status is "running" while a process holds its
 lock, "finished" when its metrics end with a final line, "diverged" when a loss, gradient or
@@ -24,6 +25,7 @@ from typing import Annotated, Any
 import tyro
 from etils import epy
 
+from cnn.buckets import BucketPath
 from cnn.errors import InputError, unknown_name
 from experiments.harness import cli, drawing, plots
 from experiments.harness.tables import Table
@@ -31,7 +33,7 @@ from experiments.harness.tables import Table
 with epy.lazy_imports():
     import numpy as np
 
-    from cnn.train import files, run_dir, run_list
+    from cnn.train import files, mirror, run_dir, run_list
 
 SHOWN = ("run", "model", "data", "status", "step", "optimizer", "lr", "seeds", "best", "steps/s")
 COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PINK, plots.BLACK, plots.AMBER, plots.SKY)
@@ -42,8 +44,8 @@ Row = dict[str, Any]
 class Flags:
     """Where to look, and what to show."""
 
-    folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
-    """Folder that holds run folders."""
+    folder: Annotated[Path | BucketPath, tyro.conf.Positional] = Path("runs")
+    """Folder that holds run folders, also in a bucket (gs://, s3://)."""
     filter: tuple[str, ...] = ()
     """Conditions that all hold: NAME=VALUE, NAME!=VALUE, NAME<VALUE, <=, >, >=."""
     sort: str = "run"
@@ -58,12 +60,17 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print the table and write what is asked for."""
-    rows = run_list.list_runs(flags.folder)
+    with mirror.copied(flags.folder) as folder:
+        _show(folder, flags)
+
+
+def _show(folder: Path, flags: Flags) -> None:
+    rows = run_list.list_runs(folder)
     for condition in flags.filter:
         rows = select(rows, condition)
     rows = ordered(rows, flags.sort, flags.descending)
     if flags.plot is not None:
-        draw(flags.folder, rows, flags.plot)
+        draw(folder, rows, flags.plot)
     if flags.csv is not None and str(flags.csv) != "-":
         files.write_atomic(flags.csv, to_csv(rows))
     if str(flags.csv) == "-":
@@ -145,7 +152,7 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def table(folder: Path, rows: Sequence[Row]) -> Table:
+def table(folder: Path | BucketPath, rows: Sequence[Row]) -> Table:
     """Return the columns that fit a screen."""
     known = any(_is_number(row.get("mfu")) for row in rows)
     shown = (*SHOWN, "MFU") if known else SHOWN

@@ -34,7 +34,7 @@ with epy.lazy_imports():
     from cnn import ablations
     from cnn import data as datasets
     from cnn import train as training
-    from cnn.train import input_pipeline, run_dir
+    from cnn.train import input_pipeline, run_dir, sharding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,9 +129,10 @@ def main(flags: Flags, network: Network | None = None) -> None:
 def _train(flags: Flags, network: Network, is_main: bool) -> None:
     data = datasets.load(flags.data, flags.data_dir, flags.size, flags.channels)
     run = config(flags, data, network)
-    if flags.profile and flags.out is None:
-        raise InputError("profile writes into a run folder: give out")
-    traces = flags.out / "profile" if flags.out and flags.profile and is_main else None
+    if flags.profile and not isinstance(flags.out, Path):
+        raise InputError("profile writes into a run folder in a file system: give such an out")
+    out = flags.out if isinstance(flags.out, Path) else None
+    traces = out / "profile" if out and flags.profile and is_main else None
     runtime.configure_jax()
     try:
         with (
@@ -160,10 +161,11 @@ def _train(flags: Flags, network: Network, is_main: bool) -> None:
     part = "validation" if flags.validate else "test"
     spread = f"mean ± standard deviation over {flags.seeds} seeds; " if flags.seeds > 1 else ""
     inputs = input_pipeline.describe_inputs(run.data.train)
+    spread_state = f", {sharding.describe(result.states)}" if flags.shard_params else ""
     print(
         f"{flags.subject} on {flags.data}: {part} {', '.join(_texts(result.test))}, training loss "
         f"{result.train_loss.mean():.4f} ({spread}{result.parameters:,} parameters, "
-        f"{result.steps:,} steps, {result.seconds:.1f} s, {inputs})"
+        f"{result.steps:,} steps, {result.seconds:.1f} s, {inputs}{spread_state})"
     )
     if flags.out is not None:
         print(f"written to {flags.out}", file=sys.stderr)
@@ -192,8 +194,11 @@ def _send_metrics(flags: Flags, is_main: bool) -> Iterator[Callable[[], None]]:
     if not is_main or not (flags.tensorboard or flags.wandb):
         yield lambda: None
         return
-    if flags.out is None:
-        raise InputError("tensorboard and wandb read the metrics of a run folder: give out")
+    if not isinstance(flags.out, Path):
+        raise InputError(
+            "tensorboard and wandb read the metrics of a run folder in a file system: give such an "
+            "out"
+        )
     for module, wanted in (("tensorboardX", flags.tensorboard), ("wandb", flags.wandb)):
         if wanted and importlib.util.find_spec(module) is None:
             raise InputError(f"{module} is not installed: make install EXTRA={module[:11].lower()}")

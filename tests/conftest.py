@@ -39,7 +39,8 @@ import pytest
 
 from cnn.data import names
 from cnn.train import compile, devices
-from tests.reliability import pytest_terminal_summary, tally  # noqa: F401  found here by pytest
+from tests.object_store import store  # noqa: F401  found here by pytest, as these:
+from tests.reliability import pytest_terminal_summary, tally  # noqa: F401
 
 Prepared = Callable[[str], Path]
 

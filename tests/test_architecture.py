@@ -12,7 +12,7 @@ import pytest
 
 FLOORS = (
     {"cnn", "cnn.errors", "cnn.html_table"},
-    {"cnn.ops", "cnn.ops.cpu", "cnn.ops.gpu"},
+    {"cnn.buckets", "cnn.ops", "cnn.ops.cpu", "cnn.ops.gpu"},
     {"cnn.layers", "cnn.data"},
     {"cnn.models", "cnn.geometry"},
     {"cnn.ablations", "cnn.probes"},

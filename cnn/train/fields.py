@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from cnn.buckets import BucketPath, bucket_path
 from cnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def check_fields(settings: DataclassInstance) -> None:
 
     Raises:
         InputError: For the first field with a value of another type, that is not a choice, or with
-            a path of a bucket (gs://) or of a home folder that is not known.
+            a path of a home folder that is not known, or of a bucket (gs://) where the annotation
+            does not say `Path | BucketPath`.
     """
     hints = _hints(type(settings))
     for name in (field.name for field in fields(settings)):
@@ -48,8 +50,10 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         return value
     choices, origin = get_args(kind), get_origin(kind)
     if origin in (Union, UnionType):
-        (inner,) = (choice for choice in choices if choice is not NoneType)
-        return None if value is None else _convert(name, value, inner)
+        inner, *others = (choice for choice in choices if choice is not NoneType)
+        if BucketPath in others and (bucket := bucket_path(str(value))):
+            return bucket
+        return None if value is None and NoneType in choices else _convert(name, value, inner)
     if origin is tuple:
         if isinstance(value, Mapping) and choices[0] is str:  # as a command line gives it
             return tuple(f"{key}={json.dumps(each)}" for key, each in value.items())

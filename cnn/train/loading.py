@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 from orbax import checkpoint as ocp
 
+from cnn.buckets import BucketPath, bucket_path
 from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.layers.serialization import differences, from_spec, to_spec
@@ -26,6 +27,7 @@ from cnn.train.display import facts_html, line_facts
 from cnn.train.files import read_json
 from cnn.train.losses import make_loss
 from cnn.train.metrics import make_metrics, measure
+from cnn.train.mirror import copied
 from cnn.train.recipe import FunctionLike, Recipe
 from cnn.train.run_dir import CHECKPOINTS, RUN, read_metrics
 from cnn.train.state import Tree
@@ -42,7 +44,7 @@ BATCH = 256
 class Run:
     """A trained run at one of its checkpoints."""
 
-    folder: Path
+    folder: Path | BucketPath
     step: int
     model: nn.Module
     variables: tuple[dict[str, Tree], ...]
@@ -58,7 +60,8 @@ class Run:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, as they are now."""
-        return read_metrics(self.folder)
+        with copied(self.folder) as folder:
+            return read_metrics(folder)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -165,7 +168,7 @@ def load_run(
     """Return a run from its folder, at its newest checkpoint. Nothing in the folder changes.
 
     Args:
-        folder: The folder that was `out`.
+        folder: The folder that was `out`. One in a bucket is copied to this machine first.
         step: Load the checkpoint of this step.
         best: Load the checkpoint with the smallest validation loss in the metrics.
         model: The model, where its class is not one of `cnn.layers`: `run.json` holds only names,
@@ -174,6 +177,9 @@ def load_run(
     Raises:
         InputError: If there is no such run or checkpoint, it is damaged, or the model is another.
     """
+    if bucket := bucket_path(str(folder)):
+        with copied(bucket, checkpoints=True) as copy:
+            return replace(load_run(copy, step, best, model), folder=bucket)
     folder = Path(folder)
     try:
         described = read_json(folder / RUN)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from cnn.buckets import BucketPath
 from cnn.errors import InputError
 from cnn.train.fields import check_fields
 
@@ -115,8 +116,9 @@ class Recipe:
     shard_params: bool = False
     """Spread parameters, gradients and optimizer state over the devices, in place of a copy on
     each, for networks that do not fit one. Weights are gathered where they are used."""
-    out: Path | None = None
-    """Run folder for metrics and checkpoints. Without it nothing is written."""
+    out: Path | BucketPath | None = None
+    """Run folder for metrics and checkpoints, also in a bucket (gs://, s3://). Without it nothing
+    is written."""
     resume: bool = False
     """Continue from the newest checkpoint in `out`, or start a run if there is none."""
     overwrite: bool = False

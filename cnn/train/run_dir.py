@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ParamSpec
 
 import jax
@@ -26,6 +26,8 @@ from cnn.train.files import PART, append_jsonl, read_jsonl, write_atomic
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 DIVERGED, LOCK, CORRUPT = "diverged.json", ".lock", "corrupt"
+OVERWRITTEN = json.dumps({"overwritten": True})
+"""Content of `run.json` while the folder of a run is emptied."""
 P = ParamSpec("P")
 
 
@@ -34,8 +36,7 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
 
     It may start in a new or empty folder, or in the folder of a run to resume or overwrite.
     """
-    if any(sign in str(out.absolute()) for sign in "*?["):  # Orbax takes them for a pattern
-        raise InputError(f"out must not contain * ? or [, got {str(out.absolute())!r}: rename it")
+    check_name(out.absolute())
     parent = out.absolute()
     try:
         while not parent.exists():
@@ -45,9 +46,21 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"out {str(out)!r} cannot be written: choose another folder")
     check_kinds(out, files=(RUN, METRICS, DIVERGED, LOCK), folders=(CHECKPOINTS, CORRUPT))
-    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
+    check_content(out, [p.name for p in out.iterdir()] if out.exists() else [], resume, overwrite)
+
+
+def check_name(out: PurePath) -> None:
+    """Raise `InputError` for a name that Orbax would take for a pattern."""
+    if any(sign in str(out) for sign in "*?["):
+        raise InputError(f"out must not contain * ? or [, got {str(out)!r}: rename it")
+
+
+def check_content(out: PurePath, names: Iterable[str], resume: bool, overwrite: bool) -> None:
+    """Raise `InputError` if a run may not start in a folder with these `names`."""
+    visible = {name for name in names if not name.startswith(".")}
+    if not visible:
         return
-    if not (out / RUN).exists():
+    if RUN not in visible:
         raise InputError(f"out {str(out)!r} contains something that is not a run: choose another")
     if not (resume or overwrite):
         raise InputError(f"out {str(out)!r} contains a run: add --resume or --overwrite")
@@ -119,10 +132,10 @@ def describe_run(out: Path, description: dict[str, Any], overwrite: bool) -> Non
 
     A process that is killed meanwhile leaves a mark, and the next one goes on with emptying.
     """
-    run, mark = out / RUN, json.dumps({"overwritten": True})
+    run = out / RUN
     if overwrite and run.exists():
-        write_atomic(run, mark)
-    emptied = run.exists() and run.read_text(errors="replace") == mark
+        write_atomic(run, OVERWRITTEN)
+    emptied = run.exists() and run.read_text(errors="replace") == OVERWRITTEN
     if emptied:
         for path in out.iterdir():
             if path.is_dir() and not path.is_symlink():

@@ -6,9 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from cnn.buckets import bucket_path
 from cnn.errors import InputError
 from cnn.train.display import rows_html
 from cnn.train.files import read_json
+from cnn.train.mirror import copied
 from cnn.train.run_dir import DIVERGED, RUN, is_locked, read_metrics
 
 Row = dict[str, Any]
@@ -38,6 +40,9 @@ def list_runs(folder: str | Path) -> list[Row]:
     Raises:
         InputError: If the folder does not exist or holds no run.
     """
+    if bucket := bucket_path(str(folder)):
+        with copied(bucket) as copy:
+            return list_runs(copy)
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise InputError(f"folder {str(folder)!r} does not exist: name one that holds runs")

@@ -26,6 +26,7 @@ from cnn.train.ensemble import States
 from cnn.train.files import write_atomic
 from cnn.train.host_transforms import check_transforms, describe_transforms
 from cnn.train.loop import Event, evaluate, train
+from cnn.train.mirror import check_out, staged
 from cnn.train.non_finite import Diverged
 from cnn.train.preemption import CheckpointSchedule, ShouldStop, Stopped
 from cnn.train.recipe import Recipe, identity, plain
@@ -75,13 +76,14 @@ def fit(
         check_liftable(config, before)
         jax.eval_shape(lambda state: _relaxed(config, data, (state,)), before)
     if config.out is not None:
-        run_dir.check_folder(config.out, config.resume, config.overwrite)
+        check_out(config.out, config.resume, config.overwrite)
 
     states: States = tuple(first.init(seed, lr) for seed, lr in config.replicas)
     with ExitStack() as stack:
         start, run = 0, None
         if config.out is not None:
-            run = stack.enter_context(open_run(config.out, config, data, began))
+            out, stop = stack.enter_context(staged(config.out, config.overwrite, stop))
+            run = stack.enter_context(open_run(out, config, data, began))
             start, states = run.restore(states)
         peak = None if peak_flops is None else peak_flops * first.devices.count
         log = Log(config, run, began, on_log, Utilization(config, peak))

@@ -170,7 +170,15 @@ WRONG = [
     # folders that cannot be used
     ("train", "--model cnn1d --data mnist1d --out run[1]", "out must not contain * ? or [, got "),
     ("train", "--model cnn1d --data mnist1d --out lr=[1e-3]/a", "out must not contain * ? or ["),
-    ("train", "--model cnn1d --data mnist1d --out gs://bucket/a", "out must be in a file system"),
+    ("train", "--model cnn1d --data mnist1d --out az://bucket/a", "out must be in a file system"),
+    (
+        "train",
+        "--model cnn1d --data mnist1d --out s3://b/[1]",
+        "out must not contain * ? or [, got ",
+    ),
+    ("train", "--model cnn1d --data mnist1d --out s3://b/a --profile", "profile writes into a run"),
+    ("train", "--model cnn1d --data mnist1d --out s3://b/a --tensorboard", "in a file system"),
+    ("sweep", "--data digits --model mlp --out s3://b/a", "out must be in a file system"),
     (
         "train",
         "--model cnn1d --data mnist1d --data-dir s3://b",
@@ -179,7 +187,7 @@ WRONG = [
     ("train", "--model cnn1d --data mnist1d --out=~nobody-here/a", "a home folder that is known"),
     ("ladder", "--out gs://bucket/a", "out must be in a file system, got 'gs:/bucket/a'"),
     ("describe", "--model vgg16 --input 224 224 3 --out gs://bucket/a", "out must be in a file"),
-    ("runs", "gs://bucket", "folder must be in a file system"),
+    ("runs", "az://bucket", "folder must be in a file system"),
     # what no device has room for
     ("train", f"{CNN} --steps 3000000000", "steps must be below 2^31, got 3000000000"),
     ("describe", "--model lenet5 --input 3000000000 28 1", "must have below 2^31 positions"),

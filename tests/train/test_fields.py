@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnn.buckets import BucketPath
 from cnn.errors import InputError
 from cnn.train import Recipe
 from experiments import train
@@ -35,7 +36,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "bool": ({"validate": "yes"}, "validate must be True or False, got 'yes'"),
     "optional": ({"devices": "all"}, "devices must be a whole number, got 'all'"),
     "out": ({"out": 3}, "out must be a Path, got 3"),
-    "bucket": ({"out": "gs://b/a"}, "out must be in a file system, got 'gs://b/a': mount"),
+    "bucket": ({"out": "az://b/a"}, "out must be in a file system, got 'az://b/a': mount"),
     "nobody": ({"out": "~nobody-here"}, "a home folder that is known, got '~nobody-here'"),
     "bytes": ({"out": "a\udcff"}, "out must be UTF-8, got 'a\\udcff'"),
     "data": ({"data": "mnist1d"}, "data must be a Dataset, got 'mnist1d'"),
@@ -68,6 +69,7 @@ def test_what_means_the_same_is_converted(tmp_path: Path, monkeypatch: pytest.Mo
     assert (made.steps, made.lr, made.out) == (5, 1.0, tmp_path / "a")
     assert [type(v) for v in (made.steps, made.lr)] == [int, float]
     assert made.augment == ("flip",)
+    assert Recipe(out=Path("gs://b/a")).out == BucketPath("gs://b/a")
     assert Recipe(out=None, devices=None).devices is None
 
 
