@@ -120,6 +120,13 @@ def bytes_per_device(tree: Tree) -> tuple[int, int]:
     return total, whole
 
 
+def describe(states: Tree) -> str:
+    """Return in words what each device holds of these arrays."""
+    total = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
+    held, whole = (f"{count / 1e6:.4g}" for count in bytes_per_device(states))
+    return f"state of {total / 1e6:.4g} MB, {held} on each device, {whole} of it not split"
+
+
 def _partitions(tree: Tree, mesh: Mesh | AbstractMesh) -> Tree:
     return jax.tree.map(lambda a: partition(a, mesh.shape["data"]), tree)
 
