@@ -29,7 +29,6 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +45,7 @@ with epy.lazy_imports():
 
     from cnn import ablations, layers
     from cnn.probes import filters as probe_filters
+    from cnn.probes import similarity
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -163,10 +163,14 @@ def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray
         more: dict[str, float] = {"sharing": 1.0}
         if isinstance(layer, layers.DenseSpatial):
             found = np.asarray(kernel, float)
-            more = best_windows(found) | sharing(found, shifted_cosines)
+            at_any_shift = partial(similarity.shifted_cosines, least_shift=STRIDE, most=MATCHED)
+            more = sharing(found, at_any_shift)
+            at_random = similarity.places_at_random(found)
+            more["best window"] = similarity.best_window_share(found, WINDOW)
+            more["best window, chance"] = similarity.best_window_share(at_random, WINDOW)
         elif isinstance(layer, layers.ConvLocal):
             found = np.asarray(probe_filters.filters(kernel, layer).weights, float)
-            more = sharing(found, neighbour_cosines)
+            more = sharing(found, similarity.neighbour_cosines)
         kept = float((np.asarray(kernel) != 0).mean())
         drawn = strongest_filters(kernel, layer, config.data.input_shape)
         seeds.append({"kept": kept, **more, "filters": drawn})
@@ -190,75 +194,13 @@ def strongest_filters(kernel: Array, layer: ConvBase, input_shape: tuple[int, ..
     return np.asarray(np.moveaxis(weights.mean(-3)[..., kept, channel], -1, 0))
 
 
-def best_windows(kernel: np.ndarray) -> dict[str, float]:
-    """Return the share of squared weight in the best window of each filter of a `DenseSpatial`.
-
-    Chance is the same after the weights of each filter are permuted at random.
-    """
-    rank = kernel.ndim // 2 - 1
-    *size, channels = kernel.shape[: rank + 1]
-    squares = np.square(kernel).reshape(math.prod(size) * channels, -1)
-    squares = squares[:, squares.sum(0) > 0]
-    permuted = np.random.default_rng(0).permuted(squares, axis=0)
-
-    def best(squares: np.ndarray) -> float:
-        windows = squares.reshape(*size, channels, -1).sum(rank)
-        for axis in range(rank):
-            views = np.lib.stride_tricks.sliding_window_view(windows, WINDOW, axis=axis)
-            windows = views.sum(-1)
-        return float((windows.max(tuple(range(rank))) / squares.sum(0)).mean())
-
-    return {"best window": best(squares), "best window, chance": best(permuted)}
-
-
 def sharing(
     weights: np.ndarray, best_cosines: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, float]:
-    """Return how alike filters are, by `best_cosines`, and with random signs.
-
-    Filters of zeros, whose cosines are NaN, do not count.
-    """
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], weights.shape)
-    alike, chance = (float(np.nanmean(best_cosines(w))) for w in (weights, signs * weights))
+    """Return how alike filters are, by `best_cosines`, and with random signs."""
+    both = weights, similarity.signs_at_random(weights)
+    alike, chance = (float(np.nanmean(best_cosines(of))) for of in both)
     return {"alike": alike, "chance": chance, "sharing": (alike - chance) / (1 - chance)}
-
-
-def neighbour_cosines(weights: np.ndarray) -> np.ndarray:
-    """Return the best cosine of each filter with those of the next position.
-
-    `weights` are `(positions, offsets, c_in, c_out)`, the positions in row-major order. The first
-    position of a row of an image follows the last one of the row before.
-    """
-    flat = np.moveaxis(weights, -1, 1).reshape(len(weights), weights.shape[-1], -1)
-    unit = flat / _nan_if_zero(np.linalg.norm(flat, axis=-1, keepdims=True))
-    cosines = unit[:-1] @ np.nan_to_num(unit[1:]).swapaxes(1, 2)
-    return np.asarray(cosines.max(-1))
-
-
-def shifted_cosines(kernel: np.ndarray) -> np.ndarray:
-    """Return the best cosine of each filter of a `DenseSpatial` with all others, at any shift.
-
-    The shift is at least the stride, as between two filters of one channel of the convolution. Of
-    a filter that is shifted over the edge, only the part inside counts, but its whole norm.
-    """
-    rank = kernel.ndim // 2 - 1
-    size, axes = kernel.shape[:rank], tuple(range(1, rank + 1))
-    flat = np.moveaxis(kernel.reshape(*kernel.shape[: rank + 1], -1), -1, 0)
-    flat = flat[np.arange(min(MATCHED, len(flat))) * len(flat) // min(MATCHED, len(flat))]
-    unit = flat / _nan_if_zero(np.sqrt(np.square(flat).sum((*axes, -1), keepdims=True)))
-    twice = [2 * n for n in size]  # so that nothing wraps around
-    spectra = np.fft.rfftn(np.nan_to_num(unit), twice, axes)
-    near = [np.minimum(np.arange(n), n - np.arange(n)) < STRIDE for n in twice]
-    excluded = np.logical_and.reduce(np.meshgrid(*near, indexing="ij"))
-    best = np.full(len(unit), np.nan)
-    for i in np.flatnonzero(~np.isnan(unit).any((*axes, -1))):
-        products = (np.delete(spectra, i, 0) * spectra[i].conj()).sum(-1)
-        best[i] = np.fft.irfftn(products, twice, axes)[:, ~excluded].max()
-    return best
-
-
-def _nan_if_zero(norms: np.ndarray) -> np.ndarray:
-    return np.where(norms > 0, norms, np.nan)
 
 
 def summarize(settings: Settings, results: Results) -> Summary:

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn.ablations import densify, lift
 from cnn.layers import Conv, DenseSpatial
 from cnn.models import s_conv
 from experiments import learned_bias
@@ -61,37 +59,6 @@ def test_summary() -> None:
     check_figures(summary)
 
 
-def test_neighbours_by_hand() -> None:
-    """Of two channels at two positions, (1, 0) is nearest to (3, 4), and (0, 1) to (0, 2)."""
-    weights = np.array([[[1.0, 0], [0, 1]], [[0, 2], [3, 4]]])
-    kernel = weights.swapaxes(1, 2)[:, :, None]  # (positions, offsets, 1, channels)
-    np.testing.assert_allclose(learned_bias.neighbour_cosines(kernel), [[0.6, 1]])
-    kernel[0, :, :, 0] = 0
-    np.testing.assert_allclose(learned_bias.neighbour_cosines(kernel), [[np.nan, 1]])
-
-
-def test_cosines_at_shifts_by_hand() -> None:
-    """Shifted by 2, (1, 2) is the same. A shift by 1 is less than the stride; one by 2 is left."""
-    filters = np.zeros((3, 6))
-    filters[0, :2] = filters[1, 2:4] = 1, 2
-    same = filters.T[:, None, :, None]  # (in, 1, out, 1)
-    np.testing.assert_allclose(learned_bias.shifted_cosines(same), [1, 1, np.nan])
-    filters[1] = 0, 1, 2, 0, 0, 0
-    near = filters.T[:, None, :, None]
-    np.testing.assert_allclose(learned_bias.shifted_cosines(near), [0.4, 0.4, np.nan])
-
-
-def test_a_convolution_as_a_dense_layer_is_shared() -> None:
-    """But for the filters at the edges: 3 of 6 positions are 4 or more from both."""
-    layer, x = Conv(2, (9,), 2, 4), jnp.zeros((1, 20, 1))
-    params = dict(layer.init(jax.random.key(0), x))
-    dense = lift(params, layer, densify(layer), (20, 1))["params"]["kernel"]
-    cosines = learned_bias.shifted_cosines(np.asarray(dense, float)).reshape(10, 2)
-    np.testing.assert_allclose(cosines[2:8], 1, atol=1e-6)
-    images = learned_bias.shifted_cosines(np.random.default_rng(0).normal(size=(4, 5, 2, 2, 2, 3)))
-    assert images.shape == (12,) and (images < 1).all()
-
-
 def test_sharing_is_corrected_for_chance() -> None:
     """Of 0.8 and, with random signs, 0.5: 0.3 of the 0.5 that are left."""
     weights = np.ones(50)
@@ -132,21 +99,6 @@ def test_only_the_first_layer_differs_and_lambda_is_the_decay() -> None:
     assert sorted(points) == sorted(
         [("conv", "0"), *((rung, s) for rung in ("local", "dense") for s in ("0", "0.001"))]
     )
-
-
-def test_the_best_window_of_a_filter_by_hand() -> None:
-    """Nine neighbours of equal weight are all in one window; two far apart never are."""
-    near, far = np.zeros((2, 40))
-    near[20:29] = 1
-    far[[0, 39]] = 1
-    kernel = np.stack([near, far, 0 * far], -1).reshape(40, 1, 3, 1)
-    found = learned_bias.best_windows(kernel)
-    assert found["best window"] == pytest.approx((1 + 0.5) / 2)
-    assert found["best window, chance"] < 0.9
-    image = np.zeros((12, 12, 2, 1, 1, 1))
-    image[2:11, 3:12, 0] = 1
-    image[0, 0, 1] = 27**0.5  # squared 27, beside 81
-    assert learned_bias.best_windows(image)["best window"] == pytest.approx(81 / 108)
 
 
 def test_the_networks_on_images_are_those_of_the_paper() -> None:
