@@ -125,7 +125,9 @@ def search(
     groups: Mapping[Name, Sequence[Config]],
     train: Callable[[Points], Results],
 ) -> dict[str, Any]:
-    """Try the grid for every group, then neighbours of the best values until none is better.
+    """Try the grid for every group, then neighbours of the best and of the chosen values.
+
+    It ends when all of these were tried, so that neither has a better neighbour.
 
     Args:
         tuning: The grid.
@@ -156,7 +158,10 @@ def search(
         for (group, values), of in named.items():
             accuracies = np.concatenate([outcomes[name]["test_accuracy"] for name in of])
             tried[group][values] = accuracies.tolist()
-        wanted = {group: _neighbours(results) for group, results in tried.items()}
+        wanted = {
+            group: _neighbours(results, _best(results)) | _neighbours(results, _steadiest(results))
+            for group, results in tried.items()
+        }
     found = {}
     for group, results in tried.items():
         best = _steadiest(results)
@@ -186,15 +191,15 @@ def _steadiest(results: Mapping[Values, Sequence[float]]) -> Values:
     return _best({values: of for values, of in results.items() if values[0] == rate})
 
 
-def _neighbours(results: Mapping[Values, Sequence[float]]) -> set[Values]:
-    """Return the neighbours of the best values that were not tried: one setting higher or lower.
+def _neighbours(results: Mapping[Values, Sequence[float]], values: Values) -> set[Values]:
+    """Return the neighbours of `values` that were not tried: one setting higher or lower.
 
     Beyond an end of the values that were tried of a setting, the next one continues their last
     ratio; after 0 it is 10. Below 0 there is none.
     """
-    best, found = _best(results), set()
-    for i, value in enumerate(best):
-        line = sorted({values[i] for values in results})
+    found = set()
+    for i, value in enumerate(values):
+        line = sorted({tried[i] for tried in results})
         at = line.index(value)
         lower, higher = line[at - 1] if at else None, line[at + 1] if at + 1 < len(line) else None
         if lower is None and value > 0 and len(line) > 1:
@@ -203,7 +208,7 @@ def _neighbours(results: Mapping[Values, Sequence[float]]) -> set[Values]:
             higher = value * (value / line[-2] if line[-2] else 10)
         for near in (lower, higher):
             if near is not None:
-                found.add((*best[:i], float(f"{near:.3g}"), *best[i + 1 :]))
+                found.add((*values[:i], float(f"{near:.3g}"), *values[i + 1 :]))
     return found - set(results)
 
 

@@ -88,6 +88,29 @@ def test_a_smaller_rate_within_one_standard_error_is_taken() -> None:
     assert tuning._steadiest({(0.2,): [0.5], (0.1,): [0.4]}) == (0.2,)
 
 
+def test_the_neighbours_of_the_chosen_values_are_tried_too() -> None:
+    """The best of the grid, (0.02, 0.1), has no better neighbour. The smaller rate of 0.01 is as
+    good, is chosen, and has one: (0.01, 1)."""
+    means = {(0.02, 0.1): 0.7, (0.01, 0.1): 0.695, (0.01, 1.0): 0.75}
+
+    def train(points: Points) -> dict[Name, Outcome]:
+        return {
+            name: Outcome(
+                1,
+                {
+                    "test_accuracy": means.get((one.lr, one.weight_decay), 0.5)
+                    + np.array([-0.01, 0.01])
+                },
+            )
+            for name, one in points.items()
+        }
+
+    grid = {"lr": (0.01, 0.02), "weight_decay": (0.0, 0.1)}
+    found = tuning.search(study.Tuning("s.py", grid=grid), {("a",): [CONFIG]}, train)["a"]
+    assert found["best"] == {"lr": 0.01, "weight_decay": 1.0}
+    assert not found["unfinished"]
+
+
 def test_the_parts_of_a_group_are_seeds() -> None:
     def train(points: Points) -> dict[Name, Outcome]:
         assert {name[-1] for name in points} == {"0", "1"}
