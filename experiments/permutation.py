@@ -11,7 +11,8 @@ of the pieces, the same for all networks. The places do not favour the positions
 strides of the convolution begin, as pieces of equal length would.
 
 `conv` is local and shares its kernels over positions, `local` is only local, and to `mlp` an order
-of positions is like any other. So `mlp` is the control: its accuracy must not depend on the cuts.
+of positions is like any other. So `mlp` is the control: its accuracy must not depend on the cuts,
+and it is tuned on all of them together.
 
 Reference:
     Greydanus and Kobak (2024), arXiv 2011.14439: the README of their repository (table "Comparing
@@ -171,7 +172,7 @@ STUDY = study.Study(
     claims=CLAIMS,
     tuning=study.Tuning(
         __file__,
-        by=lambda name: name[:2],
+        by=lambda name: name[:1] if name[0] == "mlp" else name[:2],
         grid={"lr": (0.01, 0.02, 0.04), "weight_decay": (0.01, 0.1)},
     ),
     pooled=True,

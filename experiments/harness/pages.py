@@ -160,7 +160,7 @@ def tuning_figures(groups: Mapping[str, Any]) -> dict[str, plots.Figure]:
     panels = [
         plots.Curves(
             [each for label, found in of.items() for each in _tried(label, found, *looks[label])],
-            title=rest.replace("/", ", "),
+            title=rest.replace("/", ", ") or "all points",
             log="x",
             x_label="learning rate",
             y_label="validation accuracy (%)",

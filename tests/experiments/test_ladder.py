@@ -11,7 +11,7 @@ from cnn.data import Dataset, Split, load
 from cnn.errors import InputError
 from cnn.geometry import describe
 from experiments import ladder
-from experiments.harness import plots
+from experiments.harness import plots, study
 from experiments.harness.claims import judge
 from experiments.harness.results import Outcome
 
@@ -95,6 +95,17 @@ def test_the_variants_by_hand() -> None:
     assert count["tied bias", "local"] == local(25, tied=True)
     for rung in ("conv", "dense"):
         assert count["equal parameters", rung] == pytest.approx(local(25, tied=False), rel=0.06)
+
+
+def test_rungs_to_which_all_orders_are_alike_are_tuned_on_all_of_them() -> None:
+    points = ladder.points(ladder.Settings(seeds=2, variants=("standard", "published")))
+    groups = study.Tuning(__file__, by=ladder.tuned_together).groups(points)
+    sizes = {"/".join(group): len(configs) for group, configs in groups.items()}
+    assert sizes == {
+        **{f"{rung}/standard/ordered": 1 for rung in ladder.LOCAL_RUNGS},
+        **{f"{rung}/standard/permuted": 2 for rung in ladder.LOCAL_RUNGS},
+        **{f"{rung}/standard": 3 for rung in ("dense", "mlp", "logistic")},
+    }
 
 
 def test_points_draw_a_permutation_for_each_seed() -> None:

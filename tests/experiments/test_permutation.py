@@ -61,6 +61,14 @@ def test_a_seed_has_one_order_for_all_networks() -> None:
     assert whole == same == load("mnist1d-50k").content_hash()
 
 
+def test_the_control_has_one_recipe() -> None:
+    points = permutation.points(Settings(cuts=(0, 39), seeds=1))
+    assert permutation.STUDY.tuning is not None
+    groups = permutation.STUDY.tuning.groups(points)
+    assert sorted(map(len, groups)) == [1, 2, 2, 2, 2]
+    assert len(groups["mlp",]) == 2
+
+
 def test_summary() -> None:
     """Of the made-up points, conv is better than mlp by 0.01 in order, and worse without order."""
     names = [("mlp", "0"), ("conv", "0"), ("local", "0")]
