@@ -178,9 +178,14 @@ def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, table and figure."""
     names = [name for (name,) in results]
     visible = ", ".join(f"{name} {100 * sees_both_boxes(name):.1f} %" for name in names)
+    lost = (results[name,][PARTS[0]] - results[name,][PARTS[1]] for name in names)
+    costs = ", ".join(
+        f"{name} {100 * one.mean():.1f}" for name, one in zip(names, lost, strict=True)
+    )
     findings = [
+        f"Swapping the halves of the images costs, in points: {costs}.",
         f"Share of images in which one unit of the last map sees both boxes: {visible}. In others "
-        "no unit can tell which box is left."
+        "no unit can tell which box is left.",
     ]
     rows = []
     for name in names:

@@ -109,7 +109,7 @@ def _add_legends(
     drawn: mpl_figure.Figure, figure: Figure, drawings: Sequence[PanelDrawing]
 ) -> None:
     """Add the legends. Their title says what the bars are; without a legend, a line below does."""
-    note = next((drawing.note for drawing in drawings if drawing.note), "")
+    note = _what_bars_are(drawings)
     titled = bool(figure.legend)
     if figure.legend:
         entries = {label: handle for d in drawings for label, handle in d.legend.items()}
@@ -122,12 +122,23 @@ def _add_legends(
         if figure.legend or len(entries) < 2 or not place_in_panel:
             continue
         below = place_in_panel == "below"
-        title = "" if below else textwrap.fill(drawing.note, 24)  # narrow, it finds more room
+        title = (
+            "" if below else textwrap.fill(_what_bars_are([drawing]), 24)
+        )  # narrow, it finds more room
         style: dict[str, Any] = {"loc": "best" if below else place_in_panel, "alignment": "left"}
         drawing.axes.legend(entries.values(), entries.keys(), title=title, **style)
         titled = titled or bool(title)
     lines = [figure.note, "" if titled else note]
     drawn.supxlabel("; ".join(filter(None, lines)), size=7)
+
+
+def _what_bars_are(drawings: Sequence[PanelDrawing]) -> str:
+    """Return what marks and bars are, and of how many seeds; nothing without bars."""
+    bars = next((drawing.bars for drawing in drawings if drawing.bars), "")
+    seeds = sorted({n for drawing in drawings if drawing.bars == bars for n in drawing.seeds})
+    return (
+        f"{bars} of {' to '.join(map(str, seeds[:: max(1, len(seeds) - 1)]))} seeds" if bars else ""
+    )
 
 
 def _columns(labels: Collection[str], width: float) -> int:

@@ -49,7 +49,8 @@ class PanelDrawing:
         self.axes, self.panel = axes, panel
         self.marks: list[tuple[float, float, str]] = []
         self.legend: dict[str, Any] = {}
-        self.note = ""
+        self.bars = ""
+        self.seeds: set[int] = set()
         self.lines: list[Line2D] = []
         self.spans: list[tuple[float, float, str]] = []
         """Ends and text of the brackets."""
@@ -182,13 +183,14 @@ class PanelDrawing:
         count = max((len(values) for values in entries), default=1)
         if isinstance(self.panel, Curves) and "y" in self.panel.log:
             found = [(np.exp(np.log(v).mean()), v.min(), v.max()) for v in entries]
-            what = "geometric mean and range"
+            bars = "geometric mean and range"
         else:
             half = [v.std(ddof=1) if len(v) > 1 else 0 for v in entries]
             found = [(m := v.mean(), m - h, m + h) for v, h in zip(entries, half, strict=True)]
-            what = "mean ± s.d."
+            bars = "mean ± s.d."
         if count > 1:
-            self.note = f"{what} of {count} seeds"
+            self.bars = bars
+            self.seeds.add(count)
         middle, low, high = np.array(found, float).reshape(-1, 3).T
         return middle, low, high
 

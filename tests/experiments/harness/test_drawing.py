@@ -82,6 +82,11 @@ def test_the_legend_says_what_is_shown() -> None:
     curves = Curves([Series("a", SEEDS[:2]), Series("b", [1, 2], legend=False)])
     drawn, _ = drawing.draw(Figure([curves], note="dashed: b"))
     assert drawn.get_supxlabel() == "dashed: b; mean ± s.d. of 2 seeds"
+    more = Dots([Series("a", [[1.0, 2, 4]])], ["x"])
+    drawn, _ = drawing.draw(Figure([dots, more]))
+    assert drawn.get_supxlabel() == ""  # the title of the first panel's legend says it
+    drawn, _ = drawing.draw(Figure([dots, more], legend="below"))
+    assert drawn.legends[0].get_title().get_text() == "mean ± s.d. of 2 to 3 seeds"
     drawn, _ = drawing.draw(Figure([dots, dots], legend="below", share_y=True))
     assert [len(legend.get_texts()) for legend in drawn.legends] == [3]
 
