@@ -170,9 +170,9 @@ def ladder(page: str) -> str:
         parts[at],
         flags=re.MULTILINE,
     ).replace("| `rung` |", "| rung |")
-    answer = parts[parts.index("## Answer") + 1]
+    counted = parts[parts.index("## Answer") + 1].partition("** ")[0] + "**"
     findings = [part for part in parts[:at] if part.startswith("- ")]
-    return "\n\n".join([table, f"{parts[at - 1]}.", answer, *findings])
+    return "\n\n".join([table, f"{parts[at - 1]}.", counted, *findings])
 
 
 if __name__ == "__main__":

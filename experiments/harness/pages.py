@@ -73,18 +73,30 @@ def make(root: Path, name: str) -> Page:
 
 def _found(made: Summary) -> list[str]:
     """Return verdicts, findings, figures and tables as Markdown."""
-    first, *rest = made.findings or ["No findings."]
-    said = f"{count(made.verdicts)}. {sentence(first)}"
-    parts = [f"**{count(made.verdicts)}.** {first}"]
+    said = f"{count(made.verdicts)}. {answer(made)}"
+    parts = [f"**{count(made.verdicts)}.** {answer(made)}"]
     if made.verdicts:
         parts += [f"![{said}](claims.png)", markdown(claims.table(made.verdicts))]
     advice = [
         f"{one.claim.text}: {one.verdict}; {one.advice}." for one in made.verdicts if one.advice
     ]
-    parts.append("\n".join(f"- {text}" for text in (*advice, *rest)))
+    parts.append("\n".join(f"- {text}" for text in (*advice, *made.findings)))
+    described = sentence(made.findings[0]) if made.findings else said
     others = [name for name in made.figures if name != "claims"]
-    parts += [f"![{sentence(first)}]({name}.png)" for name in others]
+    parts += [f"![{described}]({name}.png)" for name in others]
     return parts + [markdown(table) for table in made.tables]
+
+
+def answer(made: Summary) -> str:
+    """Return the first two claims with what was measured; without claims, the first finding."""
+    if not made.verdicts:
+        return made.findings[0] if made.findings else "No findings."
+    told = [
+        f"{one.claim.text}: {one.interval}" + f" ({one.verdict})" * (one.verdict != "holds")
+        for one in made.verdicts[:2]
+    ]
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def count(verdicts: Sequence[claims.Verdict]) -> str:

@@ -42,14 +42,14 @@ def test_the_readme_shows_the_ladder_and_all_answers(root: Path) -> None:
     assert ladder == (
         "\n\n| rung | ordered, % |\n| :-- | --: |\n| `conv`: local, shared | 91.00 ± 1.41 |\n"
         "| `local`: one kernel per position | 81.00 ± 1.41 |\n\nTest accuracy in percent.\n\n"
-        "**1 of 1 claims holds.** Sharing is worth 10.0 points. It is\nso in 95 % of cases.\n\n"
-        "- More.\n\n"
+        "**1 of 1 claims holds.**\n\n"
+        "- Sharing is worth 10.0 points. It is\nso in 95 % of cases.\n- More.\n\n"
     )
     rows = [
         "| study | question | answer | claims |",
         "| :-- | :-- | :-- | :-- |",
         "| [ladder](docs/studies/ladder/index.md) | Is sharing worth anything? "
-        "| Sharing is worth 10.0 points. | 1 of 1 holds |",
+        "| Sharing helps: +10.0 points (+10.0 to +10.0). | 1 of 1 holds |",
         "| [old](docs/studies/old/index.md) | Is sharing worth anything? | No. | Version 0.1.0 |",
     ]
     assert studies.strip().split("\n") == rows

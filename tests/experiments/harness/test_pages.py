@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cnn.errors import InputError
-from experiments.harness import pages, plots
-from experiments.harness.tables import Table
+from experiments.harness import claims, pages, plots
+from experiments.harness.study import Claim, Outcome, Summary, Table
 from tests.experiments.harness import tiny
 
 
@@ -21,6 +21,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(sys.modules, "experiments.ladder", tiny.module())
     tiny.write(tmp_path / "docs/studies/ladder/results.jsonl", tiny.lines())
     return tmp_path
+
+
+ANSWER = "Sharing helps: +10.0 points (+10.0 to +10.0)."
 
 
 def body(root: Path) -> str:
@@ -41,14 +44,14 @@ def test_a_page_says_what_the_lines_say(root: Path) -> None:
         "# Is sharing worth anything?",
         "**Hypothesis.** It is.",
         "## Answer",
-        "**1 of 1 claims holds.** Sharing is worth 10.0 points. It is\nso in 95 % of cases.",
+        f"**1 of 1 claims holds.** {ANSWER}",
     ]
-    assert parts[4] == "![1 of 1 claims holds. Sharing is worth 10.0 points.](claims.png)"
+    assert parts[4] == f"![1 of 1 claims holds. {ANSWER}](claims.png)"
     assert parts[5].startswith("Intervals cover the seeds")
     assert "| sharing helps | conv/ordered − local/ordered |" in parts[6]
     assert parts[6].endswith("| holds |")
     assert parts[7:] == [
-        "- More.",
+        "- Sharing is worth 10.0 points. It is\nso in 95 % of cases.\n- More.",
         "![Sharing is worth 10.0 points.](ladder.png)",
         "Test accuracy in percent",
         "| rung | ordered, % |\n| :-- | --: |\n| conv | 91.00 ± 1.41 |\n| local | 81.00 ± 1.41 |",
@@ -60,6 +63,21 @@ def test_a_page_says_what_the_lines_say(root: Path) -> None:
         "commit abc\n\n"
         "## Setting\n\n    .venv/bin/python -m experiments.ladder\n\nTwo rungs of a ladder."
     )
+
+
+def test_the_answer_is_the_first_two_claims_or_else_the_first_finding() -> None:
+    values = {("a",): [0.5, 0.6], ("b",): [0.4, 0.5]}
+    results = {n: Outcome(1, {"test_accuracy": np.array(v)}) for n, v in values.items()}
+    made = [Claim(f"claim {i}", ("a",), ("b",), above=0.05 * i) for i in range(4)]
+    verdicts = claims.judge(made, results)
+    told = "claim 1: +10.0 points (+10.0 to +10.0)"
+    found = Summary(["Found."], [], {}, verdicts=verdicts[1:])
+    second = "claim 2: +10.0 points (+10.0 to +10.0)"
+    assert pages.answer(found).startswith(f"C{told[1:]}; {second}")
+    found = Summary(["Found."], [], {}, verdicts=verdicts[3:])
+    assert pages.answer(found) == ("Claim 3: +10.0 points (+10.0 to +10.0) (does not hold).")
+    assert pages.answer(Summary(["Found."], [], {})) == "Found."
+    assert pages.answer(Summary([], [], {})) == "No findings."
 
 
 def test_the_order_of_the_lines_changes_nothing(root: Path) -> None:
