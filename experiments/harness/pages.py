@@ -20,7 +20,7 @@ from typing import Any
 from etils import epy
 
 from cnn.errors import InputError
-from experiments.harness import claims, committed, comparison, plots, results, tuning
+from experiments.harness import claims, committed, comparison, panels, plots, results, tuning
 from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
@@ -163,15 +163,19 @@ def tuning_figures(groups: Mapping[str, Any]) -> dict[str, plots.Figure]:
     Of several other settings at a learning rate the best is shown.
     """
     together: dict[str, dict[str, Any]] = {}
-    for group, found in groups.items():
+    for group, tried in groups.items():
         first, _, rest = group.partition("/")
-        together.setdefault(rest, {})[first] = found
+        together.setdefault(rest, {})[first] = tried
     labels = dict.fromkeys(first for of in together.values() for first in of)
-    pairs = zip(itertools.cycle(comparison.COLORS), itertools.cycle(comparison.MARKERS))
-    looks = dict(zip(labels, pairs, strict=False))
-    panels = [
+    looks: dict[str, tuple[str, str]] = {}
+    others = list(itertools.product(comparison.COLORS, comparison.MARKERS))
+    for series, look in panels.looks([plots.Series(label, [1]) for label in labels]):
+        of_colour = [(look[0], marker) for marker in comparison.MARKERS]
+        wanted = (look, *of_colour, *others)
+        looks[series.label] = next((one for one in wanted if one not in looks.values()), look)
+    found = [
         plots.Curves(
-            [each for label, found in of.items() for each in _tried(label, found, *looks[label])],
+            [each for label, tried in of.items() for each in _tried(label, tried, *looks[label])],
             title=rest.replace("/", ", ") or "all points",
             log="x",
             x_label="learning rate",
@@ -180,8 +184,8 @@ def tuning_figures(groups: Mapping[str, Any]) -> dict[str, plots.Figure]:
         for rest, of in together.items()
     ]
     return {
-        f"tuning-{1 + i // 3}": plots.Figure(panels[i : i + 3], share_y=True, legend="below")
-        for i in range(0, len(panels), 3)
+        f"tuning-{1 + i // 3}": plots.Figure(found[i : i + 3], share_y=True, legend="below")
+        for i in range(0, len(found), 3)
     }
 
 

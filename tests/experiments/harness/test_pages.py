@@ -214,6 +214,16 @@ def test_groups_with_the_same_rest_of_their_names_share_a_panel() -> None:
     ]
 
 
+def test_rungs_have_their_colours_and_each_line_a_look_of_its_own() -> None:
+    one = {"best": {"lr": 0.1}, "tried": [[{"lr": 0.1}, [0.5]]]}
+    groups = dict.fromkeys(["conv/a", "tiled-2/a", "tiled-4/a", "other/a"], one)
+    (panel,) = pages.tuning_figures(groups)["tuning-1"].panels
+    assert isinstance(panel, plots.Curves)
+    looks = {series.label: (series.color, series.marker) for series in panel.series}
+    assert looks["conv"] == plots.RUNGS["conv"] and looks["tiled-2"] == plots.RUNGS["tiled"]
+    assert looks["tiled-4"][0] == plots.RUNGS["tiled"][0] and len(set(looks.values())) == 4
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [
