@@ -137,7 +137,7 @@ def test_compiles_if_it_can(
     fits = Compiled(10**9, 10**9, 2 * 10**9, 1e9, 1e9, hlo.Program([], 1234, True))
     large = TooLarge(30e9, 10e9)
     found = {"v5e:1x1": fits, "v5e:2x2": large, "v5e:2x2 --remat": fits}
-    asked = []
+    asked: list[Any] = []
 
     def what_fits(*args: Any) -> str:
         *asked[:], attempt = args
