@@ -59,8 +59,16 @@ def test_the_read_out_is_not_linear() -> None:
     linear = product**2 / (2 / 3 * (1 - np.sin(6) / 6))
     assert float(probes.position_leak(circle, circle)) == pytest.approx(linear, abs=0.01)
     assert linear < 0.7
-    assert padding.read_out(circle, circle) > 0.98
-    assert padding.read_out(jnp.ones((2, 5, 3)), jnp.ones((2, 5, 3))) == pytest.approx(0)
+    assert padding.read_out(circle, circle, circle) > 0.98
+    same = jnp.ones((2, 5, 3))
+    assert padding.read_out(same, same, same) == pytest.approx(0)
+
+
+def test_the_read_out_of_noise_is_about_zero() -> None:
+    """Few objects with a feature of heavy tails: with the least penalty, R² is far below 0."""
+    rng = np.random.default_rng(0)
+    parts = [jnp.asarray(rng.standard_cauchy((20, 8, 4)), jnp.float32) for _ in range(3)]
+    assert -0.1 < padding.read_out(*parts) < 0.1
 
 
 @pytest.mark.slow
