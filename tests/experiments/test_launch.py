@@ -96,7 +96,7 @@ def test_groups_of_seeds_in_four_processes(
 def two_processes(out: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Yield two that train together without end, after their first checkpoints."""
     command = [sys.executable, "-m", "experiments.train", *RECIPE, "--steps", "1000000"]
-    command += ["--out", str(out), "--checkpoint-every", "20", "--heartbeat-timeout", "5"]
+    command += ["--out", str(out), "--checkpoint-every", "20", "--heartbeat-timeout", "10"]
     command += ["--coordinator"]
     command += [f"localhost:{local._free_port()}", "--processes", "2", "--process-id"]
     env = os.environ | {"XLA_FLAGS": "", "NPROC": "4"}
@@ -108,6 +108,8 @@ def two_processes(out: Path) -> Iterator[list[subprocess.Popen[str]]]:
     try:
         until = time.monotonic() + 240
         while not (out / "checkpoints" / "40").exists():
+            ended = [process for process in both if process.poll() is not None]
+            assert not ended, ended[0].communicate(timeout=30)
             assert time.monotonic() < until, "no checkpoint in 240 seconds"
             time.sleep(0.1)
         yield both
