@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, PyTree
@@ -31,7 +32,7 @@ class Reading(NamedTuple):
     x: Value
     rows: Rows
     steps: list[tuple[Step, int]]
-    """Each with the index of its row."""
+    """Each with the index of its row, without the bounds of what its values see."""
     outputs: list[Value]
 
 
@@ -84,13 +85,19 @@ def _read(program: ClosedJaxpr, input_shape: Shape, rows: Rows) -> Reading:
 
     def visit(step: Step) -> int:
         row = rows.record(step)
-        steps.append((step, row))
+        operands, outputs = map(_without_bounds, (step.operands, step.outputs))
+        steps.append((step._replace(operands=operands, outputs=outputs), row))
         return row
 
     args = [Value(w.shape, leaves=frozenset([i])) for i, w in enumerate(weights)]
     with jax.ensure_compile_time_eval():  # of constants, also while JAX traces another program
         outputs = walk(program, [*args, x], visit)
     return Reading(x, rows, steps, outputs)
+
+
+def _without_bounds(values: list[Value]) -> list[Value]:
+    none = np.empty((4, 0), np.int32)
+    return [v._replace(seen=tuple(s._replace(bounds=none) for s in v.seen)) for v in values]
 
 
 def checked_shape(input_shape: Sequence[int]) -> Shape:

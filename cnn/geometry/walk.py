@@ -54,11 +54,17 @@ def walk(
     def read(atom: Var | Literal) -> Value:
         return _known(atom.val) if isinstance(atom, Literal) else env[atom]
 
-    for eqn in program.jaxpr.eqns:
+    eqns, made = program.jaxpr.eqns, program.jaxpr.outvars
+    last = {atom: i for i, eqn in enumerate(eqns) for atom in eqn.invars if isinstance(atom, Var)}
+    last |= {atom: len(eqns) for atom in made if isinstance(atom, Var)}
+    for i, eqn in enumerate(eqns):
         operands = [read(atom) for atom in eqn.invars]
         inside = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
         outputs = _run(eqn, operands, visit, inside, times)
         env.update(zip(eqn.outvars, outputs, strict=True))
+        # What units see can take more memory than the values.
+        for atom in {a for a in eqn.invars if isinstance(a, Var) and last[a] == i}:
+            del env[atom]
     return [read(atom) for atom in program.jaxpr.outvars]
 
 

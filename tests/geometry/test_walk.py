@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import hypothesis
@@ -206,3 +207,19 @@ def test_a_primitive_that_is_not_known_is_named() -> None:
     reading = read_function(lambda _, x: jnp.linalg.qr(x)[0] + 1, {}, (N, CHANNELS))
     assert reading.outputs[0].unknown == "qr"
     assert reading.rows.rows[0].macs is None
+
+
+def test_what_is_seen_is_forgotten_with_the_value() -> None:
+    """Each unit of a flat 64×64 map has bounds of its own: 4 × 4 bytes × 2 axes, 131 KB a value."""
+
+    def fifty_values(params: object, x: Array) -> Array:
+        y = x.reshape(1, -1)
+        for _ in range(50):
+            y = jnp.tanh(y) + y
+        return y
+
+    tracemalloc.start()
+    read_function(fifty_values, {}, (64, 64, 1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * 131e3
