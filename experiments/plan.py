@@ -1,4 +1,4 @@
-"""What a training step would need on a TPU slice that is not there.
+"""What a training step would need on a TPU slice, or on GPUs, that are not there.
 
     python -m experiments.plan --model resnet18 --input 224 224 3 --topology v5e:4x4 v5e:16x16 \\
         --precision bfloat16
@@ -7,14 +7,16 @@ Traces the training step of `experiments.train` for the slice and lowers it for 
 bytes of state and batch, operations, collectives, and the least time of a step by the chips'
 documented rates. If libtpu is installed (`make install EXTRA=tpu`, on a machine without a TPU, too)
 it also compiles the step for the slice, which takes minutes: memory of activations, bytes moved,
-collectives as XLA combines them, and settings that fit if these do not. No accelerator is needed,
-nothing is allocated and nothing runs.
+collectives as XLA combines them, and settings that fit if these do not. The same for H100 GPUs with
+JAX's CUDA plugin (`EXTRA=cuda`), without FLOPs and bytes moved. No accelerator is needed, nothing
+is allocated and nothing runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,11 +82,13 @@ class Flags(RecipeFlags):
     classes: int = 1000
     """Number of classes."""
     topology: tuple[str, ...]
-    """TPU slices, each a kind of chip and the chips along each axis: v5e:4x4 v5p:4x4x4."""
+    """TPU slices, each a kind of chip and the chips along each axis: v5e:4x4 v5p:4x4x4. Or GPUs of
+    one host: h100:1x8."""
     batch_per_chip: int = 64
     """Examples per step on each chip."""
     level: Literal["lower", "compile"] | None = None
-    """Lower the step, in seconds, or compile it too, in minutes; compile if libtpu is installed."""
+    """Lower the step, in seconds, or compile it too, in minutes; compile if the compiler of the
+    slices is installed: libtpu, or JAX's CUDA plugin."""
 
     @property
     def subject(self) -> str:
@@ -107,7 +111,8 @@ class Flags(RecipeFlags):
 
 def main(flags: Flags) -> None:
     """Print the tables, and a line for each slice that the state does not fit."""
-    slices, level = _checked(flags), _level(flags)
+    slices = _checked(flags)
+    level = _level(flags, slices)
     model = networks.by_name(flags.model, flags.model_args, flags.spec, flags.ablate)(flags.classes)
     macs = _macs(model, flags.input)
     parameters = config.check_model(model, flags.recipe, _stand_in(flags))
@@ -153,12 +158,18 @@ def _checked(flags: Flags) -> list[Slice]:
     return slices
 
 
-def _level(flags: Flags) -> str:
+def _level(flags: Flags, slices: Sequence[Slice]) -> str:
     """Return the level. Raise `InputError` if what it needs is not installed."""
-    installed = importlib.util.find_spec("libtpu") is not None
-    if flags.level == "compile" and not installed:
-        raise InputError("level compile needs libtpu: make install EXTRA=tpu, or level lower")
-    return flags.level or ("compile" if installed else "lower")
+    needed = [
+        ("jax_cuda13_plugin", "cuda") if each.is_gpu else ("libtpu", "tpu") for each in slices
+    ]
+    missing = [each for each in needed if importlib.util.find_spec(each[0]) is None]
+    if flags.level == "compile" and missing:
+        package, extra = missing[0]
+        raise InputError(
+            f"level compile needs {package}: make install EXTRA={extra}, or give level lower"
+        )
+    return flags.level or ("lower" if missing else "compile")
 
 
 def _macs(model: nn.Module, input_shape: tuple[int, ...]) -> int | None:
@@ -218,7 +229,8 @@ def _compiler(flags: Flags, model: nn.Module, where: Slice) -> Attempt:
     def attempt(setting: Setting) -> Compiled | TooLarge:
         batch = setting.batch_per_chip * where.chips
         step = lowering.trace_step(model, setting.recipe, flags.input, devices, batch)
-        return compilation.compile_step(step, f"{where.name} {setting.flag}".strip())
+        room = where.chip.hbm if where.is_gpu else math.inf
+        return compilation.compile_step(step, f"{where.name} {setting.flag}".strip(), room)
 
     return attempt
 

@@ -1,4 +1,4 @@
-"""TPU chips and the slices that Google Cloud offers, from its public documentation."""
+"""TPU chips, the slices that Google Cloud offers by its documentation, and GPUs of one host."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ CHIPS = {
     "v6e": Chip(918e12, 32e9, 1638e9, 800e9 / 2, 2, 256, CLOUD + "v6e"),
     # "Lets you access two TPU devices", each with half of the chip's memory.
     "tpu7x": Chip(2307e12, 192 * GIB, 7380e9, 1200e9 / 2, 3, 9216, CLOUD + "tpu7x", devices=2),
+    # Memory as XLA describes the SXM module; FLOP/s as in `GPUS`. Half of NVLink's 900 GB/s leaves.
+    "h100": Chip(989.4e12, 84929347584, 3352.32e9, 900e9 / 2, 2, 8, "openxla/xla#25919"),
 }
 KINDS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
 KINDS |= {"TPU v5e": "v5e", "TPU v5p": "v5p", "TPU v6e": "v6e", "TPU7x": "tpu7x"}
@@ -62,6 +64,8 @@ GPUS = {
 """Peak FLOP/s in bfloat16, by what JAX calls the device."""
 FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 """Slices of v5e and v6e."""
+HOST = ((1, 1), (1, 2), (1, 4), (1, 8))
+"""GPUs of one host, which NVLink connects all to all."""
 SMALL = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
 """Slices of the others below a cube of 4×4×4. From there on all axes are multiples of 4."""
 
@@ -78,6 +82,11 @@ class Slice:
     def devices(self) -> int:
         """Number of devices that JAX sees."""
         return self.chips * self.chip.devices
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether its chips are GPUs."""
+        return self.name.startswith("h100:")
 
 
 def peak_flops(device_kind: str, precision: str) -> float | None:
@@ -109,8 +118,9 @@ def parse_slice(text: str) -> Slice:
     if name not in CHIPS:
         raise unknown_name("chip", name, CHIPS)
     chip = CHIPS[name]
-    if chip.axes == 2 and shape not in FLAT:
-        known = ", ".join("x".join(map(str, each)) for each in FLAT)
+    offered = HOST if name == "h100" else FLAT
+    if chip.axes == 2 and shape not in offered:
+        known = ", ".join("x".join(map(str, each)) for each in offered)
         raise InputError(f"topology of {name} must be one of {known}, got {text!r}")
     cubes = len(shape) == 3 and all(n > 0 and n % 4 == 0 for n in shape)
     ordered = list(shape) == sorted(shape) and math.prod(shape) <= chip.largest

@@ -1,4 +1,4 @@
-"""A training step compiled by libtpu for a TPU slice that is not there. Nothing runs."""
+"""A training step compiled for TPUs or GPUs that are not there. Nothing runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,33 @@ from experiments.harness.lowering import Step
 
 EVERY = 30.0
 """Seconds between two lines while a program compiles."""
+H100 = """
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132
+  fpus_per_core: 128
+  clock_rate_ghz: 1.98
+  memory_bandwidth: 3352320000000
+  device_memory_size: 84929347584
+  l2_cache_size: 52428800
+  shared_memory_per_core: 233472
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+  threads_per_warp: 32
+  threads_per_block_limit: 1024
+  threads_per_core_limit: 2048
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+}
+runtime_version { major: 13 }
+dnn_version_info { major: 9 minor: 7 }
+"""
+"""XLA's description of the SXM module with 80 GB, from openxla/xla#25919, for CUDA 13."""
 UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
@@ -32,9 +59,10 @@ class Compiled(NamedTuple):
     temporaries: int
     peak: int
     """Bytes in use at once, at most, arguments among them."""
-    flops: float
-    accessed: float
-    """Bytes that instructions read and write, also where they stay on the chip."""
+    flops: float | None
+    """None for a GPU, of which XLA does not count them."""
+    accessed: float | None
+    """Bytes that instructions read and write, also where they stay on the chip; None for a GPU."""
     program: hlo.Program
 
 
@@ -56,27 +84,35 @@ def devices(where: Slice) -> list[jax.Device]:
     """Return the devices of a slice that is not there.
 
     Raises:
-        RunError: If libtpu does not know the slice as the documentation describes it.
+        RunError: If XLA does not know the slice as the documentation describes it.
     """
     options: dict[str, object] = {}
     if where.chips == 1:
         options["chips_per_host_bounds"] = [1, 1, 1]  # four chips by default
     if where.name.startswith("v4:"):
         options["chip_config_name"] = "megacore"  # as on a host: two cores are one device
+    name, platform = where.name, "tpu"
+    if where.is_gpu:
+        name, platform = "", "cuda"
+        options = {"target_config": H100, "topology": f"1x1x{where.chips}"}
     try:
-        found = topologies.get_topology_desc(where.name, platform="tpu", **options).devices
+        found = topologies.get_topology_desc(name, platform, **options).devices
     except jax.errors.JaxRuntimeError as error:
-        raise RunError(f"libtpu does not describe {where.name}: {_first_line(error)}") from error
+        raise RunError(f"XLA does not describe {where.name}: {_first_line(error)}") from error
     if len(found) != where.devices:
         raise RunError(
-            f"libtpu has {len(found)} devices in {where.name}, and its documentation "
+            f"XLA has {len(found)} devices in {where.name}, and its documentation "
             f"{where.devices}: give --level lower"
         )
     return found
 
 
-def compile_step(step: Step, what: str) -> Compiled | TooLarge:
-    """Compile a step that was traced for the devices of a slice. Lines on stderr say how long."""
+def compile_step(step: Step, what: str, room: float = math.inf) -> Compiled | TooLarge:
+    """Compile a step that was traced for the devices of a slice. Lines on stderr say how long.
+
+    Args:
+        room: Bytes of memory of a device, for GPUs: XLA itself refuses only what a TPU cannot hold.
+    """
     lowered = step.traced.lower()
     try:
         with _progress(what):
@@ -85,13 +121,15 @@ def compile_step(step: Step, what: str) -> Compiled | TooLarge:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return too_large(str(error))
-    memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    if memory.peak_memory_in_bytes > room:
+        return TooLarge(memory.peak_memory_in_bytes, room)
     return Compiled(
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         peak=memory.peak_memory_in_bytes,
-        flops=costs["flops"],
-        accessed=costs["bytes accessed"],
+        flops=costs.get("flops"),
+        accessed=costs.get("bytes accessed"),
         program=hlo.read(compiled.as_text()),
     )
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from experiments.harness.compilation import Compiled
 
 NOTE = """\
-Not calibrated: no chip was asked. Compute is XLA's FLOPs over the peak rate. Memory is all that
-instructions read and write over the bandwidth of HBM, also what stays on the chip: at most so much.
-Collectives are what rings send, without latency: each instruction adds it once, and on a larger
-slice more of it. Cycles are the sum of XLA's estimates, as if no two instructions overlapped."""
+Not calibrated: no chip was asked. Collectives are what rings send, without latency: each
+instruction adds it once, and on a larger slice more of it. Compute is XLA's FLOPs over the peak
+rate. Memory is all that instructions read and write over the bandwidth of HBM, also what stays on
+the chip: at most so much. Cycles are the sum of XLA's estimates, as if nothing overlapped."""
 LOOPS = "XLA's FLOPs and bytes take the body of a loop once: the step has more of them."
 
 
@@ -25,24 +25,27 @@ def tables(compiled: Sequence[tuple[Slice, Compiled]]) -> tuple[Table, ...]:
     work = ["slice", "arguments, GB", "temporaries, GB", "peak, GB", "GFLOPs", "accessed, GB"]
     sent = ["slice", "collective", "instructions", "MB", "at least, ms"]
     times = ["slice", "compute, ms", "memory, ms", "collectives, ms", "bound", "step, ms"]
-    return (
+    counted = [each for each in compiled if each[1].flops is not None]
+    made = (
         Table("Compiled by XLA, on each chip", work, [_work(*each) for each in compiled]),
         Table(
             "Collectives, after XLA combined them",
             sent,
             [row for each in compiled for row in _collectives(*each)],
         ),
-        Table(
-            "Time of a step by XLA's counts, not calibrated",
-            [*times, "XLA's cycles"],
-            [_times(*each) for each in compiled],
-        ),
     )
+    if not counted:
+        return made
+    title = "Time of a step by XLA's counts, not calibrated"
+    return *made, Table(title, [*times, "XLA's cycles"], [_times(*each) for each in counted])
 
 
 def _work(where: Slice, step: Compiled) -> list[str]:
     on_device = [step.arguments, step.temporaries, step.peak, step.flops, step.accessed]
-    return [where.name, *(digits(where.chip.devices * each / 1e9) for each in on_device)]
+    return [
+        where.name,
+        *("not known" if n is None else digits(where.chip.devices * n / 1e9) for n in on_device),
+    ]
 
 
 def _collectives(where: Slice, step: Compiled) -> list[list[str]]:
@@ -58,8 +61,8 @@ def _collectives(where: Slice, step: Compiled) -> list[list[str]]:
 def _times(where: Slice, step: Compiled) -> list[str]:
     chip = where.chip
     times = Roofline(
-        compute=step.flops * chip.devices / chip.flops,
-        memory=step.accessed * chip.devices / chip.hbm_bandwidth,
+        compute=(step.flops or 0) * chip.devices / chip.flops,
+        memory=(step.accessed or 0) * chip.devices / chip.hbm_bandwidth,
         all_reduce=ring_seconds(sum(each.reduced for each in step.program.collectives), where),
     )
     return [

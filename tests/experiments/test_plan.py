@@ -119,10 +119,20 @@ def test_bad_input_is_one_line(args: str, said: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_compiling_needs_libtpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="level compile needs libtpu: make install EXTRA=tpu"):
-        run(*LENET, "--topology", "v5e:2x2", "--level", "compile")
+@pytest.mark.parametrize(
+    ("topology", "said"),
+    [
+        (["v5e:2x2"], "level compile needs libtpu: make install EXTRA=tpu, or give level lower"),
+        (["v5e:2x2", "h100:1x8"], "needs jax_cuda13_plugin: make install EXTRA=cuda"),
+    ],
+)
+def test_compiling_needs_a_compiler(
+    topology: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = {"libtpu"} if len(topology) > 1 else set()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
+    with pytest.raises(InputError, match=said):
+        run(*LENET, "--level", "compile", "--topology", *topology)
 
 
 def test_compiles_if_it_can(
@@ -144,7 +154,7 @@ def test_compiles_if_it_can(
         setting = Setting("--remat", Recipe(remat=True), 8, 0.0)
         return "--remat fits" if attempt(setting) is fits else "nothing fits"
 
-    monkeypatch.setattr(compilation, "compile_step", lambda step, what: found[what])
+    monkeypatch.setattr(compilation, "compile_step", lambda step, what, room: found[what])
     monkeypatch.setattr(fitting, "what_fits", what_fits)
     network = ("--model", "tests.small:model", "--input", "12", "1", "--classes", "2")
     topology = ("--topology", "v5e:1x1", "v5e:2x2", "--batch-per-chip", "8")

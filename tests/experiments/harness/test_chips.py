@@ -9,7 +9,13 @@ from experiments.harness.chips import CHIPS, parse_slice, peak_flops
 
 @pytest.mark.parametrize(
     ("name", "chips", "devices"),
-    [("v5e:1x1", 1, 1), ("v6e:8x16", 128, 128), ("v4:2x2x1", 4, 4), ("tpu7x:4x4x8", 128, 256)],
+    [
+        ("v5e:1x1", 1, 1),
+        ("v6e:8x16", 128, 128),
+        ("v4:2x2x1", 4, 4),
+        ("tpu7x:4x4x8", 128, 256),
+        ("h100:1x8", 8, 8),
+    ],
 )
 def test_counts_chips_and_devices(name: str, chips: int, devices: int) -> None:
     found = parse_slice(name)
@@ -26,6 +32,7 @@ def test_counts_chips_and_devices(name: str, chips: int, devices: int) -> None:
         ("v5e:-4x4", "CHIP:SHAPE"),
         ("v5lite:4x4", "unknown chip 'v5lite'"),
         ("v5e:4x4x4", "must be one of 1x1"),
+        ("h100:2x8", "must be one of 1x1, 1x2, 1x4, 1x8"),
         ("v5e:16x32", "must be one of 1x1"),
         ("v5p:4x4", "AxBxC"),
         ("v5p:2x2x3", "AxBxC"),

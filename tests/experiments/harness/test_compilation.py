@@ -31,13 +31,15 @@ def test_a_compiled_step(capfd: pytest.CaptureFixture[str]) -> None:
     assert isinstance(compiled, Compiled)
     assert compiled.arguments == STATE + 4 * 4 * (12 + 1)
     assert compiled.peak >= compiled.arguments
-    assert compiled.flops > 0 < compiled.accessed
+    too_little = compile_step(step, "the same", room=800)
+    assert too_little == TooLarge(compiled.peak, 800)
+    assert compiled.flops and compiled.accessed
     sizes = dict.fromkeys((LAYERS, GRADIENTS), 0)
     for each in compiled.program.collectives:
         assert each.kind == "all-reduce"
         sizes[each.place] += each.nbytes
     assert sizes == {LAYERS: 4 * 4 * 5, GRADIENTS: 4 * (PARAMETERS + 8 + 2)}
-    first, last = capfd.readouterr().err.splitlines()
+    first, last, *_ = capfd.readouterr().err.splitlines()
     assert first == "four CPUs: compiling"
     assert last.startswith("four CPUs: ") and last.endswith(" s of CPU time")
 
@@ -92,9 +94,8 @@ def test_lines_while_it_compiles(
     assert said.startswith(("a step: compiling", "a step: compiling for 0 s"))
 
 
-def with_libtpu(program: str) -> Any:
-    """Return what a program prints that may compile for TPUs."""
-    pytest.importorskip("libtpu", reason="make install EXTRA=tpu")
+def in_plan(program: str) -> Any:
+    """Return what a program prints that compiles in the environment of `experiments.plan`."""
     start = (
         "import json, os\n"
         "from experiments import plan\n"
@@ -112,17 +113,32 @@ def with_libtpu(program: str) -> Any:
 @pytest.mark.slow
 def test_devices_of_slices() -> None:
     """JAX sees two devices in a chip of tpu7x, and one in the others."""
+    pytest.importorskip("libtpu", reason="make install EXTRA=tpu")
     names = ["v5e:1x1", "v5e:2x4", "v6e:1x1", "v4:2x2x1", "v5p:2x2x1", "tpu7x:2x2x1"]
-    counts = with_libtpu(f"[len(devices(name)) for name in {names}]")
+    counts = in_plan(f"[len(devices(name)) for name in {names}]")
     assert counts == [1, 8, 1, 4, 4, 8]
 
 
 @pytest.mark.slow
 def test_compiled_for_tpus_that_are_not_there() -> None:
     """XLA combines batch norm's mean and mean square, forward and backward, and all the others."""
+    pytest.importorskip("libtpu", reason="make install EXTRA=tpu")
     traced = "lowering.trace_step(model(norm=True), Recipe(), (12, 1), devices('v5e:2x2'), 16)"
-    found = with_libtpu(f"compilation.compile_step({traced}, 'a step').program.collectives")
+    found = in_plan(f"compilation.compile_step({traced}, 'a step').program.collectives")
     assert found == [
         ["all-reduce", LAYERS, 3, 4 * 4 * 5],
         ["all-reduce", GRADIENTS, 1, 4 * (PARAMETERS + 8 + 2)],
     ]
+
+
+@pytest.mark.slow
+def test_compiled_for_gpus_that_are_not_there() -> None:
+    """XLA does not count the FLOPs of a program for GPUs."""
+    pytest.importorskip("jax_cuda13_plugin", reason="make install EXTRA=cuda")
+    traced = "lowering.trace_step(model(norm=True), Recipe(), (12, 1), devices('h100:1x8'), 32)"
+    found = in_plan(f"compilation.compile_step({traced}, 'a step')")
+    arguments, _, peak, flops, accessed, ((layers, gradients), *_) = found
+    assert (arguments, flops, accessed) == (STATE + 4 * 4 * (12 + 1), None, None)
+    assert peak >= arguments
+    assert (layers[0], layers[1], layers[3]) == ("all-reduce", LAYERS, 4 * 4 * 5)
+    assert gradients == ["all-reduce", GRADIENTS, 1, 4 * (PARAMETERS + 8 + 2)]

@@ -46,3 +46,11 @@ def test_what_is_not_documented_is_not_known() -> None:
     _, collectives, times = (table.rows for table in tables([(parse_slice("v4:2x2x1"), STEP)]))
     assert [row[-1] for row in collectives] == ["not known", "not known"]
     assert times[0][3:5] == ["not known", "compute"]
+
+
+def test_gpus_without_counts() -> None:
+    """Of 8 chips each sends 14/8 of 8 MB at 450 GB/s in 31 µs. There is no table of times."""
+    on_gpu = STEP._replace(flops=None, accessed=None)
+    work, collectives = (table.rows for table in tables([(parse_slice("h100:1x8"), on_gpu)]))
+    assert work == [["h100:1x8", "2", "3", "4.5", "not known", "not known"]]
+    assert collectives[1][-1] == "0.03111"
