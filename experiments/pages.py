@@ -127,17 +127,18 @@ def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:
     )  # in an order that is made by hand
     order = sorted(texts, key=lambda name: listed.index(name) if name in listed else len(listed))
     rows = {name: " | ".join(row(name, texts[name])) for name in order}
+    measured = [name for name in order if pages.NOT_MEASURED not in texts[name]]
 
-    def table(folder: str) -> str:
-        lines = [f"| [{name}]({folder}{name}/{PAGE}) | {cells} |" for name, cells in rows.items()]
+    def table(folder: str, names: Sequence[str]) -> str:
+        lines = [f"| [{name}]({folder}{name}/{PAGE}) | {rows[name]} |" for name in names]
         heads = ["| study | question | answer | claims |", "| :-- | :-- | :-- | :-- |"]
         return "\n".join([*heads, *lines])
 
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *(f"{n}/index" for n in order), "```"])
-    new = replace_block(readme, old, "studies", table(f"{STUDIES}/"))
+    new = replace_block(readme, old, "studies", table(f"{STUDIES}/", measured))
     return {
         readme: replace_block(readme, new, "ladder", ladder(texts["ladder"])),
-        index: replace_block(index, read(index), "studies", f"{table('')}\n\n{toctree}"),
+        index: replace_block(index, read(index), "studies", f"{table('', order)}\n\n{toctree}"),
     }
 
 

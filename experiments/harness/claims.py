@@ -185,6 +185,12 @@ def table(verdicts: Sequence[Verdict]) -> Table:
     return Table(protocol(verdicts), heads, rows)
 
 
+def expected(claims: Sequence[Claim]) -> Table:
+    """Return what is claimed as a table, before anything is measured."""
+    rows = [[claim.text, claim.contrast, _range(claim)] for claim in claims]
+    return Table("What is claimed", ["claim", "difference", "claimed"], rows)
+
+
 def protocol(verdicts: Sequence[Verdict]) -> str:
     """Return what the intervals of verdicts cover, as a sentence."""
     what = "the seeds and the test examples"

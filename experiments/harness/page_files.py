@@ -40,6 +40,7 @@ class Page:
 
     def write(self, folder: Path) -> None:
         """Write `index.md` and the figures."""
+        folder.mkdir(parents=True, exist_ok=True)
         for name, figure in self.figures.items():
             files.write_atomic(folder / f"{name}.png", _png(figure))
         files.write_atomic(folder / PAGE, self.text)

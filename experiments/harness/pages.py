@@ -19,7 +19,6 @@ from typing import Any
 
 from etils import epy
 
-from cnn.errors import InputError
 from experiments.harness import claims, committed, comparison, panels, plots, results, tuning
 from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
 from experiments.harness.summary import Summary
@@ -32,15 +31,21 @@ OLD_LINE = (
     "*These numbers are of an earlier version, and were not measured again yet. The hypothesis and "
     "the setting on this page are those of the study as it is now.*"
 )
+NOT_MEASURED = "**Not measured yet.**"
+"""How the answer of a study without lines begins."""
 
 
 def names(root: Path) -> list[str]:
-    """Return the studies of the repository `root`: the folders below `docs/studies`."""
-    return sorted(path.name for path in (root / "docs/studies").iterdir() if path.is_dir())
+    """Return the studies of the repository `root`: programs with a question, folders of pages."""
+    programs = (root / "experiments").glob("*.py")
+    found = {path.stem for path in programs if re.search(r"^QUESTION = ", read(path), re.M)}
+    return sorted(found | {p.name for p in (root / "docs/studies").iterdir() if p.is_dir()})
 
 
 def make(root: Path, name: str) -> Page:
     """Return the page of a study.
+
+    Without lines, it says what is claimed.
 
     Raises:
         InputError: If the lines are not those of the study's default settings.
@@ -61,8 +66,8 @@ def make(root: Path, name: str) -> Page:
         answer, _, rest = read(folder / OLD).partition("\n\n")
         body = [answer, OLD_LINE, rest.strip()]
     else:
-        program = f"python -m experiments.{name}"
-        raise InputError(f"{folder} has no {LINES}: run `{program}`, then add --take results")
+        command = f".venv/bin/python -m experiments.{name}"
+        body = [f"{NOT_MEASURED} `{command}` trains it.", markdown(claims.expected(study.claims))]
     about = (inspect.getdoc(module) or "").partition("\n\n")[2]  # without the question
     expected = study.hypothesis[:1].upper() + study.hypothesis[1:]
     head = [f"# {study.question}", f"**Hypothesis.** {expected}", "## Answer"]

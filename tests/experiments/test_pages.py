@@ -58,6 +58,21 @@ def test_the_readme_shows_the_ladder_and_all_answers(root: Path) -> None:
     assert "```{toctree}\n:hidden:\n\nladder/index\nold/index\n```" in index
 
 
+def test_what_is_not_measured_is_in_the_index_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "experiments.new", tiny.module())
+    (root / "experiments").mkdir()
+    (root / "experiments/new.py").write_text('QUESTION = "Is it?"\n')
+    (root / "experiments/train.py").write_text("")
+    pages.main(Flags(), root)
+    assert "**Not measured yet.**" in (root / "docs/studies/new/index.md").read_text()
+    assert "[new]" not in (root / "README.md").read_text()
+    row = "| [new](new/index.md) | Is sharing worth anything? | `"
+    assert row in (root / "docs/studies/index.md").read_text()
+    pages.main(Flags(check=True), root)
+
+
 def test_the_order_of_the_readme_stays(root: Path) -> None:
     pages.main(Flags(), root)
     readme = root / "README.md"
