@@ -125,9 +125,10 @@ def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:
     listed = re.findall(
         r"\]\(docs/studies/(\w+)/index\.md\)", old
     )  # in an order that is made by hand
-    order = sorted(texts, key=lambda name: listed.index(name) if name in listed else len(listed))
+    measured = [name for name in texts if pages.NOT_MEASURED not in texts[name]]
+    measured.sort(key=lambda name: listed.index(name) if name in listed else len(listed))
+    order = [*measured, *sorted(set(texts) - {*measured})]
     rows = {name: " | ".join(row(name, texts[name])) for name in order}
-    measured = [name for name in order if pages.NOT_MEASURED not in texts[name]]
 
     def table(folder: str, names: Sequence[str]) -> str:
         lines = [f"| [{name}]({folder}{name}/{PAGE}) | {rows[name]} |" for name in names]
