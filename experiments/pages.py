@@ -122,9 +122,8 @@ def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:
     """
     readme, index = root / "README.md", root / STUDIES / "index.md"
     old = read(readme)
-    listed = re.findall(
-        r"\]\(docs/studies/(\w+)/index\.md\)", old
-    )  # in an order that is made by hand
+    # The order of the README is made by hand.
+    listed = re.findall(r"\]\(docs/studies/(\w+)/index\.md\)", old)
     measured = [name for name in texts if pages.NOT_MEASURED not in texts[name]]
     measured.sort(key=lambda name: listed.index(name) if name in listed else len(listed))
     order = [*measured, *sorted(set(texts) - {*measured})]
