@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness import cli, plots, study
 from experiments.harness.study import (
     Claim,
@@ -146,7 +147,12 @@ def subsets(settings: Settings, sets: Mapping[int, Dataset]) -> dict[tuple[str, 
 
 
 def points(settings: Settings) -> Points:
-    """Return every network on every subset, each with one seed, and runs that end early."""
+    """Return every network on every subset, each with one seed, and runs that end early.
+
+    Raise `InputError` unless these end between the first and the last step.
+    """
+    if wrong := [share for share in settings.shares if not 0 < share < 1]:
+        raise InputError(f"shares must be above 0 and below 1, got {wrong[0]}")
     sets = subsets(settings, dict.fromkeys(settings.seed_range, settings.load()))
     found = whole_runs(settings, sets)
     schedule: Any = settings.schedule

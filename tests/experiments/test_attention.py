@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from cnn.errors import InputError
 from cnn.train.files import read_jsonl
 from experiments import attention
 from experiments.attention import CONV, DISTANCE, END, LAYERS, LIFTED, POSITION, SCRATCH, Settings
@@ -72,6 +73,12 @@ def test_tuning_holds_examples_out_of_whole_runs() -> None:
     small, large = (points[CONV, n, END, "1000"] for n in ("125", "4000"))
     assert [len(one.train) for one in (small.examples, large.examples)] == [125, 3601]
     assert len(small.examples.test) == 399
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5])
+def test_a_share_that_is_no_part_of_the_training(share: float) -> None:
+    with pytest.raises(InputError, match=f"shares must be above 0 and below 1, got {share}"):
+        attention.points(Settings(shares=(0.1, share)))
 
 
 def test_summary() -> None:
