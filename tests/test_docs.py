@@ -96,7 +96,7 @@ def test_every_page_says_what_its_lines_say() -> None:
 def test_the_page_of_a_study_shows_figures_that_exist(name: str) -> None:
     page = text(f"docs/studies/{name}/index.md")
     figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
-    assert figures
+    assert figures or harness_pages.NOT_MEASURED in page
     assert all((DOCS / "studies" / name / figure).exists() for figure in figures)
     assert f".venv/bin/python -m experiments.{name}" in page
 
