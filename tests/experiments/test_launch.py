@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from cnn.errors import InputError
+from cnn.train import load_run
 from experiments import train
 from experiments.harness import cli
 from experiments.launch import distributed, local
 from experiments.launch.distributed import Processes
 from tests.experiments.test_train import parameters
 from tests.reliability import Tally
+from tests.small import assert_close
 
 RECIPE = ["--model", "cnn1d", "--data", "mnist1d", "--batch-size", "16"]
 PYTHON = [sys.executable, "-c"]
@@ -90,6 +92,20 @@ def test_groups_of_seeds_in_four_processes(
         other["per_seed"]["train_loss"], one["per_seed"]["train_loss"], rtol=1e-5
     )
     assert other["seeds"] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_processes_hold_parts_of_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimized: None
+) -> None:
+    """They learn, save and say what one process does that holds the whole."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    args = ["--model-args", "channels=64", "--steps", "6", "--out"]
+    assert run_processes(["--shard-params", *args, str(there)], 2) == 0
+    run_alone([*args, str(here), "--devices", "1"], monkeypatch)
+    losses = [records(out)[-1]["train_loss"] for out in (here, there)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert_close(*(load_run(out).variables for out in (here, there)), 1e-5)
 
 
 @contextmanager
