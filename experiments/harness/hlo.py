@@ -20,8 +20,12 @@ COLLECTIVE = re.compile(
 CALLED = re.compile(
     r"(?:calls|body|condition|to_apply|\w+_computations?)=\{?(%[\w.\-]+(?:, %[\w.\-]+)*)"
 )
+OP_NAME = re.compile(r'op_name="([^"]*)"')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+
+UNNAMED = "several places together"
+"""For GPUs XLA does not name what it combined."""
 
 
 class Program(NamedTuple):
@@ -52,7 +56,8 @@ def read(text: str) -> Program:
             loops |= match[3] == "while"
             if found := COLLECTIVE.fullmatch(match[3]):
                 operands = re.findall(r"%[\w.\-]+", match[4].split("), ")[0])
-                key = found[1], lowering.place_of(match[4])
+                name = OP_NAME.search(match[4])
+                key = found[1], lowering.place_of(name[1]) if name else UNNAMED
                 counts[key] += times
                 sizes[key] += times * _whole(found, match[2], [shapes[name] for name in operands])
     return Program([Collective(*key, counts[key], sizes[key]) for key in counts], cycles, loops)
