@@ -49,6 +49,8 @@ class Store:
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     is_exclusive: bool = True
+    past: list[dict[str, tuple[bytes, datetime]]] = field(default_factory=list)
+    """The objects after every change: what a killed writer may leave."""
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def names(self, folder: str) -> set[str]:
@@ -58,7 +60,7 @@ class Store:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[Store]:
+def serving() -> Iterator[Store]:
     """Serve an empty store until the context is left."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -85,6 +87,8 @@ def serving(port: int = 0) -> Iterator[Store]:
                     return
             with store.guard:
                 status, content = self.perform(key, query, body)
+                if self.command != "GET":
+                    store.past.append(dict(store.objects))
             self.send(status, content)
 
         do_GET = do_PUT = do_DELETE = do_POST = answer
@@ -130,7 +134,11 @@ def serving(port: int = 0) -> Iterator[Store]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # the client was killed
+
+    server = Server(("127.0.0.1", 0), Handler)
     store = Store(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import jax
@@ -24,7 +24,7 @@ from cnn.errors import InputError, RunError
 from cnn.train import bucket_lease, run_dir
 from cnn.train.bucket_lease import BucketLease
 from cnn.train.checkpoints import MANIFEST
-from cnn.train.files import PART
+from cnn.train.files import PART, read_json
 from cnn.train.preemption import ShouldStop
 from cnn.train.run_dir import CHECKPOINTS, DIVERGED, LOCK, METRICS, OVERWRITTEN, RUN
 
@@ -160,7 +160,10 @@ class Mirror:
             del self._written[name]
 
     def _files(self) -> dict[str, State]:
-        """Return the complete files of the folder by their names in it."""
+        """Return the complete files of the folder by their names in it.
+
+        A checkpoint is complete while it has all files of its manifest: Orbax may be removing it.
+        """
         found = {}
         for path in self.folder.rglob("*"):
             name = path.relative_to(self.folder).as_posix()
@@ -170,7 +173,14 @@ class Mirror:
                         found[name] = _state(path)
                 except FileNotFoundError:  # it was removed meanwhile
                     continue
-        return found
+        for name in [name for name in found if _order(name) == 2]:
+            step = name.removesuffix(MANIFEST)
+            with suppress(FileNotFoundError):
+                files = read_json(self.folder / name)["files"]
+                if any(step + file not in found for file in files):
+                    del found[name]
+        complete = set(_complete(found))
+        return {name: state for name, state in found.items() if name in complete}
 
 
 def _state(path: Path) -> State:

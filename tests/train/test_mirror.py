@@ -63,15 +63,17 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_run_equals_one_in_a_file_system(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_run_equals_one_in_a_file_system(scheme: str, store: Store, tmp_path: Path) -> None:
     """A whole one, and one that was stopped and resumed; then both are read, and overwritten."""
+    bucket, run = f"{scheme}://b", BucketPath(f"{scheme}://b/run")
     local = fit(config(tmp_path / "run", checkpoint_every=5, log_every=5))
     with pytest.raises(RunError, match="stopped after step 10"):
-        fit(config(RUN, checkpoint_every=5, log_every=5), stop=lambda step: step == 10)
-    assert [row["status"] for row in list_runs("s3://b")] == ["stopped"]
-    with pytest.raises(InputError, match="'s3://b/run' contains a run: add --resume"):
-        fit(config(RUN))
-    ended = fit(config(RUN, checkpoint_every=5, log_every=5, resume=True))
+        fit(config(run, checkpoint_every=5, log_every=5), stop=lambda step: step == 10)
+    assert [row["status"] for row in list_runs(bucket)] == ["stopped"]
+    with pytest.raises(InputError, match="/run' contains a run: add --resume"):
+        fit(config(run))
+    ended = fit(config(run, checkpoint_every=5, log_every=5, resume=True))
     for state, other in zip(ended.states, local.states, strict=True):
         assert_same((state.params, state.opt_state), (other.params, other.opt_state))
     files = {p.relative_to(tmp_path / "run") for p in (tmp_path / "run").glob("[!.]*")}
@@ -79,25 +81,26 @@ def test_a_run_equals_one_in_a_file_system(store: Store, tmp_path: Path) -> None
     steps = {name.split("/")[1] for name in store.names("b/run") if name.startswith("checkpoints")}
     assert steps == {"15", "20"}
 
-    run = load_run("s3://b/run")
-    assert (run.step, str(run.folder)) == (20, "s3://b/run")
-    assert_same(run.variables, tuple(state.variables for state in local.states))
-    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in run.metrics]
+    loaded = load_run(str(run))
+    assert (loaded.step, loaded.folder) == (20, run)
+    assert_same(loaded.variables, tuple(state.variables for state in local.states))
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in loaded.metrics]
     assert kept == lines(tmp_path / "run")
-    (row,) = list_runs("s3://b")
+    (row,) = list_runs(bucket)
     assert (row["run"], row["status"], row["step"]) == ("run", "finished", 20)
-    with pytest.raises(InputError, match="folder 's3://b/none' is no run with checkpoints"):
-        load_run("s3://b/none")
-    with pytest.raises(InputError, match="folder 's3://b/none' holds no run"):
-        list_runs("s3://b/none")
+    with pytest.raises(InputError, match=f"folder '{bucket}/none' is no run with checkpoints"):
+        load_run(f"{bucket}/none")
+    with pytest.raises(InputError, match=f"folder '{bucket}/none' holds no run"):
+        list_runs(f"{bucket}/none")
 
-    fit(config(RUN, steps=5, overwrite=True))
+    fit(config(run, steps=5, overwrite=True))
     assert {name.split("/")[1] for name in store.names("b/run") if "checkpoints" in name} == {"5"}
 
 
 def test_manifests_are_written_last_and_removed_first(store: Store, tmp_path: Path) -> None:
     one = opened(tmp_path)
-    write(one.folder, SEAL, "checkpoints/5/a", "metrics.jsonl", "checkpoints/5/z")
+    write(one.folder, "checkpoints/5/a", "metrics.jsonl", "checkpoints/5/z")
+    (one.folder / SEAL).write_text('{"step": 5, "files": {"a": "", "z": ""}}')
     write(one.folder, ".lock", ".x.part", "checkpoints/10.orbax-checkpoint-tmp/a")
     one.copy()
     written = puts(store)
@@ -107,7 +110,7 @@ def test_manifests_are_written_last_and_removed_first(store: Store, tmp_path: Pa
     one.copy()
     assert puts(store) == []
     os.utime(one.folder / "metrics.jsonl", ns=(1, 1))
-    shutil.rmtree(one.folder / "checkpoints")
+    (one.folder / "checkpoints" / "5" / "a").unlink()  # Orbax has begun to remove it
     store.requests.clear()
     one.copy()
     changed = [what for what in store.requests if what[0] in "PD"]
@@ -118,8 +121,9 @@ def test_manifests_are_written_last_and_removed_first(store: Store, tmp_path: Pa
 
 
 def test_an_incomplete_checkpoint_is_not_read_but_removed(store: Store, tmp_path: Path) -> None:
-    for name in (SEAL, "checkpoints/5/a/b", "checkpoints/10/a/b", "run.json", "metrics.jsonl"):
+    for name in ("checkpoints/5/a/b", "checkpoints/10/a/b", "run.json", "metrics.jsonl"):
         Bucket(RUN).write(name, b"1")
+    Bucket(RUN).write(SEAL, b'{"files": {"a/b": ""}}')
     one = opened(tmp_path)
     assert not (one.folder / "checkpoints" / "10").exists()
     assert (one.folder / "checkpoints" / "5" / "a" / "b").read_bytes() == b"1"
