@@ -163,6 +163,21 @@ def test_a_bucket_that_fails_at_the_end_costs_nothing(
     shutil.rmtree(temporary / kept.parts[-2])
 
 
+def test_what_could_not_be_written_is_written_later(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mirror, "EVERY", 0.02)
+    store.faults.append(Fault("PUT .*metrics", 403, times=2))
+    one = opened(tmp_path)
+    write(one.folder, "metrics.jsonl")
+    end = time.monotonic() + 20
+    while not store.names("b/run") and time.monotonic() < end:
+        time.sleep(0.02)
+    assert store.names("b/run") == {"metrics.jsonl"}
+    one.close()
+    assert caplog.text.count("cannot be written") == 1
+
+
 def test_a_run_whose_lease_was_taken_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_lease, "SECONDS", 0.6)
 
