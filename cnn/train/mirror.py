@@ -97,7 +97,7 @@ class Mirror:
         with reading(path):
             self.lease = BucketLease(path, local, bucket_lease.SECONDS)
             self._fetch(overwrite)
-        self._closed, self._guard = threading.Event(), threading.Lock()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._copy_at_intervals, daemon=True)
         self._thread.start()
 
