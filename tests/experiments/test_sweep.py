@@ -54,7 +54,9 @@ Fit = Callable[..., None]
 def pretend(seconds: float, loss: Callable[[Config], float] = lambda c: c.lr) -> Fit:
     """Return a `fit` that only writes the files of a run with one step."""
 
-    def fit(config: Config, on_step: Any, stop: Callable[[int], bool], on_log: Any) -> None:
+    def fit(
+        config: Config, on_step: Any, stop: Callable[[int], bool], on_log: Any, peak_flops: Any
+    ) -> None:
         out = config.out
         assert out is not None
         described = {**training.subject(config, config.examples), "recipe": identity(config)}
@@ -198,12 +200,12 @@ def test_who_has_lost_the_lease_writes_nothing_more(
     assert job is not None
     real = cnn.train.fit
 
-    def fit(config: Config, on_step: Any, stop: Any, on_log: Any) -> Any:
+    def fit(config: Config, on_step: Any, *args: Any) -> Any:
         def lose(steps: int) -> None:
             (tmp_path / "queue" / f"{job.folder}.lease").unlink(missing_ok=True)
             job.lease._renew()
 
-        return real(config, lose, stop, on_log)
+        return real(config, lose, *args)
 
     monkeypatch.setattr(cnn.train, "fit", fit)
     assert not worker._train(queue, job, lambda: False)
