@@ -21,9 +21,8 @@ def test_paths_keep_both_slashes() -> None:
     assert str(path) == "gs://b/runs/a"
     assert str(path / "run.json") == "gs://b/runs/a/run.json"
     assert (path.name, path.parent) == ("a", BucketPath("gs://b/runs"))
-    assert bucket_path(str(Path("s3://b/a"))) == BucketPath(
-        "s3://b/a"
-    )  # as a command line gives it
+    given = str(Path("s3://b/a"))  # as by a command line
+    assert bucket_path(given) == BucketPath("s3://b/a")
     assert [bucket_path(text) for text in ("runs/a", "/gs/a", "ftp://b/a", "s3:", "gs://")] == [
         None
     ] * 5

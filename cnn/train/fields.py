@@ -80,6 +80,8 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
 def _path(name: str, text: str) -> Path:
     """Return a path of a file system, with the home folder for `~`."""
     path = os.path.expanduser(text)
+    if re.fullmatch(r"(gs|s3):/*", path):
+        raise InputError(f"{name} must name a bucket, gs://BUCKET/FOLDER, got {path!r}")
     if re.match(r"[a-z0-9]{2,}:/", path):
         raise InputError(f"{name} must be in a file system, got {path!r}: mount the bucket")
     if path.encode(errors="replace").decode() != path:

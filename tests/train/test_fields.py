@@ -37,6 +37,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "optional": ({"devices": "all"}, "devices must be a whole number, got 'all'"),
     "out": ({"out": 3}, "out must be a Path, got 3"),
     "bucket": ({"out": "az://b/a"}, "out must be in a file system, got 'az://b/a': mount"),
+    "no bucket": ({"out": "s3://"}, "out must name a bucket, gs://BUCKET/FOLDER, got 's3://'"),
+    "slashes": ({"out": Path("gs://")}, "FOLDER, got 'gs:'"),
     "nobody": ({"out": "~nobody-here"}, "a home folder that is known, got '~nobody-here'"),
     "bytes": ({"out": "a\udcff"}, "out must be UTF-8, got 'a\\udcff'"),
     "data": ({"data": "mnist1d"}, "data must be a Dataset, got 'mnist1d'"),
