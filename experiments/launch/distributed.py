@@ -49,6 +49,9 @@ class Processes:
         for name in ("join_timeout", "heartbeat_timeout"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1 second, got {getattr(self, name)}")
+            is_given = getattr(self, name) != getattr(Processes, name)
+            if is_given and not (self.distributed or self.coordinator):
+                raise InputError(f"{name} is for several processes: add distributed or coordinator")
         if self.coordinator_port is not None:
             if not self.distributed:
                 raise InputError(

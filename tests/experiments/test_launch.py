@@ -276,6 +276,7 @@ BAD: dict[str, tuple[dict, str]] = {
     ),
     "coordinator_port alone": ({"coordinator_port": 1}, "coordinator_port is for distributed"),
     "no time to join": ({"join_timeout": 0}, "join_timeout must be at least 1 second, got 0"),
+    "time for nobody": ({"join_timeout": 5}, "join_timeout is for several processes: add"),
     "no heartbeat": ({"heartbeat_timeout": 0}, "heartbeat_timeout must be at least 1 second, got"),
 }
 
