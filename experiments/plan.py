@@ -37,7 +37,7 @@ with epy.lazy_imports():
 
     from cnn import data as datasets
     from cnn import geometry
-    from cnn.train import config, sharding
+    from cnn.train import config, sharding, utilization
     from experiments.harness import compilation, fitting, lowered_tables, lowering
 
 ENVIRONMENT = {
@@ -191,7 +191,7 @@ def _plan(flags: Flags, model: nn.Module, macs: int | None, where: Slice) -> Pla
     step = lowering.trace_step(model, flags.recipe, flags.input, where.devices, batch)
     examples = flags.batch_per_chip * flags.seeds
     work = Work(
-        flops=None if macs is None else 2.0 * lowered_tables.PASSES * macs * examples,
+        flops=None if macs is None else 2.0 * utilization.PASSES * macs * examples,
         state=sharding.bytes_per_device(step.state)[0] * where.chip.devices,
         batch=lowering.nbytes(step.batch) // where.chips,
         reduced=sum(each.reduced for each in lowering.collectives(step)),

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cnn.train import sharding
+from cnn.train.utilization import PASSES
 from experiments.harness import chips, lowering
 from experiments.harness.chips import Slice
 from experiments.harness.compiled_tables import digits, mega, milli
 from experiments.harness.lowering import Step
 from experiments.harness.roofline import Roofline, Work, roofline
 from experiments.harness.tables import Table
-
-PASSES = 3
-"""A step multiplies three times as often as a forward pass: the gradients of inputs and of weights
-each take as many multiplications."""
 
 NOTE = """\
 Not calibrated: least times by documented peak rates. Gradients and activations, their
