@@ -48,6 +48,7 @@ from experiments.harness.study import (
     Table,
     number,
 )
+from experiments.sample_efficiency import held_out, subsets
 
 with epy.lazy_imports():
     import jax
@@ -55,8 +56,6 @@ with epy.lazy_imports():
     import numpy as np
 
     from cnn import ablations, models, probes
-    from cnn import data as datasets
-    from cnn.data import split
     from experiments.harness import predictions
 
 if TYPE_CHECKING:
@@ -137,15 +136,6 @@ def cosine(step: Any, steps: int) -> Any:
     return (1 + jnp.cos(jnp.pi * step / steps)) / 2
 
 
-def subsets(settings: Settings, sets: Mapping[int, Dataset]) -> dict[tuple[str, str], Dataset]:
-    """Return the subset of each size and seed, from the set of the seed."""
-    return {
-        (str(n), str(seed)): datasets.subset(data, min(n, len(data.train)), seed)
-        for n in settings.sizes
-        for seed, data in sets.items()
-    }
-
-
 def points(settings: Settings) -> Points:
     """Return every network on every subset, each with one seed, and runs that end early.
 
@@ -153,7 +143,7 @@ def points(settings: Settings) -> Points:
     """
     if wrong := [share for share in settings.shares if not 0 < share < 1]:
         raise InputError(f"shares must be above 0 and below 1, got {wrong[0]}")
-    sets = subsets(settings, dict.fromkeys(settings.seed_range, settings.load()))
+    sets = subsets(settings.sizes, dict.fromkeys(settings.seed_range, settings.load()))
     found = whole_runs(settings, sets)
     schedule: Any = settings.schedule
     if schedule == "cosine":
@@ -170,12 +160,8 @@ def points(settings: Settings) -> Points:
 
 def tuning_points(settings: Settings) -> Points:
     """Return the points to tune on: each seed holds out another tenth of the training set."""
-    data, sets = settings.load(), {}
-    for seed in settings.seed_range:
-        rows = split.split_by_seed(data.train.y, seed, 0.1)
-        kept, held = (data.train.take(part) for part in rows)
-        sets[seed] = replace(data, train=kept, test=held)
-    return whole_runs(settings, subsets(settings, sets), validate=False)
+    sets = subsets(settings.sizes, held_out(settings))
+    return whole_runs(settings, sets, validate=False)
 
 
 def whole_runs(

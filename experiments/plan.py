@@ -36,7 +36,6 @@ with epy.lazy_imports():
     from flax import linen as nn
 
     from cnn import data as datasets
-    from cnn import geometry
     from cnn.train import config, sharding, utilization
     from experiments.harness import compilation, fitting, lowered_tables, lowering
 
@@ -114,7 +113,7 @@ def main(flags: Flags) -> None:
     slices = _checked(flags)
     level = _level(flags, slices)
     model = networks.by_name(flags.model, flags.model_args, flags.spec, flags.ablate)(flags.classes)
-    macs = _macs(model, flags.input)
+    macs = utilization.multiplications(model, flags.input)
     parameters = config.check_model(model, flags.recipe, _stand_in(flags))
     plans = [_plan(flags, model, macs, where) for where in slices]
     for table in lowered_tables.tables(flags.title, plans, parameters, macs):
@@ -170,13 +169,6 @@ def _level(flags: Flags, slices: Sequence[Slice]) -> str:
             f"level compile needs {package}: make install EXTRA={extra}, or give level lower"
         )
     return flags.level or ("lower" if missing else "compile")
-
-
-def _macs(model: nn.Module, input_shape: tuple[int, ...]) -> int | None:
-    """Return multiply-accumulates of a forward pass, None if those of a layer are not known."""
-    layers = geometry.describe(model, input_shape, aligned=False).layers
-    known = [layer.macs for layer in layers if layer.macs is not None]
-    return sum(known) if len(known) == len(layers) else None
 
 
 def _stand_in(flags: Flags) -> Dataset:

@@ -232,13 +232,20 @@ def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, table and figure."""
     findings = []
     for probe, what in REMOVED.items():
-        shares = []
+        shares, removed = [], f"{probe} removed"
         for kind in settings.kinds:
-            of = [100 * results[kind, p][f"{probe} removed"].mean() for p in settings.poses]
+            of = [100 * np.nanmean(results[kind, pose][removed]) for pose in settings.poses]
             shares.append(f"{kind} {min(of):.0f} to {max(of):.0f} %")
         findings.append(
             f"Of the change under a {what}, the last pooling removes: {', '.join(shares)} (lowest "
             "and highest mean over the digits that it was trained on)."
+        )
+    without = {
+        "/".join(name): int(np.isnan(outcome[removed]).sum()) for name, outcome in results.items()
+    }
+    if lost := [f"{n} of {name}" for name, n in without.items() if n]:
+        findings.append(
+            f"Seeds whose map is all zeros, so that they have no share: {', '.join(lost)}."
         )
     rows = [
         [

@@ -20,13 +20,14 @@ Reference:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments import ladder
 from experiments.harness import claims, cli, plots, study
 from experiments.harness.study import Claim, Points, Results, Summary, Table
@@ -88,29 +89,40 @@ def tuning_points(settings: Settings) -> Points:
 
     So there are validation examples at every size, also at that of the whole training set.
     """
-    data = settings.load()
-    sets = {}
+    return _on_subsets(settings, held_out(settings), validate=False)
+
+
+def held_out(settings: study.Settings) -> dict[int, Dataset]:
+    """Return the data by seed, each with another tenth of the training set as test set."""
+    data, sets = settings.load(), {}
     for seed in settings.seed_range:
-        kept, held = (
-            data.train.take(rows) for rows in split.split_by_seed(data.train.y, seed, 0.1)
-        )
+        rows = split.split_by_seed(data.train.y, seed, 0.1)
+        kept, held = (data.train.take(part) for part in rows)
         sets[seed] = replace(data, train=kept, test=held)
-    return _on_subsets(settings, sets, validate=False)
+    return sets
+
+
+def subsets(sizes: Sequence[int], sets: Mapping[int, Dataset]) -> dict[tuple[str, str], Dataset]:
+    """Return the subset of each size and seed, from the set of the seed.
+
+    Raises:
+        InputError: If there are no sizes, or one is below 1.
+    """
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"sizes must be numbers of examples from 1 on, got {tuple(sizes)}")
+    return {
+        (str(n), str(seed)): datasets.subset(data, min(n, len(data.train)), seed)
+        for n in sizes
+        for seed, data in sets.items()
+    }
 
 
 def _on_subsets(settings: Settings, sets: dict[int, Dataset], **changes: bool) -> Points:
-    models = ladder.rungs(next(iter(sets.values())))
-    subsets = {
-        (n, seed): datasets.subset(data, min(n, len(data.train)), seed)
-        for n in settings.sizes
-        for seed, data in sets.items()
-    }
+    models, found = ladder.rungs(next(iter(sets.values()))), subsets(settings.sizes, sets)
     return {
-        (rung, str(n), str(seed)): settings.config(
-            models[rung], subset, seed=seed, seeds=1, **changes
-        )
+        (rung, n, seed): settings.config(models[rung], subset, seed=int(seed), seeds=1, **changes)
         for rung in SHOWN
-        for (n, seed), subset in subsets.items()
+        for (n, seed), subset in found.items()
     }
 
 

@@ -33,7 +33,9 @@ class Utilization:
         self._last: tuple[float, float] | None = None
         if peak_flops is not None:
             examples = config.batch_size * len(config.replicas)
-            counts = [_macs(model, config.examples.input_shape) for model, _ in config.phases]
+            counts = [
+                multiplications(model, config.examples.input_shape) for model, _ in config.phases
+            ]
             known = [2.0 * PASSES * macs * examples for macs in counts if macs is not None]
             ends = [end for _, end in config.phases]
             self._phases = [*zip(ends, known, strict=True)] if len(known) == len(ends) else []
@@ -56,7 +58,7 @@ class Utilization:
         return (flops - before[0]) / (seconds - before[1]) / self._peak
 
 
-def _macs(model: nn.Module, input_shape: tuple[int, ...]) -> int | None:
+def multiplications(model: nn.Module, input_shape: tuple[int, ...]) -> int | None:
     """Return multiply-accumulates of one example, forward; None if those of a layer are unknown."""
     layers = geometry.describe(model, input_shape, aligned=False).layers
     known = [layer.macs for layer in layers if layer.macs is not None]

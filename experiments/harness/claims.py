@@ -110,6 +110,8 @@ class Verdict:
     @property
     def interval(self) -> str:
         """The difference as text: "+5.0 points (+4.1 to +5.9)"."""
+        if math.isnan(self.mean):
+            return "no value"
         scale, digits, unit = (100, 1, " points") if self.claim.in_points else (1, 3, "")
         mean, low, high = (
             f"{scale * value:+.{digits}f}" for value in (self.mean, self.low, self.high)
@@ -161,6 +163,8 @@ def _verdict(claim: Claim, found: Estimate, level: float) -> Verdict:
 
 def _advice(claim: Claim, found: Estimate, level: float) -> str:
     """Return about how many seeds, or test examples, would decide the claim at this difference."""
+    if math.isnan(found.mean):
+        return "a seed has no value"
     if not math.isfinite(found.error):
         return "an interval needs two seeds"
     distance = abs(_nearer_end(found, claim) - found.mean)

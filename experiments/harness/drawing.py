@@ -122,9 +122,8 @@ def _add_legends(
         if figure.legend or len(entries) < 2 or not place_in_panel:
             continue
         below = place_in_panel == "below"
-        title = (
-            "" if below else textwrap.fill(_what_bars_are([drawing]), 24)
-        )  # narrow, it finds more room
+        narrow = textwrap.fill(_what_bars_are([drawing]), 24)  # so that it finds more room
+        title = "" if below else narrow
         style: dict[str, Any] = {"loc": "best" if below else place_in_panel, "alignment": "left"}
         drawing.axes.legend(entries.values(), entries.keys(), title=title, **style)
         titled = titled or bool(title)
@@ -135,10 +134,11 @@ def _add_legends(
 def _what_bars_are(drawings: Sequence[PanelDrawing]) -> str:
     """Return what marks and bars are, and of how many seeds; nothing without bars."""
     bars = next((drawing.bars for drawing in drawings if drawing.bars), "")
-    seeds = sorted({n for drawing in drawings if drawing.bars == bars for n in drawing.seeds})
-    return (
-        f"{bars} of {' to '.join(map(str, seeds[:: max(1, len(seeds) - 1)]))} seeds" if bars else ""
-    )
+    if not bars:
+        return ""
+    seeds = {n for drawing in drawings if drawing.bars == bars for n in drawing.seeds}
+    ends = sorted({min(seeds), max(seeds)})
+    return f"{bars} of {' to '.join(map(str, ends))} seeds"
 
 
 def _columns(labels: Collection[str], width: float) -> int:

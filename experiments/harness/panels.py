@@ -178,9 +178,14 @@ class PanelDrawing:
                 axis.set_minor_formatter(ticker.NullFormatter())
 
     def statistics(self, series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the mean, and both ends of its bar, at each position; see `Curves`."""
+        """Return the mean, and both ends of its bar, at each position; see `Curves`.
+
+        Seeds without a value, NaN, do not count.
+        """
         entries = [np.atleast_1d(np.asarray(values, float)) for values in series.values]
-        count = max((len(values) for values in entries), default=1)
+        known = [v if np.isnan(v).all() else v[~np.isnan(v)] for v in entries]
+        counts = {len(v) for v, of in zip(known, entries, strict=True) if len(of) > 1}
+        entries = known
         if isinstance(self.panel, Curves) and "y" in self.panel.log:
             found = [(np.exp(np.log(v).mean()), v.min(), v.max()) for v in entries]
             bars = "geometric mean and range"
@@ -188,9 +193,9 @@ class PanelDrawing:
             half = [v.std(ddof=1) if len(v) > 1 else 0 for v in entries]
             found = [(m := v.mean(), m - h, m + h) for v, h in zip(entries, half, strict=True)]
             bars = "mean ± s.d."
-        if count > 1:
+        if counts:
             self.bars = bars
-            self.seeds.add(count)
+            self.seeds |= counts
         middle, low, high = np.array(found, float).reshape(-1, 3).T
         return middle, low, high
 

@@ -22,9 +22,17 @@ def percent(values: np.ndarray) -> str:
 
 
 def number(values: np.ndarray, digits: int = 3) -> str:
-    """Return the mean of `values`, ± their sample deviation if there are several."""
-    mean = f"{values.mean():.{digits}f}"
-    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean
+    """Return the mean of `values`, ± their sample deviation if there are several.
+
+    A seed without a value has NaN there. It does not count, and the text says of how many the mean
+    is.
+    """
+    known = values[~np.isnan(values)]
+    if len(known) == 0:
+        return "no value"
+    text = f"{known.mean():.{digits}f}"
+    text += f" ± {known.std(ddof=1):.{digits}f}" if len(known) > 1 else ""
+    return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)} seeds)"
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,18 @@ def test_summary() -> None:
     check_figures(summary)
 
 
+def test_a_map_of_zeros_has_no_share_and_is_named() -> None:
+    names = [(kind, pose) for kind in KINDS for pose in POSES]
+    results = outcomes(names, *pooling.MEASURES)
+    (dead,) = [one for name, one in results.items() if name == ("mean", "turned")]
+    dead.values["turn removed"][0] = np.nan  # type: ignore[index]
+    summary = pooling.summarize(Settings(), results)
+    assert summary.findings[2] == (
+        "Seeds whose map is all zeros, so that they have no share: 1 of mean/turned."
+    )
+    assert "nan" not in str(summary.findings) + str(summary.tables[0].rows)
+
+
 def test_an_unknown_pooling_or_pose() -> None:
     with pytest.raises(InputError, match="unknown pooling 'maxx'"):
         pooling.points(Settings(kinds=("maxx",), poses=("as they are",)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cnn.data import Split, load
+from cnn.errors import InputError
 from experiments import sample_efficiency
 from experiments.harness import claims
 from experiments.sample_efficiency import Settings
@@ -133,3 +134,9 @@ def test_summary() -> None:
     assert [row[0] for row in differences.rows][:2] == ["conv − local", "conv − dense"]
     assert summary.findings[1].startswith("No two rungs are seen to change places. (6 pairs at 2 ")
     check_figures(summary)
+
+
+@pytest.mark.parametrize("sizes", [(), (100, 0)])
+def test_sizes_that_are_none_are_named(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"^sizes must be numbers of examples from 1 on, got \("):
+        sample_efficiency.points(Settings(sizes=sizes))

@@ -167,3 +167,11 @@ def test_the_examples_are_those_of_each_measure() -> None:
     assert verdict.mean == pytest.approx(1 / 3)
     half = 4.302652729911275 * np.sqrt(np.var([1, 0, 0], ddof=1) / 3)  # t with 2 degrees of freedom
     assert verdict.high - verdict.mean == pytest.approx(half)
+
+
+def test_a_seed_without_a_value_decides_nothing() -> None:
+    values = {("a",): [0.5, np.nan, 0.6], ("b",): [0.1, 0.2, 0.15]}
+    results = {n: Outcome(1, {"m": np.array(v)}) for n, v in values.items()}
+    (verdict,) = judge([Claim("c", ("a",), ("b",), above=0.05, measure="m")], results)
+    assert (verdict.verdict, verdict.advice) == ("cannot tell", "a seed has no value")
+    assert verdict.interval == "no value"

@@ -33,10 +33,10 @@ def test_marks_stand_where_the_drawing_has_them() -> None:
 
 
 def test_dots_show_mean_and_deviation_of_every_finite_value() -> None:
-    """1 and 3 have mean 2 and deviation √2; two equal seeds have no bar."""
+    """1 and 3 have mean 2 and deviation √2; two equal seeds have no bar; NaN does not count."""
     panel = Dots([Series("ordered", SEEDS)], ["conv", "two\nlines", "mlp"], y_label="accuracy")
     expected = ["ordered: conv; accuracy 2 (0.5858 to 3.414)", "ordered: two lines; accuracy 5"]
-    assert texts(panel) == expected
+    assert texts(panel) == [*expected, "ordered: mlp; accuracy 1"]
     across = Dots([Series("", SEEDS)], ["conv", "b", "c"], horizontal=True, x_label="accuracy")
     assert texts(across)[0] == "conv; accuracy 2 (0.5858 to 3.414)"
 
@@ -278,3 +278,11 @@ def test_a_legend_with_room_stays() -> None:
     assert legend is not None
     assert legend.get_window_extent().y0 > drawn.axes[0].bbox.y0
     assert drawn.get_figheight() == 2.6
+
+
+def test_a_seed_without_a_value_is_left_out_of_its_mark() -> None:
+    dots = Dots([Series("a", [[1.0, np.nan, 3.0], [4.0, 5.0, 6.0]])], ["x", "y"])
+    drawn, marks = drawing.draw(Figure([dots]))
+    assert [mark.y for mark in marks] == sorted((mark.y for mark in marks), reverse=True)
+    assert len(marks) == 2 and "2 (0.5858 to 3.414)" in marks[0].text
+    assert drawn.get_supxlabel() == "mean ± s.d. of 2 to 3 seeds"

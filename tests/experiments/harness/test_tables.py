@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.harness.tables import Table, percent
+from experiments.harness.tables import Table, number, percent
 
 TABLE = Table(
     "a <caption>", ["rung", "accuracy"], [["conv", "94.0 ± 0.5"], ["<mlp>", "68.0 ± 1.0"]]
@@ -33,3 +33,10 @@ def test_table_on_a_terminal_and_in_html(capsys: pytest.CaptureFixture[str]) -> 
     assert "94.0 ± 0.5" in capsys.readouterr().out
     assert ">a &lt;caption&gt;</caption>" in TABLE.to_html()
     assert ">&lt;mlp&gt;</td><td>68.0 ± 1.0</td>" in TABLE.to_html()
+
+
+def test_seeds_without_a_value_do_not_count() -> None:
+    """NaN is no value: of 1 and 3 the mean is 2 and the deviation is the root of 2."""
+    assert number(np.array([1.0, np.nan, 3.0]), 1) == "2.0 ± 1.4 (2 of 3 seeds)"
+    assert number(np.array([np.nan, 3.0]), 1) == "3.0 (1 of 2 seeds)"
+    assert number(np.array([np.nan, np.nan])) == "no value"
