@@ -88,6 +88,17 @@ def test_summary() -> None:
     check_figures(summary)
 
 
+def test_one_recipe_where_orders_are_alike() -> None:
+    """A first layer that sees every position can't tell one order of them from another."""
+    assert which_layer.STUDY.tuning is not None
+    by = which_layer.STUDY.tuning.by
+    for layers in ("1", "1+2"):
+        assert by((LOCALITY, layers, ORDERED, "0")) == by((LOCALITY, layers, PERMUTED, "1"))
+    for name in ((*CONV,), (SHARING, "1"), (LOCALITY, "2+3")):
+        assert by((*name, ORDERED, "0")) != by((*name, PERMUTED, "1"))
+        assert by((*name, PERMUTED, "0")) == by((*name, PERMUTED, "1"))
+
+
 def test_an_unknown_bias_or_set() -> None:
     with pytest.raises(InputError, match="unknown bias 'size'"):
         which_layer.points(Settings(biases=("size",)))
