@@ -1,9 +1,10 @@
 """Runs in buckets: trained in a temporary folder, which is copied into the bucket as it grows.
 
 So a run does in a bucket what it does in a file system, with the same checkpoints. An object is
-written whole, and the manifest of a checkpoint last: without it a checkpoint is incomplete, and is
-removed. Metrics are written before the checkpoint that they lead to, because a run that is resumed
-keeps the lines up to its checkpoint.
+written whole, `run.json` first: without it a folder is no run, and is refused. The manifest of a
+checkpoint is written last: without it a checkpoint is incomplete, and is removed. Metrics are
+written before the checkpoint that they lead to, because a run that is resumed keeps the lines up to
+its checkpoint.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class Mirror:
                         found[name] = _state(path)
                 except FileNotFoundError:  # it was removed meanwhile
                     continue
-        for name in [name for name in found if _order(name) == 2]:
+        for name in [name for name in found if _is_manifest(name)]:
             step = name.removesuffix(MANIFEST)
             with suppress(FileNotFoundError):
                 files = read_json(self.folder / name)["files"]
@@ -189,10 +190,14 @@ def _state(path: Path) -> State:
 
 
 def _order(name: str) -> int:
-    """Return when a file is written: first records, then checkpoints, then their manifests."""
+    """Return when a file is written: first what says that this is a run, manifests last."""
     if not name.startswith(f"{CHECKPOINTS}/"):
-        return 0
-    return 2 if name.endswith(MANIFEST) else 1
+        return int(name != RUN)
+    return 3 if _is_manifest(name) else 2
+
+
+def _is_manifest(name: str) -> bool:
+    return name.startswith(f"{CHECKPOINTS}/") and name.endswith(MANIFEST)
 
 
 def _complete(names: Collection[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from cnn.buckets import BucketPath
 from cnn.train import bucket_lease, fit, mirror
 from cnn.train.checkpoints import is_intact
 from cnn.train.run_dir import read_metrics
-from tests.object_store import Store
+from tests.faults import processes
+from tests.object_store import Fault, Store
 from tests.reliability import Tally
 from tests.small import assert_same, config
 
@@ -55,3 +57,53 @@ def test_what_a_kill_may_leave_at_any_request(
         for state, other in zip(ended.states, straight.states, strict=True):
             assert_same((state.params, state.opt_state), (other.params, other.opt_state))
     tally("moments at which a run into a bucket may be killed: its checkpoints whole", len(past))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + processes.SECONDS
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+MOMENTS = [
+    ("s3", "PUT .*metrics"),
+    ("gs", "PUT .*checkpoints"),
+    ("s3", "PUT .*sha256"),
+    ("gs", "DELETE .*checkpoints"),
+]
+"""Requests in the middle of which a process is killed, one after another."""
+
+
+def test_killed_while_a_slow_bucket_answers(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """`kill -9` in the middle of a copy, at each kind of request; every answer takes a while.
+
+    The store holds the same objects for both schemes, so that one run goes through both.
+    """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a killed process leaves its copy
+    straight, cache = tmp_path / "straight", tmp_path / "cache"
+    args = [*processes.SMALL, "--steps", "400", "--resume", "--out"]
+    assert processes.run([*args, str(straight)], cache).returncode == 0
+    slow = Fault("", seconds=0.02, times=1e9)
+    for scheme, moment in MOMENTS:
+        hanging = Fault(moment, seconds=2.0)
+        store.faults = [hanging, slow]
+        process = processes.start([*args, f"{scheme}://b/run"], cache)
+        try:
+            wait_until(lambda: hanging.times == 0 or process.poll() is not None)
+        finally:
+            ended = process.poll()
+            processes.kill(process)
+        assert ended is None, f"it ended before {moment}"
+        time.sleep(2.0)  # the store still does what it was asked
+    store.faults = [slow]
+    done = processes.run([*args, "gs://b/run"], cache)
+    assert done.returncode == 0, done.stderr
+    with mirror.copied(BucketPath("s3://b/run"), checkpoints=True) as copy:
+        processes.assert_same_end(copy, straight)
+    tally(
+        "kills (`kill -9`) of a run into a slow bucket, its end state equal bit for bit",
+        len(MOMENTS),
+    )

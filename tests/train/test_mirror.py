@@ -99,14 +99,14 @@ def test_a_run_equals_one_in_a_file_system(scheme: str, store: Store, tmp_path: 
 
 def test_manifests_are_written_last_and_removed_first(store: Store, tmp_path: Path) -> None:
     one = opened(tmp_path)
-    write(one.folder, "checkpoints/5/a", "metrics.jsonl", "checkpoints/5/z")
+    write(one.folder, "checkpoints/5/a", "metrics.jsonl", "checkpoints/5/z", "run.json")
     (one.folder / SEAL).write_text('{"step": 5, "files": {"a": "", "z": ""}}')
     write(one.folder, ".lock", ".x.part", "checkpoints/10.orbax-checkpoint-tmp/a")
     one.copy()
     written = puts(store)
-    assert written[0] == "metrics.jsonl"
-    assert sorted(written[1:3]) == ["checkpoints/5/a", "checkpoints/5/z"]
-    assert written[3:] == [SEAL]
+    assert written[:2] == ["run.json", "metrics.jsonl"]
+    assert sorted(written[2:4]) == ["checkpoints/5/a", "checkpoints/5/z"]
+    assert written[4:] == [SEAL]
     one.copy()
     assert puts(store) == []
     os.utime(one.folder / "metrics.jsonl", ns=(1, 1))
@@ -116,7 +116,7 @@ def test_manifests_are_written_last_and_removed_first(store: Store, tmp_path: Pa
     changed = [what for what in store.requests if what[0] in "PD"]
     assert changed[:2] == ["PUT b/run/metrics.jsonl", f"DELETE b/run/{SEAL}"]
     assert len(changed) == 4
-    assert store.names("b/run") == {"metrics.jsonl"}
+    assert store.names("b/run") == {"metrics.jsonl", "run.json"}
     one.close()
 
 
