@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from etils import epy
 
-from experiments import ladder
-from experiments.harness import cli, plots, study
+from experiments.harness import cli, plots, rungs, study
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -101,7 +100,7 @@ def ablate(model: nn.Module, data: Dataset, radius: str, period: str) -> nn.Modu
 def points(settings: Settings) -> Points:
     """Return the grid, radius by period."""
     data = settings.load()
-    model = ladder.base(data)
+    model = rungs.base(data)
     convs = geometry.describe(model, data.input_shape).local
     smallest = min(min(layer.shape[:-1]) for layer in convs)
     radii = [str(r) for r in settings.radii if r < min(data.input_shape[:-1]) - 1]

@@ -24,6 +24,12 @@ draws its own permutation. The variants of the network on data in order are
     8, 64 channels      instead of 25
     equal parameters    channels of conv and dense such that they have as many parameters as local
     tied bias           local with one bias per channel, as in conv, instead of one per position
+    with pooling        24 channels, stride 1, and max-pooling by 2 below each ReLU, which keeps the
+                        symmetry under reflection. So the ladder has rungs in both directions:
+        flip            a kernel is also shared with its reflection (p4 and p4m on images)
+        mixing          beyond the first layer, one matrix over positions that all channels share,
+                        then one over channels that all positions share
+        attention       one head per tap, which starts half by position, half by content
     published           the recipe of the reference, for comparison: Adam at 1e-2, 6,000 steps
 
 Reference:
@@ -42,13 +48,14 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from experiments.harness import claims, cli, plots, study
+from experiments.harness import claims, cli, plots, rungs, study
+from experiments.harness.rungs import permuted
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
     import numpy as np
 
-    from cnn import ablations, layers, models
+    from cnn import ablations
     from cnn import data as datasets
     from experiments.harness import predictions
 
@@ -63,11 +70,12 @@ HYPOTHESIS = (
     "weight sharing and locality each improve test accuracy by more than a point, whatever the "
     "head, the width and the number of parameters; on permuted positions neither does."
 )
-STANDARD, MEAN, EQUAL, TIED, REFERENCE = (
+STANDARD, MEAN, EQUAL, TIED, POOLED, REFERENCE = (
     "standard",
     "mean head",
     "equal parameters",
     "tied bias",
+    "with pooling",
     "published",
 )
 WIDTHS = {"8 channels": 8, "64 channels": 64}
@@ -81,7 +89,8 @@ PUBLISHED: dict[tuple[str, str], float] = {
 }
 """Test accuracy by rung and order, one permutation, one seed."""
 ORDERED, PERMUTED, ALL = "ordered", "permuted", "all seeds"
-LOCAL_RUNGS = ("conv", "tiled-2", "tiled-4", "local")
+STANDARD_RUNGS = ("conv", "tiled-2", "tiled-4", "local", "dense", "mlp", "logistic")
+FREE_OF_ORDER = ("dense", "mlp", "logistic")
 
 
 def _claims() -> list[Claim]:
@@ -103,8 +112,9 @@ def _claims() -> list[Claim]:
     found = both("on data in order", STANDARD, STANDARD)
     found += both("on permuted data", STANDARD, STANDARD, PERMUTED)
     found += both("with equal parameters", EQUAL, STANDARD)
-    for variant in (MEAN, *WIDTHS):
-        found += both(f"with {variant}".replace("with mean", "with a mean"), variant, variant)
+    for variant in (MEAN, *WIDTHS, POOLED):
+        where = variant if variant == POOLED else f"with {variant}"
+        found += both(where.replace("with mean", "with a mean"), variant, variant)
     tied = pair("sharing helps with tied biases", ("conv", STANDARD), ("local", TIED))
     return [*found, tied]
 
@@ -116,9 +126,9 @@ CLAIMS = _claims()
 class Settings(study.Settings):
     """Settings of the study."""
 
-    variants: tuple[str, ...] = (STANDARD, MEAN, *WIDTHS, EQUAL, TIED, REFERENCE)
+    variants: tuple[str, ...] = (STANDARD, MEAN, *WIDTHS, EQUAL, TIED, POOLED, REFERENCE)
     """Variants of the network."""
-    rungs: tuple[str, ...] = ("conv", "tiled-2", "tiled-4", "local", "dense", "mlp", "logistic")
+    rungs: tuple[str, ...] = (*STANDARD_RUNGS, *rungs.GROUPS, rungs.MIXING, rungs.ATTENTION)
     """Rungs of the ladder, of which a variant may have only some."""
     seeds: int = 10
     full: bool = False
@@ -126,52 +136,19 @@ class Settings(study.Settings):
     out: Path = Path("results/ladder")
 
 
-def base(data: Dataset, channels: int | None = None) -> layers.Chain:
-    """Return strided convolutions and a linear head, for signals or for images."""
-    if len(data.input_shape) == 2:
-        return models.cnn1d(data.num_classes, channels or 25)
-    conv = layers.Conv(channels or 16, (3, 3), 2, padding=1)
-    head = layers.Dense(data.num_classes, scale=1.0)
-    return layers.Chain((*(conv, layers.ReLU()) * 2, layers.Flatten(), head))
-
-
-def mean_head(data: Dataset) -> nn.Module:
-    """Return `base` with the mean over positions in place of the flattened map."""
-    *body, _, head = base(data).layers
-    return layers.Chain((*body, layers.GlobalAvgPool(), head))
-
-
-def ends(conv: nn.Module) -> dict[str, nn.Module]:
-    """Return a convolutional network and what is left of it without sharing and locality."""
-    return {"conv": conv, "local": ablations.unshare(conv), "dense": ablations.densify(conv)}
-
-
-def rungs(data: Dataset) -> dict[str, nn.Module]:
-    """Return the models by name, from the strongest bias to none."""
-    conv = base(data)
-    tiled = {f"tiled-{period}": ablations.tile(conv, period) for period in (2, 4)}
-    flat = {"mlp": models.mlp(data.num_classes), "logistic": models.logistic(data.num_classes)}
-    one, *others = ends(conv).items()
-    return dict([one, *tiled.items(), *others, *flat.items()])
-
-
 def variants(data: Dataset) -> dict[str, dict[str, nn.Module]]:
     """Return the models by variant and rung."""
-    standard, shape = rungs(data), data.input_shape
+    standard, shape = rungs.standard(data), data.input_shape
     conv, local = standard["conv"], standard["local"]
     return {
         STANDARD: standard,
-        MEAN: ends(mean_head(data)),
-        **{name: ends(base(data, width)) for name, width in WIDTHS.items()},
+        MEAN: rungs.ends(rungs.mean_head(data)),
+        **{name: rungs.ends(rungs.base(data, width)) for name, width in WIDTHS.items()},
         EQUAL: {k: ablations.match(standard[k], local, shape).model for k in ("conv", "dense")},
+        POOLED: rungs.both_directions(data),
         TIED: {"local": ablations.unshare(conv, bias="tied")},
         REFERENCE: {rung: standard[rung] for rung in ("conv", "mlp", "logistic")},
     }
-
-
-def permuted(data: Dataset, seed: int) -> Dataset:
-    """Return the data with its positions in an order that the seed draws."""
-    return datasets.permute(data, datasets.permutation(data.input_shape[:-1], seed))
 
 
 def points(settings: Settings) -> Points:
@@ -186,7 +163,7 @@ def points(settings: Settings) -> Points:
         recipe = published if variant == REFERENCE else {}
         for rung in settings.rungs:
             model = of_variant.get(rung)
-            study.choose("rung", rung, known[STANDARD])
+            study.choose("rung", rung, dict.fromkeys(Settings.rungs))
             if model is None:
                 continue
             found[rung, variant, ORDERED, ALL] = settings.config(model, data, **recipe)
@@ -217,13 +194,15 @@ def summarize(settings: Settings, results: Results) -> Summary:
         tables.append(published_table(settings, results))
     if any(variant not in (STANDARD, REFERENCE) for _, variant, _ in results):
         tables.append(variant_table(settings, results))
-    found = {"ladder": figure(settings, results)} if standard_rungs(results) else {}
+    found = {"ladder": figure(settings, results)} if rungs_of(STANDARD, results) else {}
+    if rungs_of(POOLED, results):
+        found["both_directions"] = both_directions(settings, results)
     return Summary(findings(results), tables, found)
 
 
-def standard_rungs(results: Results) -> list[str]:
-    """Return the rungs of the standard variant."""
-    return list(dict.fromkeys(rung for rung, variant, _ in results if variant == STANDARD))
+def rungs_of(variant: str, results: Results) -> list[str]:
+    """Return the rungs of a variant."""
+    return list(dict.fromkeys(rung for rung, of, _ in results if of == variant))
 
 
 def worth(results: Results) -> dict[str, claims.Verdict]:
@@ -244,13 +223,18 @@ def findings(results: Results) -> list[str]:
     }
     first = " and ".join(f"{names[name]} is worth {one.interval}" for name, one in found.items())
     moved = []
-    for rung in standard_rungs(results):
+    for rung in rungs_of(STANDARD, results):
         before, after = (rung, STANDARD, ORDERED), (rung, STANDARD, PERMUTED)
         if after in results:
             one = study.estimate(results, [(after, 1), (before, -1)])
             moved.append(f"{rung} {100 * one.mean:+.1f}")
     second = f"Permuted positions change test accuracy by, in points: {', '.join(moved)}."
-    return [f"{first} on data in order.", *([second] if moved else [])]
+    shown = [f"{first} on data in order.", *([second] if moved else [])]
+    if both := rungs_of(POOLED, results):
+        means = {rung: results[rung, POOLED, ORDERED]["test_accuracy"].mean() for rung in both}
+        listed = ", ".join(f"{rung} {100 * mean:.1f}" for rung, mean in means.items())
+        shown.append(f"Accuracy with pooling, in both directions from conv, in percent: {listed}.")
+    return shown
 
 
 def accuracies(settings: Settings, results: Results) -> Table:
@@ -261,7 +245,7 @@ def accuracies(settings: Settings, results: Results) -> Table:
             results[rung, STANDARD, ORDERED].parameters,
             *(results[rung, STANDARD, o]["test_accuracy"] for o in (ORDERED, PERMUTED)),
         ]
-        for rung in standard_rungs(results)
+        for rung in rungs_of(STANDARD, results)
     ]
     caption = f"{settings.part.capitalize()} accuracy on {settings.title}, {settings.protocol}"
     return Table(caption, ["rung", "parameters", "ordered, %", "permuted, %"], rows)
@@ -296,7 +280,7 @@ def variant_table(settings: Settings, results: Results) -> Table:
 
 def figure(settings: Settings, results: Results) -> plots.Figure:
     """Return test accuracy by rung, with a dot for every seed and brackets for what a bias adds."""
-    names = standard_rungs(results)
+    names = rungs_of(STANDARD, results)
     colors = {ORDERED: plots.BLACK, PERMUTED: plots.SKY}
     series = [
         plots.Series(
@@ -326,6 +310,15 @@ def figure(settings: Settings, results: Results) -> plots.Figure:
     return plots.Figure([panel])
 
 
+def both_directions(settings: Settings, results: Results) -> plots.Figure:
+    """Return test accuracy from more sharing than a convolution has to attention."""
+    names = rungs_of(POOLED, results)
+    values = [100 * results[rung, POOLED, ORDERED]["test_accuracy"] for rung in names]
+    series = [plots.Series(ORDERED, values, color=plots.BLACK)]
+    panel = plots.Dots(series, names, y_label=f"{settings.part} accuracy (%)", seeds=True)
+    return plots.Figure([panel])
+
+
 def tuned_together(name: Name) -> Name | None:
     """Return the points that have the settings of a point; None for the published recipe.
 
@@ -334,7 +327,7 @@ def tuned_together(name: Name) -> Name | None:
     rung, variant, order, _ = name
     if variant == REFERENCE:
         return None
-    return (rung, variant, order) if rung in LOCAL_RUNGS else (rung, variant)
+    return (rung, variant) if rung in FREE_OF_ORDER else (rung, variant, order)
 
 
 STUDY = study.Study(

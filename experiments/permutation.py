@@ -30,8 +30,7 @@ from typing import ClassVar
 from etils import epy
 
 from cnn.errors import InputError
-from experiments import ladder
-from experiments.harness import claims, cli, plots, study
+from experiments.harness import claims, cli, plots, rungs, study
 from experiments.harness.study import Claim, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -99,7 +98,7 @@ def cut(size: int, cuts: int, seed: int) -> np.ndarray:
 def points(settings: Settings) -> Points:
     """Return every network at every number of cuts, each seed with an order of its own."""
     data = settings.load()
-    models = ladder.rungs(data)
+    models = rungs.standard(data)
     size = data.input_shape[0]
     permuted = {
         (cuts, seed): datasets.permute(data, cut(size, cuts, seed))

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from cnn.errors import InputError
-from experiments import ladder
-from experiments.harness import claims, cli, plots, study
+from experiments.harness import claims, cli, plots, rungs, study
 from experiments.harness.study import Claim, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -118,7 +117,7 @@ def subsets(sizes: Sequence[int], sets: Mapping[int, Dataset]) -> dict[tuple[str
 
 
 def _on_subsets(settings: Settings, sets: dict[int, Dataset], **changes: bool) -> Points:
-    models, found = ladder.rungs(next(iter(sets.values()))), subsets(settings.sizes, sets)
+    models, found = rungs.standard(next(iter(sets.values()))), subsets(settings.sizes, sets)
     return {
         (rung, n, seed): settings.config(models[rung], subset, seed=int(seed), seeds=1, **changes)
         for rung in SHOWN

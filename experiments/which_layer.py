@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from etils import epy
 
-from experiments import ladder
-from experiments.harness import cli, plots, study
+from experiments.harness import cli, plots, rungs, study
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -110,10 +109,10 @@ def networks(settings: Settings) -> dict[Name, nn.Module]:
 def points(settings: Settings) -> Points:
     """Return every network on data in order, and on permuted data for each seed."""
     data = settings.load()
-    permuted = {seed: ladder.permuted(data, seed) for seed in settings.seed_range}
+    permuted = {seed: rungs.permuted(data, seed) for seed in settings.seed_range}
     found: dict[Name, Config] = {}
     for name, model in networks(settings).items():
-        found[*name, ORDERED, ladder.ALL] = settings.config(model, data)
+        found[*name, ORDERED, "all seeds"] = settings.config(model, data)
         for seed, moved in permuted.items():
             config = settings.config(model, moved, seed=seed, seeds=1)
             found[*name, PERMUTED, str(seed)] = config

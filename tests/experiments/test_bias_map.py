@@ -8,8 +8,9 @@ import pytest
 
 from cnn.data import load
 from cnn.layers import ConvTiled, DenseSpatial
-from experiments import bias_map, ladder
+from experiments import bias_map
 from experiments.bias_map import Settings
+from experiments.harness import rungs
 from tests.experiments.made import check_figures, outcomes
 
 
@@ -17,7 +18,7 @@ from tests.experiments.made import check_figures, outcomes
 def test_only_locality_and_sharing_change(name: str) -> None:
     """Weights of the first layer by hand: window × kernels; every map is as large as the base's."""
     data = load(name)
-    base = ladder.base(data)
+    base = rungs.base(data)
     rank = len(data.input_shape) - 1
     size, out, features = (40, 19, 25) if rank == 1 else (8, 4, 16)
     x = jnp.zeros((1, *data.input_shape))
