@@ -126,12 +126,15 @@ class Bucket:
 
 @contextmanager
 def reading(path: BucketPath) -> Iterator[None]:
-    """Make an `InputError` of what goes wrong while a bucket is read."""
+    """Make an `InputError` of what goes wrong while a bucket is read, or copied to files."""
     try:
         yield
     except OSError as error:
-        why = "check its name, and the credentials in the environment"
-        raise InputError(f"{path} cannot be read ({_one_line(error)}): {why}") from error
+        what, why = "read", "check its name, and the credentials in the environment"
+        if error.errno is not None:  # of the file system
+            what = "copied to this machine"
+            why = "make room, or choose other folders by TMPDIR and XDG_CACHE_HOME"
+        raise InputError(f"{path} cannot be {what} ({_one_line(error)}): {why}") from error
 
 
 def _one_line(error: Exception) -> str:

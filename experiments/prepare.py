@@ -44,6 +44,10 @@ class Flags:
 def main(flags: Flags) -> None:
     """Prepare the set. Its folder appears complete or not at all."""
     root = data_root(flags.data_dir)
+    if not isinstance(root, Path):
+        raise InputError(
+            f"data_dir must be in a file system, got '{root}': copy the set there then"
+        )
     if flags.name in BUILT_IN:
         raise InputError(f"data set {flags.name!r} is built in: it needs no preparation")
     if ready := tfds.prepared(root).get(flags.name):

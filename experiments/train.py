@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from etils import epy
 
+from cnn.buckets import BucketPath
 from cnn.errors import InputError, RunError
 from cnn.train.recipe import Recipe, identity
 from experiments.harness import chips, cli, metric_writers, networks, profiler, progress, runtime
@@ -61,8 +62,8 @@ class Subject:
     ablate: tuple[str, ...] = ()
     """Ablations of the model, one after another: functions of cnn.ablations with their arguments,
     unshare, tile:2, localize:1:where=0."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS data sets."""
+    data_dir: Path | BucketPath | None = None
+    """Folder of prepared TFDS data sets, also in a bucket (gs://, s3://)."""
     size: tuple[int, int] | None = None
     """Height and width to which images in files are resized."""
     channels: int | None = None

@@ -31,9 +31,14 @@ def cached(name: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
     return arrays
 
 
-def _path(name: str) -> Path:
+def cache_folder() -> Path:
+    """Return the cache folder. Raise `RuntimeError` if it is in a home folder that is not known."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "cnn-biases" / f"{name}.npz"
+    return Path(base) / "cnn-biases"
+
+
+def _path(name: str) -> Path:
+    return cache_folder() / f"{name}.npz"
 
 
 def _read(name: str, key: str) -> dict[str, np.ndarray] | None:

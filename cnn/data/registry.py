@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cnn.data import builtin, huggingface, npz, tfds
+from cnn.buckets import BucketPath, bucket_path
+from cnn.data import bucket, builtin, huggingface, npz, tfds
 from cnn.data.catalogue import check_known
 from cnn.data.dataset import Dataset
 from cnn.errors import InputError
@@ -21,7 +22,7 @@ BUILT_IN = {
 
 def load(
     name: str,
-    data_dir: str | Path | None = None,
+    data_dir: str | Path | BucketPath | None = None,
     size: Sequence[int] | None = None,
     channels: int | None = None,
 ) -> Dataset:
@@ -38,7 +39,8 @@ def load(
             - a path that ends in `.npz`, with arrays `x` and `y` (`cnn.data.npz`);
             - `hf:PATH`, a set that `datasets` of Hugging Face has saved (`cnn.data.huggingface`).
         data_dir: Folder of TFDS sets, by default the environment variable `CNN_DATA_DIR`, or
-            `~/tensorflow_datasets`.
+            `~/tensorflow_datasets`. Of a bucket (gs://, s3://) the set is first copied to this
+            machine (`cnn.data.bucket`).
         size: Height and width to which whole images are resized, for sets of TFDS, Hugging Face
             and folders.
         channels: Channels of the images, from 1 to 4, for the same sets.
@@ -53,9 +55,11 @@ def load(
         return Dataset.from_folder(path, size, channels)
     if kind == "hf":
         return huggingface.load(path, size, channels)
-    folders = {} if name in BUILT_IN else tfds.prepared(data_root(data_dir))
+    folders = {} if name in BUILT_IN else prepared(data_root(data_dir))
     if name in folders:
-        return tfds.load(name, folders[name], size, channels)
+        folder = folders[name]
+        local = bucket.local_copy(folder) if isinstance(folder, BucketPath) else folder
+        return tfds.load(name, local, size, channels)
     is_file = name.endswith(".npz")
     if name not in BUILT_IN and not is_file:
         raise _not_found(name, data_root(data_dir), folders)
@@ -67,14 +71,22 @@ def load(
     return npz.load(name) if is_file else BUILT_IN[name]()
 
 
-def names(data_dir: str | Path | None = None) -> list[str]:
+def names(data_dir: str | Path | BucketPath | None = None) -> list[str]:
     """Return the names that `load` accepts: the built-in sets and those prepared in `data_dir`."""
-    return sorted({*BUILT_IN, *tfds.prepared(data_root(data_dir))})
+    return sorted({*BUILT_IN, *prepared(data_root(data_dir))})
 
 
-def data_root(data_dir: str | Path | None) -> Path:
+def prepared(root: Path | BucketPath) -> Mapping[str, Path | BucketPath]:
+    """Return the name and newest folder of every set that TFDS has prepared in `root`."""
+    return bucket.prepared(root) if isinstance(root, BucketPath) else tfds.prepared(root)
+
+
+def data_root(data_dir: str | Path | BucketPath | None) -> Path | BucketPath:
     """Return the folder of prepared sets: `data_dir`, `CNN_DATA_DIR`, or the default of TFDS."""
-    folder = Path(data_dir or os.environ.get("CNN_DATA_DIR") or "~/tensorflow_datasets")
+    given = str(data_dir or os.environ.get("CNN_DATA_DIR") or "~/tensorflow_datasets")
+    if in_bucket := bucket_path(given):
+        return in_bucket
+    folder = Path(given)
     try:
         return folder.expanduser()
     except RuntimeError as error:
@@ -84,11 +96,12 @@ def data_root(data_dir: str | Path | None) -> Path:
         ) from error
 
 
-def _not_found(name: str, root: Path, prepared: Iterable[str]) -> InputError:
+def _not_found(name: str, root: Path | BucketPath, prepared: Iterable[str]) -> InputError:
     """Return the error for a name that is not found: it is a path, unknown, or not prepared."""
     if os.path.isdir(name):
         return InputError(f"data set {name!r} is a folder: give folder:{name}, or hf:{name}")
-    where = f"{root}" if root.is_dir() else f"{root} (no folder)"
+    is_missing = isinstance(root, Path) and not root.is_dir()
+    where = f"{root} (no folder)" if is_missing else f"{root}"
     try:
         check_known(name, [*BUILT_IN, *prepared])
     except InputError as error:
@@ -96,7 +109,11 @@ def _not_found(name: str, root: Path, prepared: Iterable[str]) -> InputError:
         return InputError(
             f"{error} (built in, or prepared in {where}: {here}; or folder:PATH, FILE.npz, hf:PATH)"
         )
+    in_bucket = isinstance(root, BucketPath)
+    folder, then = (
+        ("FOLDER", ", and copy FOLDER there") if in_bucket else (shlex.quote(f"{root}"), "")
+    )
     return InputError(
         f"data set {name!r} is not prepared in {where}: prepare it with "
-        f"python -m experiments.prepare {shlex.quote(name)} --data-dir {shlex.quote(str(root))}"
+        f"python -m experiments.prepare {shlex.quote(name)} --data-dir {folder}{then}"
     )

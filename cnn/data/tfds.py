@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import numpy as np
 from etils import epy
@@ -39,6 +39,8 @@ from cnn.errors import InputError
 with epy.lazy_imports():  # slow to import, and not needed for a set that is built in or cached
     import tensorflow_datasets
 
+P = TypeVar("P", bound=PurePath)
+
 BATCH = 512  # records per read: 1.7 times as fast as single records; larger is not faster
 
 
@@ -47,8 +49,13 @@ def prepared(data_dir: Path) -> dict[str, Path]:
 
     Names follow the folders: `mnist` for mnist/3.0.1, `emnist/letters` for emnist/letters/3.1.0.
     """
-    found: dict[str, Path] = {}
     infos = [*data_dir.glob("*/*/dataset_info.json"), *data_dir.glob("*/*/*/dataset_info.json")]
+    return newest_versions(data_dir, infos)
+
+
+def newest_versions(data_dir: P, infos: Iterable[P]) -> dict[str, P]:
+    """Return the name and newest folder of every set, from the files that describe all versions."""
+    found: dict[str, P] = {}
     versions = [info.parent for info in infos if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)]
     for folder in sorted(versions, key=lambda f: [int(n) for n in f.name.split(".")]):
         found[folder.parent.relative_to(data_dir).as_posix()] = folder

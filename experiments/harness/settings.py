@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from etils import epy
 
+from cnn.buckets import BucketPath
 from cnn.errors import InputError
 from cnn.train.fields import check_fields
 from experiments.harness import comparison
@@ -57,8 +58,8 @@ class Settings:
     """Check that the study runs: two seeds, two steps, 200 examples, into the folder OUT/smoke."""
     full: bool = False
     """Use the larger data set, which must be prepared, and the folder OUT/full."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS data sets."""
+    data_dir: Path | BucketPath | None = None
+    """Folder of prepared TFDS data sets, also in a bucket (gs://, s3://)."""
     out: Path = Path("results")
     """Folder for results.jsonl, figures and report.html; full and smoke use subfolders."""
 

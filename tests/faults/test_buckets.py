@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,11 +59,16 @@ def test_what_a_kill_may_leave_at_any_request(
     tally("moments at which a run into a bucket may be killed: its checkpoints whole", len(past))
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def kill_in_the_middle(process: subprocess.Popen[str], hanging: Fault) -> None:
+    """Kill a process while it waits for the answer to a request that hangs."""
     end = time.monotonic() + processes.SECONDS
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
+    try:
+        while hanging.times and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert process.poll() is None, f"it ended before {hanging.pattern}"
+    finally:
+        processes.kill(process)
+    time.sleep(hanging.seconds)  # the store still does what it was asked
 
 
 MOMENTS = [
@@ -90,14 +95,7 @@ def test_killed_while_a_slow_bucket_answers(
     for scheme, moment in MOMENTS:
         hanging = Fault(moment, seconds=2.0)
         store.faults = [hanging, slow]
-        process = processes.start([*args, f"{scheme}://b/run"], cache)
-        try:
-            wait_until(lambda: hanging.times == 0 or process.poll() is not None)
-        finally:
-            ended = process.poll()
-            processes.kill(process)
-        assert ended is None, f"it ended before {moment}"
-        time.sleep(2.0)  # the store still does what it was asked
+        kill_in_the_middle(processes.start([*args, f"{scheme}://b/run"], cache), hanging)
     store.faults = [slow]
     done = processes.run([*args, "gs://b/run"], cache)
     assert done.returncode == 0, done.stderr

@@ -181,7 +181,7 @@ WRONG = [
     ("sweep", "--data digits --model mlp --out s3://b/a", "out must be in a file system"),
     (
         "train",
-        "--model cnn1d --data mnist1d --data-dir s3://b",
+        "--model cnn1d --data mnist1d --data-dir az://b",
         "data_dir must be in a file system",
     ),
     ("train", "--model cnn1d --data mnist1d --out=~nobody-here/a", "a home folder that is known"),
