@@ -35,7 +35,7 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/installed-base
-	$(RUN) experiments.ladder --variants standard --rungs conv local dense --seeds 5 --out results/demo
+	$(RUN) experiments.ladder --variants standard --rungs conv local dense --seeds 3 --out results/demo
 
 test: $(VENV)/installed-test
 	$(RUN) pytest

@@ -3,7 +3,7 @@
     python -m benchmarks.answer
 
 Each way is a process of its own that trains conv, local and dense on MNIST-1D, in order and
-permuted, with five seeds (`make demo`). Its time includes imports, compilation and evaluation.
+permuted, with three seeds (`make demo`). Its time includes imports, compilation and evaluation.
 "Cold" has no compiled programs from before, "warm" those of the cold run. The ways take turns.
 Writes `results/answer.json` and a table in `docs/performance.md`.
 """

@@ -30,7 +30,7 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from cnn.train import Config
 
-RUNGS, SEEDS = ("conv", "local", "dense"), 5
+RUNGS, SEEDS = ("conv", "local", "dense"), 3
 CHANNELS, WINDOWS, STRIDE, PADDING = 25, (5, 3, 3), 2, 1
 """Of `cnn.models.cnn1d`."""
 EVALUATED = 1000
