@@ -21,13 +21,25 @@ from jax import lax
 from jaxtyping import Array
 
 from cnn.errors import InputError
-from cnn.ops.cpu import depthwise, kernel_gradient, matmul, pointwise, pool, toeplitz, winograd
+from cnn.ops.cpu import (
+    depthwise,
+    kernel_gradient,
+    matmul,
+    pointwise,
+    pool,
+    toeplitz,
+    whole_map,
+    winograd,
+)
 from cnn.ops.gpu import pool as gpu_pool
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
 MAX_TOEPLITZ_TAPS = 1024
 """The largest window for `toeplitz`, which takes slices in proportion to its taps."""
+MAX_SLICES, MAX_MATRIX = 256, 2**24
+"""The largest map for `whole_map`, which takes a slice for each output position of an axis, and the
+largest matrix."""
 
 
 # The conditions of the table. Each docstring says when, and what the implementation computes.
@@ -42,6 +54,14 @@ def _use_depthwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 def _use_pointwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """A window of one tap: one matrix product."""
     return _one_group(x, kernel) and math.prod(spec.window) == 1
+
+
+def _use_whole_map(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """A large window, of at least as many taps as the map has positions: one matrix product."""
+    taps, positions = math.prod(spec.window), math.prod(spec.size)
+    entries = positions * math.prod(spec.out) * math.prod(kernel.shape[-2:])
+    large = taps > 32 and taps >= positions and sum(spec.out) <= MAX_SLICES
+    return _one_group(x, kernel) and large and entries <= MAX_MATRIX
 
 
 def _use_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -109,6 +129,7 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
     "conv": (
         (depthwise.depthwise, _use_depthwise),
         (pointwise.pointwise, _use_pointwise),
+        (whole_map.whole_map, _use_whole_map),
         (toeplitz.toeplitz, _use_toeplitz),
         (winograd.winograd, _use_winograd),
         (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),

@@ -33,12 +33,17 @@ def test_choice_for_a_convolution() -> None:
     assert conv_choice((128, 64, 64, 32), (5, 5, 32, 96)) == by_matmul  # would copy 1.7 GB
     assert conv_choice((1, 9, 1), (5, 1, 16)) == "toeplitz"
     assert conv_choice((1, 9, 32), (15, 32, 32)) == by_matmul
+    assert conv_choice((1, 40, 32), (79, 32, 32), strides=2) == "whole_map"
+    assert conv_choice((1, 80, 32), (79, 32, 32)) == "definition"  # the map is larger
+    assert conv_choice((1, 6, 6, 3), (7, 7, 3, 64)) == "whole_map"
+    assert conv_choice((1, 40, 512), (79, 512, 512)) == "definition"  # 400 million entries
     assert conv_choice((9, 9, 9, 32), (3, 3, 32, 64)) == "winograd"
     assert conv_choice((9, 9, 9, 24), (3, 3, 24, 64)) == "winograd"
     assert conv_choice((9, 9, 9, 23), (3, 3, 23, 64)) == by_matmul
     assert conv_choice((1, 9, 9, 32), (3, 3, 32, 64)) == by_matmul  # 5 tiles
     assert conv_choice((9, 9, 9, 32), (3, 3, 32, 64), strides=2) == by_matmul
-    assert conv_choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "definition"
+    assert conv_choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "whole_map"
+    assert conv_choice((1, 12, 12, 3), (11, 11, 3, 64), strides=4) == "definition"
     assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
 
 

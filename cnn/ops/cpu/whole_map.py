@@ -1,0 +1,45 @@
+"""Convolution with a window as large as the map, as one product with its matrix.
+
+On one axis, with stride s, dilation r, padding lo and inputs i:
+
+    y[p, o] = Σ_i Σ_c x[i, c] · M[i, c, p, o],    M[i, c, p, o] = w[(i − s·p + lo) / r, c, o]
+
+where that is a tap, else 0. The definition also multiplies all zeros that the window sees beyond
+the border, at every output; here there are none.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from cnn.ops.window import WindowSpec
+
+
+def whole_map(
+    x: Float[Array, "batch *spatial c_in"],
+    kernel: Float[Array, "*window c_in c_out"],
+    spec: WindowSpec,
+) -> Float[Array, "batch *out c_out"]:
+    """Convolve in one group."""
+    matrix = kernel
+    for axis in range(len(spec.window)):
+        matrix = jnp.stack(_taps_seen(matrix, spec, axis), -2)
+    rows = x.reshape(len(x), -1)
+    y = rows @ matrix.reshape(rows.shape[-1], -1)
+    return y.reshape(len(x), *spec.out, -1)
+
+
+def _taps_seen(kernel: Array, spec: WindowSpec, axis: int) -> list[Array]:
+    """Return, for each output position of an axis, the taps at all inputs instead of the window."""
+    n, s, r, (lo, _) = (
+        spec.size[axis],
+        spec.strides[axis],
+        spec.dilation[axis],
+        spec.pairs[axis],
+    )
+    starts = [lo - s * p for p in range(spec.out[axis])]
+    before, after = max(0, -starts[-1]), max(0, lo + n - ((spec.window[axis] - 1) * r + 1))
+    ends = [(0, 0, 0)] * kernel.ndim
+    ends[axis] = (before, after, r - 1)
+    taps = lax.pad(kernel, jnp.zeros((), kernel.dtype), ends)
+    return [lax.slice_in_dim(taps, before + at, before + at + n, axis=axis) for at in starts]
