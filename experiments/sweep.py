@@ -9,9 +9,10 @@ Any flag of `experiments.train` can be given once, or varied by `--over`. A poin
 point goes on from its checkpoint. Finished points are not trained again. A point that fails is
 named, and the others are trained; the exit code is then 1, and the next start tries it again.
 
-The same command, started several times, on one machine or on several with one folder in common,
-divides the points: each process takes one after another, also those of a process that was killed.
-At the end each prints the table, writes it as `sweep.csv` and draws the best learning curves.
+The same command, started several times, on one machine or on several with one folder or bucket in
+common, divides the points: each process takes one after another, also those of a process that was
+killed. At the end each prints the table, writes it as `sweep.csv` and draws the best learning
+curves.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 import tyro
 from etils import epy
 
+from cnn.buckets import BucketPath
 from cnn.errors import InputError, unknown_name
+from cnn.train.lease import SECONDS
 from cnn.train.recipe import identity
 from experiments import runs, train
 from experiments.harness import (
@@ -38,15 +41,16 @@ from experiments.harness import (
     queues,
     results,
     runtime,
+    shared,
     study,
     sweep_table,
     worker,
 )
 from experiments.harness.axes import Axis
-from experiments.harness.lease import SECONDS
 from experiments.harness.points import Goal
 from experiments.harness.results import Name
 from experiments.harness.search import JOURNAL, Search, check_installed, is_maximized
+from experiments.harness.shared import Shared
 from experiments.harness.sweep_table import Row
 from experiments.launch.distributed import Processes
 
@@ -63,6 +67,8 @@ OF_ONE_RUN = (
     *(field.name for field in fields(Processes)),
 )
 """Flags of `experiments.train` that a sweep refuses. Its runs always resume."""
+COPIED = ("run.json", "metrics.jsonl", points.FAILED)
+"""Ends of the names of the files of a sweep in a bucket that a worker reads."""
 NO_AXIS = {"seeds", "out", "data_dir", "config", "validate", *OF_ONE_RUN}
 
 
@@ -94,8 +100,8 @@ class Flags(train.Flags):
     """Report on a held-out part of the training set, because the test set is not for choosing."""
     on_nan: Literal["stop", "skip"] = "skip"
     """If a loss, gradient or update is not finite: skip the step, or let the point fail."""
-    out: Path | None = Path("results/sweep")
-    """Folder of the runs, one for each point."""
+    out: Path | BucketPath | None = Path("results/sweep")
+    """Folder of the runs, one for each point, also in a bucket (gs://, s3://)."""
 
     def check_sweep(self) -> None:
         """Raise `InputError` for flags that are not for sweeps, or exclude each other."""
@@ -110,6 +116,8 @@ class Flags(train.Flags):
             if self.trials is not None:
                 raise InputError("trials is for searches: leave it out, or give --search tpe")
             return
+        if isinstance(self.out, BucketPath):
+            raise InputError(f"search needs an out in a file system, got '{self.out}'")
         if self.trials is None or self.trials < 1:
             raise InputError(f"trials must be 1 or more for --search, got {self.trials}")
         if not self.validate:
@@ -121,27 +129,33 @@ def main(flags: Flags) -> None:
     """Train the points that are not finished, and print the table of all."""
     flags.check_sweep()
     runtime.configure_jax()
-    queue, objective = open_queue(flags)
-    with training.stop_on_signals() as stop:
-        is_stopped = worker.work(queue, lambda: stop(0), flags.wait)
-    if is_stopped:
-        command = cli.program() or "python -m experiments.sweep"
-        print(f"stopped; continue with\n{shlex.join([*command.split(), *sys.argv[1:]])}")
-        return
-    rows = queue.rows()
-    summarize(flags, queue.out, rows, objective)
+    assert flags.out is not None
+    with shared.opened(flags.out, COPIED) as home:
+        queue, objective = open_queue(flags, home)
+        with training.stop_on_signals() as stop:
+            is_stopped = worker.work(queue, lambda: stop(0), flags.wait)
+        if is_stopped:
+            command = cli.program() or "python -m experiments.sweep"
+            print(f"stopped; continue with\n{shlex.join([*command.split(), *sys.argv[1:]])}")
+            return
+        rows = queue.rows()
+        summarize(flags, home, rows, objective)
     failed: dict[Name, str] = {(r.folder,): r.why for r in rows if r.status == "failed"}
     if failed:
         raise study.failure(failed)
 
 
-def open_queue(flags: Flags) -> tuple[queues.Queue, str | None]:
+def open_queue(flags: Flags, home: Shared) -> tuple[queues.Queue, str | None]:
     """Return the points, and the measure that sorts them.
+
+    Args:
+        flags: The settings.
+        home: The folder `flags.out`.
 
     Raises:
         InputError: For settings that are known to be wrong. Nothing is written then.
     """
-    maker = Maker(flags)
+    maker, out = Maker(flags, home), home.folder
     known = [field.name for field in fields(train.Flags) if field.name not in NO_AXIS]
     varied = axes.parse(flags.over, known)
     maker.names = [axis.name for axis in varied]
@@ -152,14 +166,14 @@ def open_queue(flags: Flags) -> tuple[queues.Queue, str | None]:
         with results.naming((axes.label(maker.names, chosen[0]),)):
             maker.config(chosen[0])  # says why
     objective = _objective(flags, [goal.measures for goal in goals.values() if goal is not None])
-    run_dir.check_kinds(maker.out, files=("sweep.csv", JOURNAL), folders=(queues.QUEUE,))
-    run_dir.make_folder(maker.out / queues.QUEUE)
-    common = maker.out, maker.names, maker.config, flags.lease_seconds
+    run_dir.check_kinds(out, files=("sweep.csv", JOURNAL), folders=(queues.QUEUE,))
+    run_dir.make_folder(out / queues.QUEUE)
+    common = home, maker.names, maker.config, flags.lease_seconds
     if is_grid:
         return queues.Grid(*common, goals), objective
     assert objective is not None and flags.search != "grid"
     about = {"seed": flags.seed, **_fixed(flags, varied)}
-    search = Search(maker.out, flags.search, varied, flags.trials or 0, objective, about)
+    search = Search(out, flags.search, varied, flags.trials or 0, objective, about)
     return queues.Trials(*common, search, objective, flags.evaluate_every), objective
 
 
@@ -191,9 +205,8 @@ class Maker:
 
     names: Sequence[str]
 
-    def __init__(self, flags: Flags) -> None:
-        assert flags.out is not None
-        self._flags, self.out = flags, flags.out
+    def __init__(self, flags: Flags, home: Shared) -> None:
+        self._flags, self._home = flags, home
         self._hints = get_type_hints(train.Flags)
         self._load = lru_cache(datasets.load)
 
@@ -205,7 +218,10 @@ class Maker:
 
     def _at(self, point: Name) -> Flags:
         flags = axes.at_point(self._flags, self._hints, self.names, point)
-        return replace(flags, out=self.out / axes.folder_name(self.names, point), resume=True)
+        return replace(flags, out=self._home.out / self._folder(point), resume=True)
+
+    def _folder(self, point: Name) -> str:
+        return axes.folder_name(self.names, point)
 
     def check(self, point: Name) -> Goal | None:
         """Return when a point is finished, or None if its network cannot be made.
@@ -227,19 +243,19 @@ class Maker:
             return None
         with results.naming((axes.label(self.names, point),)):
             made.check()
-            assert flags.out is not None
-            points.check_folder(made, flags.out)
+            points.check_folder(made, self._home.folder / self._folder(point))
         return Goal.of(made)
 
 
-def summarize(flags: Flags, out: Path, rows: Sequence[Row], objective: str | None) -> None:
+def summarize(flags: Flags, home: Shared, rows: Sequence[Row], objective: str | None) -> None:
     """Print the table, and write it as CSV with the learning curves of the best points."""
     if objective is not None:
         rows = sweep_table.ordered(rows, objective, is_maximized(objective))
     part = "validation" if flags.validate else "test"
     seeds = flags.seeds
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else f"seed {flags.seed}"
-    sweep_table.table(rows, f"{out}: {over}", part, objective).show()
+    sweep_table.table(rows, f"{home.out}: {over}", part, objective).show()
+    out = home.folder
     files.write_atomic(out / "sweep.csv", runs.to_csv([row.plain() for row in rows]))
     if objective is None:  # a grid, whose table keeps its order
         accuracy = "validation_accuracy"
@@ -248,6 +264,7 @@ def summarize(flags: Flags, out: Path, rows: Sequence[Row], objective: str | Non
     drawn = [{"run": row.folder} for row in rows if row.line][: len(runs.COLORS)]
     with contextlib.suppress(InputError):  # no run has two lines of metrics
         runs.draw(out, drawn, out)
+    home.publish(out / "sweep.csv", *out.glob("curves.*"))
     if any(row.status in ("running", "stopped", "waiting") for row in rows):
         print("some points are not finished: the same command trains the rest", file=sys.stderr)
 

@@ -22,8 +22,7 @@ from filelock import FileLock
 
 from cnn.buckets import Bucket, BucketPath, reading
 from cnn.errors import InputError, RunError
-from cnn.train import bucket_lease, run_dir
-from cnn.train.bucket_lease import BucketLease
+from cnn.train import lease, run_dir
 from cnn.train.checkpoints import MANIFEST
 from cnn.train.files import PART, read_json
 from cnn.train.preemption import ShouldStop
@@ -55,11 +54,10 @@ def staged(
     local = Path(tempfile.mkdtemp(prefix="cnn-run-"))
     with ExitStack() as cleaning:
         cleaning.callback(shutil.rmtree, local)
-        cleaning.enter_context(FileLock(local / LOCK))
         mirror = Mirror(out, local, overwrite)
 
         def checked(step: int) -> bool:
-            mirror.lease.check()
+            mirror.check()
             return stop(step)
 
         try:
@@ -96,7 +94,7 @@ class Mirror:
         self.folder = local / "run"
         self._bucket, self._written = Bucket(path), dict[str, State | None]()
         with reading(path):
-            self.lease = BucketLease(path, local, bucket_lease.SECONDS)
+            self._lease = lease.hold(path, lease.SECONDS)
             self._fetch(overwrite)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._copy_at_intervals, daemon=True)
@@ -109,7 +107,15 @@ class Mirror:
         try:
             self.copy()
         finally:
-            self.lease.release()
+            self._lease.release()
+
+    def check(self) -> None:
+        """Raise `RunError` if another process holds the lease now, or may hold it."""
+        if self._lease.lost:
+            raise RunError(
+                f"the lease of {self._bucket.path} was lost, to another process or because the "
+                f"bucket did not answer for {lease.SECONDS:g} seconds: continue with --resume"
+            )
 
     def _fetch(self, overwrite: bool) -> None:
         """Make the folder what the bucket holds, without checkpoints that are incomplete."""
@@ -149,14 +155,14 @@ class Mirror:
         found = self._files()
         for name in sorted(found, key=_order):
             if self._written.get(name) != found[name]:
-                self.lease.check()
+                self.check()
                 try:
                     self._bucket.write(name, self.folder / name)
                 except FileNotFoundError:  # it was removed meanwhile
                     continue
                 self._written[name] = found[name]
         for name in sorted(self._written.keys() - found.keys(), key=_order, reverse=True):
-            self.lease.check()
+            self.check()
             self._bucket.remove([name])
             del self._written[name]
 
@@ -234,7 +240,7 @@ def copied(folder: Path | BucketPath, checkpoints: bool = False) -> Iterator[Pat
             for path in map(PurePosixPath, _complete(entries)):
                 if checkpoints or path.name in (RUN, METRICS, DIVERGED):
                     bucket.download(str(path), local / path)
-                if path.name == RUN and bucket_lease.is_held(bucket, path.parent, entries):
+                if path.name == RUN and lease.is_held(bucket, path.parent, entries):
                     locks.enter_context(FileLock(local / path.parent / LOCK))
         try:
             yield local

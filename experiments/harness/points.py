@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,16 +93,21 @@ class Failures:
     """Why points failed, in files that all workers of a sweep read.
 
     What had failed before this worker began is tried again.
+
+    Args:
+        folder: The folder of the files.
+        publish: Called with a file that was written or removed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, publish: Callable[[Path], None] = lambda file: None) -> None:
+        self._folder, self._publish = folder, publish
         self._old = {path.name: path.read_text() for path in folder.glob(f"*{FAILED}")}
 
     def write(self, name: str, why: str) -> None:
         """Keep why the point `name` failed."""
         content = json.dumps({"why": why, "id": uuid.uuid4().hex})
         files.write_atomic(self._path(name), content + "\n")
+        self._publish(self._path(name))
 
     def why(self, name: str) -> str:
         """Return why the point failed, also before this worker began; "" if it did not."""
@@ -117,7 +122,9 @@ class Failures:
 
     def remove(self, name: str) -> None:
         """Forget that the point failed."""
-        self._path(name).unlink(missing_ok=True)
+        if self._path(name).exists():
+            self._path(name).unlink(missing_ok=True)
+            self._publish(self._path(name))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{FAILED}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epy
 
 from cnn.errors import RunError
+from cnn.train.lease import Lease, Leases
 from experiments.harness import axes, points, sweep_table
-from experiments.harness.lease import Lease, Leases
 from experiments.harness.points import Failures, Goal
 from experiments.harness.results import Name
 from experiments.harness.search import Search, Trial
+from experiments.harness.shared import Shared
 from experiments.harness.sweep_table import Row
 
 with epy.lazy_imports():
@@ -44,12 +44,12 @@ class Job:
 
 
 class Queue(ABC):
-    """The points of a sweep in the folder `out`; `names` are those of the axes."""
+    """The points of a sweep in a folder; `names` are those of the axes."""
 
-    def __init__(self, out: Path, names: Sequence[str], make: Make, seconds: float) -> None:
-        self.out, self.names, self.make = out, names, make
-        self.leases = Leases(out / QUEUE, seconds)
-        self.failures = Failures(out / QUEUE)
+    def __init__(self, shared: Shared, names: Sequence[str], make: Make, seconds: float) -> None:
+        self.shared, self.out, self.names, self.make = shared, shared.folder, names, make
+        self.leases, self._runs = Leases(shared.out / QUEUE, seconds), Leases(shared.out)
+        self.failures = Failures(self.out / QUEUE, shared.publish)
 
     def folder(self, point: Name) -> str:
         """Return the name of a point's folder."""
@@ -81,6 +81,8 @@ class Queue(ABC):
 
     def _lease(self, folder: str) -> Lease | None:
         """Return the lease of a point, None if somebody trains it, with a lease or without."""
+        if self._runs.is_held(f"{folder}/"):  # in a bucket
+            return None
         lease = self.leases.take(folder)
         if lease is not None and run_dir.is_locked(self.out / folder):
             lease.release()
@@ -93,7 +95,7 @@ class Queue(ABC):
         line = sweep_table.newest(self.out / folder)
         if status == "open":
             has_run = (self.out / folder / run_dir.RUN).exists()
-            is_held = self.leases.holder(folder) is not None
+            is_held = self.leases.is_held(folder)
             status = "running" if is_held else "stopped" if has_run else "waiting"
         values = dict(zip(self.names, point, strict=True))
         return Row(values, folder, status, line, why, more)
@@ -104,23 +106,25 @@ class Grid(Queue):
 
     def __init__(
         self,
-        out: Path,
+        shared: Shared,
         names: Sequence[str],
         make: Make,
         seconds: float,
         goals: Mapping[Name, Goal | None],
     ) -> None:
-        super().__init__(out, names, make, seconds)
+        super().__init__(shared, names, make, seconds)
         self._goals = goals
         self._open = list(goals)
 
     def take(self) -> Job | None:
         """Return the first point that nobody trains."""
+        self.shared.refresh()
         for point in list(self._open):
             folder = self.folder(point)
-            if self.leases.holder(folder) is None and self._status(point) != "open":
+            if not self.leases.is_held(folder) and self._status(point) != "open":
                 self._open.remove(point)
             elif lease := self._lease(folder):
+                self.shared.refresh()
                 if self._status(point) == "open":  # and not finished in the meantime
                     number = list(self._goals).index(point) + 1
                     return Job(point, folder, f"point {number} of {len(self._goals)}", lease)
@@ -135,10 +139,12 @@ class Grid(Queue):
 
     def is_done(self) -> bool:
         """Return whether all points are finished or failed."""
+        self.shared.refresh()
         return all(self._status(point) != "open" for point in self._open)
 
     def rows(self) -> list[Row]:
         """Return the points in their order."""
+        self.shared.refresh()
         return [self._row(point, self._status(point)) for point in self._goals]
 
 
@@ -147,7 +153,7 @@ class Trials(Queue):
 
     def __init__(
         self,
-        out: Path,
+        shared: Shared,
         names: Sequence[str],
         make: Make,
         seconds: float,
@@ -155,7 +161,7 @@ class Trials(Queue):
         objective: str,
         evaluate_every: int | None,
     ) -> None:
-        super().__init__(out, names, make, seconds)
+        super().__init__(shared, names, make, seconds)
         self._search, self._objective, self._every = search, objective, evaluate_every
 
     def take(self) -> Job | None:

@@ -76,6 +76,7 @@ def _train(queue: Queue, job: Job, stop: Callable[[], bool]) -> bool:
             with progress.show_steps(f"{job.place}, {job.folder}", config.steps) as shown:
                 peak = chips.peak_flops(jax.devices()[0].device_kind, config.precision)
                 training.fit(config, shown.advance, should_stop, on_log, peak)
+            queue.shared.refresh()
         line = sweep_table.newest(out)
         queue.end(job, "finished", line)
         part = "validation" if config.validate else "test"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ import pytest
 from flax import linen as nn
 
 import cnn.train
-from cnn.errors import InputError
-from cnn.train import Config, list_runs, run_dir, training
+from cnn.buckets import BucketPath
+from cnn.errors import InputError, RunError
+from cnn.train import Config, list_runs, mirror, run_dir, training
+from cnn.train.lease import RELEASED, Leases
 from cnn.train.recipe import identity
+from cnn.train.store import Folder
 from experiments import sweep
-from experiments.harness import cli, queues, search, worker
+from experiments.harness import cli, queues, search, shared, worker
 from experiments.harness.points import Failures
+from experiments.harness.shared import Shared
+from tests import object_store
 from tests.faults import processes
 from tests.reliability import Tally
 
+OUT = BucketPath("s3://b/two")
 SMALL = ["--data", "digits", "--steps", "3", "--devices", "1", "--log-every", "1"]
 OVER = ["--over", "model=mlp,logistic", "--over", "lr=1e-3,1e-2"]
 FOUR = [f"model={model},lr={lr}" for model in ("mlp", "logistic") for lr in ("1e-3", "1e-2")]
@@ -81,7 +88,16 @@ def parse(args: list[str]) -> sweep.Flags:
 
 
 def open_queue(out: Path, *args: str) -> queues.Queue:
-    return sweep.open_queue(parse([*SMALL, *OVER, "--out", str(out), *args]))[0]
+    return queue_of(parse([*SMALL, *OVER, "--out", str(out), *args]))
+
+
+def queue_of(flags: sweep.Flags) -> queues.Queue:
+    return sweep.open_queue(flags, home(flags))[0]
+
+
+def home(flags: sweep.Flags) -> Shared:
+    assert isinstance(flags.out, Path)
+    return Shared(flags.out, flags.out)
 
 
 def invoke(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +126,7 @@ def test_points_are_runs_and_the_table_is_the_csv(
     assert sorted(run["run"] for run in runs) == sorted(FOUR)
     assert {run["status"] for run in runs} == {"finished"}
     assert all((tmp_path / name / "checkpoints" / "3").is_dir() for name in FOUR)
-    assert (tmp_path / "curves.png").exists() and not list((tmp_path / "queue").iterdir())
+    assert (tmp_path / "curves.png").exists() and not held(tmp_path)
 
     found = rows(tmp_path)
     assert [row["run"] for row in found] == FOUR
@@ -166,9 +182,8 @@ def test_points_that_others_train_are_awaited_or_not(
 ) -> None:
     """One worker is silent: its point is taken over, unless nobody is to wait for it."""
     monkeypatch.setattr(cnn.train, "fit", pretend(0))
-    (tmp_path / "queue").mkdir()
-    path = tmp_path / "queue" / f"{FOUR[1]}.lease"
-    path.write_text('{"worker": "far:1:x", "lease": "far", "boot": "x"}')
+    name = f"{FOUR[1]}.lease/{1:012}"
+    Folder(tmp_path / "queue").create(name, b'{"alive": "/not/on/this/machine"}')
     queue = open_queue(tmp_path, "--lease-seconds", "0.3")
     assert not worker.work(queue, lambda: False, wait=False)
     statuses = [row.status for row in queue.rows()]
@@ -202,7 +217,7 @@ def test_who_has_lost_the_lease_writes_nothing_more(
 
     def fit(config: Config, on_step: Any, *args: Any) -> Any:
         def lose(steps: int) -> None:
-            (tmp_path / "queue" / f"{job.folder}.lease").unlink(missing_ok=True)
+            Folder(tmp_path / "queue").create(f"{job.folder}.lease/{99:012}", RELEASED)
             job.lease._renew()
 
         return real(config, lose, *args)
@@ -215,6 +230,53 @@ def test_who_has_lost_the_lease_writes_nothing_more(
     assert [line["step"] for line in run_dir.read_metrics(tmp_path / job.folder)] == [1]
     assert not queue.failures.why(job.folder)
     assert queue.rows()[0].status == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
+def test_two_workers_on_one_bucket_give_the_table_of_one(
+    store: object_store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four points, one of which fails; then a third worker finds all of it, and trains none."""
+    over = ["--over", "lr=1e-3,1e-2", "--over", "batch_size=8,100000"]
+    args = [*SMALL, "--model", "logistic", *over, "--out"]
+    monkeypatch.setattr(cli, "program", lambda: None)
+    with pytest.raises(RunError, match="batch_size must be at most"):
+        sweep.main(parse([*args, str(tmp_path / "one")]))
+    flags = parse([*args, "s3://b/two"])
+    with ExitStack() as stack:
+        homes = [stack.enter_context(shared.opened(OUT, sweep.COPIED)) for _ in range(2)]
+        opened = [sweep.open_queue(flags, home)[0] for home in homes]
+        done: list[str] = []
+
+        def work(queue: queues.Queue) -> None:
+            take = queue.take
+
+            def noting() -> queues.Job | None:
+                job = take()
+                done.extend([job.folder] if job else [])
+                return job
+
+            queue.take = noting  # type: ignore[method-assign]
+            assert not worker.work(queue, lambda: False, wait=True)
+
+        threads = [threading.Thread(target=work, args=(queue,)) for queue in opened]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=300)
+            assert not thread.is_alive()
+        assert len(done) == 4 == len(set(done))
+    monkeypatch.setattr(worker, "_train", lambda *args: pytest.fail("it was trained again"))
+    two = replace(flags, over=("lr=1e-3,1e-2", "batch_size=8"))
+    sweep.main(two)
+    text = store.objects["b/two/sweep.csv"][0].decode()
+    assert "b/two/curves.png" in store.objects
+    found = [{**row, "seconds": ""} for row in csv.DictReader(text.splitlines())]
+    straight = [row for row in rows(tmp_path / "one") if row["status"] == "finished"]
+    assert found == [{**row, "seconds": ""} for row in straight]
+    statuses = {run["run"]: run["status"] for run in list_runs("s3://b/two")}
+    assert statuses == {row["run"]: "finished" for row in straight}
 
 
 def unfinished() -> nn.Module:
@@ -335,7 +397,7 @@ def test_a_search_is_reproducible_sorted_and_prunes(
 def test_two_workers_share_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cnn.train, "fit", pretend(0.05))
     flags = parse([*SEARCH, "--out", str(tmp_path)])
-    opened = [sweep.open_queue(flags)[0] for _ in range(2)]
+    opened = [queue_of(flags) for _ in range(2)]
 
     def start(queue: queues.Queue) -> None:
         assert not worker.work(queue, lambda: False, wait=True)
@@ -355,11 +417,11 @@ def test_the_trial_of_a_dead_worker_is_finished_with_the_same_values(
 ) -> None:
     monkeypatch.setattr(cnn.train, "fit", pretend(0))
     flags = parse([*SEARCH, "--trials", "2", "--out", str(tmp_path)])
-    first = sweep.open_queue(flags)[0]
+    first = queue_of(flags)
     job = first.take()
     assert job is not None
     job.lease.release()  # without a word to the search, as after a kill
-    second = sweep.open_queue(flags)[0]
+    second = queue_of(flags)
     worker.work(second, lambda: False, wait=True)
     found = second.rows()
     assert [row.status for row in found] == ["finished"] * 2
@@ -371,7 +433,7 @@ def test_a_search_without_a_finite_objective_has_failed(
 ) -> None:
     nothing: Any = None
     monkeypatch.setattr(cnn.train, "fit", pretend(0, lambda config: nothing))
-    queue = sweep.open_queue(parse([*SEARCH, "--trials", "1", "--out", str(tmp_path)]))[0]
+    queue = queue_of(parse([*SEARCH, "--trials", "1", "--out", str(tmp_path)]))
     worker.work(queue, lambda: False, wait=True)
     (row,) = queue.rows()
     assert (row.status, row.why) == ("failed", "validation_accuracy is not finite")
@@ -381,7 +443,8 @@ def test_a_search_without_a_finite_objective_has_failed(
 def test_the_objective_is_accuracy_or_else_the_loss(tmp_path: Path) -> None:
     def objective(*args: str) -> str | None:
         out = ["--out", str(tmp_path / str(len(list(tmp_path.iterdir()))))]
-        return sweep.open_queue(parse([*SEARCH, *out, *args]))[1]
+        flags = parse([*SEARCH, *out, *args])
+        return sweep.open_queue(flags, home(flags))[1]
 
     assert objective() == "validation_accuracy"
     assert objective("--metrics", "top-5") == "validation_loss"
@@ -404,6 +467,14 @@ def start(args: list[str], cache: Path) -> subprocess.Popen[str]:
 
 LONG = ["--data", "digits", "--model", "logistic", "--over", "lr=1e-3,1e-2", "--devices", "1"]
 LONG += ["--log-every", "50", "--checkpoint-every", "50"]
+
+
+def held(out: Path) -> list[str]:
+    """Return the leases in a sweep's folder that somebody holds."""
+    leases = Leases(out / "queue")
+    rows = sorted((out / "queue").glob("*.lease"))
+    assert rows
+    return [row.stem for row in rows if leases.is_held(row.stem)]
 
 
 def without_seconds(out: Path) -> list[Mapping[str, Any]]:
@@ -433,8 +504,40 @@ def test_a_killed_workers_point_is_taken_over_with_the_same_result(
     assert without_seconds(out) == without_seconds(tmp_path / "straight")
     for name in ("lr=1e-3", "lr=1e-2"):
         processes.assert_same_end(out / name, tmp_path / "straight" / name)
-    assert not list((out / "queue").glob("*.lease"))
+    assert not held(out)
     tally("workers of a sweep killed: another finished their points, equal bit for bit", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
+def test_a_killed_workers_point_in_a_slow_bucket_is_taken_over(
+    store: object_store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """Killed when the bucket has a checkpoint of its point. The other ends with the same table."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a killed process leaves its copy
+    args, cache = [*LONG, "--steps", "1000"], tmp_path / "cache"
+    straight = start([*args, "--out", str(tmp_path / "straight")], cache)
+    said = straight.communicate(timeout=processes.SECONDS)
+    assert straight.returncode == 0, said
+    store.faults.append(object_store.Fault("", seconds=0.02, times=1e9))
+    first, end = start([*args, "--out", str(OUT)], cache), time.monotonic() + processes.SECONDS
+    while not any("sha256" in name for name in store.names("b/two")):
+        assert first.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    processes.kill(first)
+    second = start([*args, "--out", str(OUT)], cache)
+    try:
+        said = second.communicate(timeout=processes.SECONDS)
+    finally:
+        second.kill()
+    assert second.returncode == 0, said
+    with mirror.copied(OUT, checkpoints=True) as copy:
+        (copy / "sweep.csv").write_bytes(store.objects["b/two/sweep.csv"][0])
+        assert without_seconds(copy) == without_seconds(tmp_path / "straight")
+        for name in ("lr=1e-3", "lr=1e-2"):
+            processes.assert_same_end(copy / name, tmp_path / "straight" / name)
+    tally("workers of a sweep in a bucket killed: another finished, equal bit for bit", 1)
 
 
 @pytest.mark.slow
@@ -450,7 +553,7 @@ def test_a_signal_stops_and_the_command_it_prints_continues(
     process.send_signal(number)
     said, err = process.communicate(timeout=processes.SECONDS)
     assert process.returncode == 0, err
-    assert not list((out / "queue").iterdir())
+    assert not held(out)
     first, command = said.splitlines()
     assert first == "stopped; continue with"
     assert command == f"python -m experiments.sweep {' '.join(args)}"
@@ -537,6 +640,10 @@ BAD = {
     "tensorboard": (["--over", "model=mlp", "--tensorboard"], "tensorboard is for single runs"),
     "seeds": (["--over", "seeds=1,2"], "unknown setting 'seeds'"),
     "shard": (["--over", "model=mlp", "--shard", "0/2"], "unknown argument '--shard'"),
+    "search in a bucket": (
+        [*MLP, "--search", "tpe", "--trials", "4", "--out", "s3://b/a"],
+        "search needs an out in a file system, got 's3://b/a'",
+    ),
     "out": (
         ["--over", "model=mlp", "--out", "a[1]"],
         "must not contain * ? or [",
@@ -576,14 +683,10 @@ def test_searches_need_optuna(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_leases_that_cannot_be_taken_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = os.open
+    def read_only(*args: object) -> bool:
+        raise PermissionError(13, "Permission denied")
 
-    def read_only(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
-        if str(path).endswith(".lease"):
-            raise PermissionError(13, "Permission denied")
-        return real(path, flags, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(Folder, "create", read_only)
     with pytest.raises(SystemExit) as stop:
         invoke([*SMALL, *OVER, "--out", str(tmp_path / "new")], monkeypatch)
     said = capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnn.buckets import BucketPath
-from cnn.train import bucket_lease, fit, mirror
+from cnn.train import fit, lease, mirror
 from cnn.train.checkpoints import is_intact
 from cnn.train.run_dir import read_metrics
 from tests.faults import processes
@@ -50,7 +50,7 @@ def test_what_a_kill_may_leave_at_any_request(
         logged = {line["step"] for line in read_metrics(out)}
         assert logged >= set(range(10, newest + 1, 10))
     assert newest == 30
-    monkeypatch.setattr(bucket_lease, "SECONDS", 5.0)  # the dead one's lease is waited for
+    monkeypatch.setattr(lease, "SECONDS", 5.0)  # the dead one's lease is waited for
     for objects in (past[len(past) // 3], past[len(past) // 2]):
         store.objects = dict(objects)
         ended = fit(config(run, **settings, resume=True))

@@ -178,7 +178,7 @@ WRONG = [
     ),
     ("train", "--model cnn1d --data mnist1d --out s3://b/a --profile", "profile writes into a run"),
     ("train", "--model cnn1d --data mnist1d --out s3://b/a --tensorboard", "in a file system"),
-    ("sweep", "--data digits --model mlp --out s3://b/a", "out must be in a file system"),
+    ("sweep", "--data digits --model mlp --out az://b/a", "out must be in a file system"),
     (
         "train",
         "--model cnn1d --data mnist1d --data-dir az://b",

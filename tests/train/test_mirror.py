@@ -18,7 +18,7 @@ import pytest
 
 from cnn.buckets import Bucket, BucketPath
 from cnn.errors import InputError, RunError
-from cnn.train import bucket_lease, fit, list_runs, load_run, mirror
+from cnn.train import fit, lease, list_runs, load_run, mirror
 from cnn.train.run_dir import OVERWRITTEN
 from tests.object_store import Fault, Store
 from tests.small import assert_same, config
@@ -35,7 +35,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(mirror, "EVERY", 1000.0)  # a test copies when it says so
     yield folder
-    assert not any(folder.iterdir())
+    assert not list(folder.glob("cnn-run*"))
 
 
 def opened(tmp_path: Path, overwrite: bool = False) -> mirror.Mirror:
@@ -179,7 +179,7 @@ def test_what_could_not_be_written_is_written_later(
 
 
 def test_a_run_whose_lease_was_taken_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket_lease, "SECONDS", 0.6)
+    monkeypatch.setattr(lease, "SECONDS", 0.6)
 
     def taken(step: int) -> bool:
         if step == 3:
