@@ -29,6 +29,8 @@ with epy.lazy_imports():
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = Path("docs/studies")
+LINK = r"^\| \[\w+\]\(docs/studies/(\w+)/index\.md\)"
+"""Row of a study in the README."""
 RUNGS = {
     "conv": "local, shared",
     "tiled-2": "local, 2 kernels in turn",
@@ -122,11 +124,10 @@ def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:
     """
     readme, index = root / "README.md", root / STUDIES / "index.md"
     old = read(readme)
-    # The order of the README is made by hand.
-    listed = re.findall(r"\]\(docs/studies/(\w+)/index\.md\)", old)
-    measured = [name for name in texts if pages.NOT_MEASURED not in texts[name]]
-    measured.sort(key=lambda name: listed.index(name) if name in listed else len(listed))
-    order = [*measured, *sorted(set(texts) - {*measured})]
+    # The rows of the README, and their order, are chosen by hand; the index has all studies.
+    listed = [name for name in re.findall(LINK, old, re.MULTILINE) if name in texts]
+    others = sorted(set(texts) - {*listed}, key=lambda n: (pages.NOT_MEASURED in texts[n], n))
+    order = [*listed, *others]
     rows = {name: " | ".join(row(name, texts[name])) for name in order}
 
     def table(folder: str, names: Sequence[str]) -> str:
@@ -135,7 +136,7 @@ def with_blocks(root: Path, texts: Mapping[str, str]) -> dict[Path, str]:
         return "\n".join([*heads, *lines])
 
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *(f"{n}/index" for n in order), "```"])
-    new = replace_block(readme, old, "studies", table(f"{STUDIES}/", measured))
+    new = replace_block(readme, old, "studies", table(f"{STUDIES}/", listed))
     return {
         readme: replace_block(readme, new, "ladder", ladder(texts["ladder"])),
         index: replace_block(index, read(index), "studies", f"{table('', order)}\n\n{toctree}"),

@@ -60,19 +60,18 @@ def test_every_row_of_the_lecture_map_has_a_function_and_a_test() -> None:
     assert not [row for row in rows if "`cnn." not in row or "`test_" not in row]
 
 
-def test_every_study_has_a_page_and_a_line_in_the_readme() -> None:
+def test_every_study_has_a_page_and_a_line_in_the_index() -> None:
     assert harness_pages.names(ROOT) == STUDIES
-    measured = [
-        name
-        for name in STUDIES
-        if harness_pages.NOT_MEASURED not in text(f"docs/studies/{name}/index.md")
-    ]
-    for page, link, names in (
-        ("README.md", r"docs/studies/(\w+)/", measured),
-        ("docs/studies/index.md", r"(\w+)/", STUDIES),
-    ):
-        listed = re.findall(rf"^\| \[\w+\]\({link}index\.md\)", text(page), re.MULTILINE)
-        assert sorted(listed) == names
+    index = text("docs/studies/index.md")
+    listed = re.findall(r"^\| \[\w+\]\((\w+)/index\.md\)", index, re.MULTILINE)
+    assert sorted(listed) == STUDIES
+
+
+def test_the_readme_has_studies_that_were_measured() -> None:
+    listed = re.findall(pages.LINK, text("README.md"), re.MULTILINE)
+    assert len(listed) > 9
+    for name in listed:
+        assert harness_pages.NOT_MEASURED not in text(f"docs/studies/{name}/index.md")
 
 
 @pytest.mark.parametrize("name", STUDIES)

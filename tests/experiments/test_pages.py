@@ -26,12 +26,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "docs/studies/old").mkdir()
     (root / "docs/studies/old/measured.md").write_text(OLD)
     blocks = [f"{START.format(name)}\n\nx\n\n{END}" for name in ("ladder", "studies")]
-    (root / "README.md").write_text(f"# By hand\n\n{blocks[0]}\n\nMore.\n{blocks[1]}\n\nLast.\n")
+    listed = "\n".join(f"| [{name}](docs/studies/{name}/index.md) |" for name in ("ladder", "old"))
+    rows = blocks[1].replace("\n\nx\n\n", f"\n\n{listed}\n\n")
+    (root / "README.md").write_text(f"# By hand\n\n{blocks[0]}\n\nMore.\n{rows}\n\nLast.\n")
     (root / "docs/studies/index.md").write_text(f"# Studies\n\n{blocks[1]}\n")
     return root
 
 
-def test_the_readme_shows_the_ladder_and_all_answers(root: Path) -> None:
+def test_the_readme_shows_the_ladder_and_the_answers_of_its_studies(root: Path) -> None:
     pages.main(Flags(), root)
     readme = (root / "README.md").read_text()
     before, _, rest = readme.partition(START.format("ladder"))
@@ -58,7 +60,7 @@ def test_the_readme_shows_the_ladder_and_all_answers(root: Path) -> None:
     assert "```{toctree}\n:hidden:\n\nladder/index\nold/index\n```" in index
 
 
-def test_what_is_not_measured_is_in_the_index_alone(
+def test_a_study_that_the_readme_does_not_name_is_in_the_index_alone(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "experiments.new", tiny.module())
@@ -137,7 +139,8 @@ def test_the_results_of_a_new_study_are_taken(
         tiny.write(tmp_path / "results" / name / "results.jsonl", tiny.lines())
     pages.main(Flags(), root)
     pages.main(Flags(take=tmp_path / "results"), root)
-    assert "| [fresh](docs/studies/fresh/index.md) | Is sha" in (root / "README.md").read_text()
+    index = (root / "docs/studies/index.md").read_text()
+    assert "| [fresh](fresh/index.md) | Is sharing worth anything? | Sh" in index
     assert not (root / "docs/studies/other").exists()
 
 
