@@ -281,7 +281,7 @@ def distances(settings: Settings, results: Results, most: Mapping[str, Outcome])
 STUDY = study.Study(
     QUESTION,
     HYPOTHESIS,
-    ("network", "examples", "trained", "subset"),
+    ("network", "size", "trained", "subset"),
     points,
     summarize,
     measure,

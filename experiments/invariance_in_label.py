@@ -309,7 +309,7 @@ def figure(
 STUDY = study.Study(
     QUESTION,
     HYPOTHESIS,
-    ("rung", "d", "examples", "seed drawn"),
+    ("rung", "d", "size", "seed drawn"),
     points,
     summarize,
     claims=CLAIMS,

@@ -228,7 +228,7 @@ def reach(sizes: Sequence[int], errors: np.ndarray, level: float) -> float:
 STUDY = study.Study(
     QUESTION,
     HYPOTHESIS,
-    ("rung", "examples", "subset"),
+    ("rung", "size", "subset"),
     points,
     summarize,
     claims=CLAIMS,

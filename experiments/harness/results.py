@@ -232,6 +232,23 @@ def _part(config: Config) -> str:
     return "validation" if config.validate else "test"
 
 
+FIELDS = (
+    *("key", "seed", "config", "examples", "measured", "parameters", "seconds"),
+    *("environment", "commit", "machine"),
+)
+"""Names in a line besides the labels of the point and what is measured."""
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise `InputError` for labels that cannot stand in a line."""
+    if isinstance(labels, str) or not labels:
+        raise InputError(f"labels must be texts, ('width',) or more, got {labels!r}")
+    if taken := [label for label in labels if label in FIELDS or labels.count(label) > 1]:
+        raise InputError(
+            f"labels must differ from each other and from {', '.join(FIELDS)}, got {taken[0]!r}"
+        )
+
+
 def lines(
     labels: dict[str, str], config: Config, result: Result, more: Mapping[str, Sequence[ArrayLike]]
 ) -> list[dict[str, Any]]:
@@ -255,7 +272,7 @@ def lines(
         "environment": environment(),
         **provenance(),
     }
-    names = [*labels, "key", "seed", "config", *measured, *more, *facts]
+    names = [*labels, *FIELDS, *measured, *more]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"labels and measures must have names of their own, got {twice}")
 

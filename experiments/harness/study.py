@@ -101,8 +101,7 @@ class Study(Generic[S]):
     """Points that differ only in the last part of their names are seeds of one point."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.labels, str) or not self.labels:
-            raise InputError(f"labels must be texts, ('width',) or more, got {self.labels!r}")
+        results.check_labels(self.labels)
 
     def run(self, settings: S) -> Summary:
         """Run the study, write its files into `settings.out`, and return its summary.

@@ -164,6 +164,16 @@ def test_an_outcome_shows_means_and_no_arrays() -> None:
     assert "<td>1.5000 ± 0.7071</td>" in outcome._repr_html_()
 
 
+@pytest.mark.parametrize("label", [*results.FIELDS, "rung"])
+def test_a_label_that_a_line_has_already_is_refused(label: str) -> None:
+    """A point named by "examples" would lose that name to the test examples that are right."""
+    line = of_seed(0, [True]) | {"config": {}, "seconds": 1.0} | results.provenance()
+    assert set(results.FIELDS) <= {*line, "environment"}
+    results.check_labels(("rung", "size"))
+    with pytest.raises(InputError, match=rf"labels must differ .*, got '{label}'"):
+        results.check_labels(("rung", label))
+
+
 def of_seed(seed: int, correct: list[bool], **fields: Any) -> dict[str, Any]:
     """Return a line of the point a/b with the test examples that are right."""
     packed = results._pack(np.array(correct), fields.pop("of", 0))
