@@ -13,7 +13,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -37,12 +37,19 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def staged(
-    out: Path | BucketPath, overwrite: bool, stop: ShouldStop
+    out: Path | BucketPath, overwrite: bool, stop: ShouldStop, names: Sequence[str] = ("",)
 ) -> Iterator[tuple[Path, ShouldStop]]:
     """Yield the folder to train in, and when to stop; for a file system, those given.
 
     For a bucket it is a temporary folder with what is in the bucket. At the end all is copied, the
     lease released, and the folder removed.
+
+    Args:
+        out: The folder.
+        overwrite: Remove the run that is there.
+        stop: When to stop.
+        names: Ends of the names of the objects that are needed. Others stay as they are, unless
+            they are written anew.
 
     Raises:
         InputError: If another process uses the run folder, or the bucket cannot be read.
@@ -54,7 +61,7 @@ def staged(
     local = Path(tempfile.mkdtemp(prefix="cnn-run-"))
     with ExitStack() as cleaning:
         cleaning.callback(shutil.rmtree, local)
-        mirror = Mirror(out, local, overwrite)
+        mirror = Mirror(out, local, overwrite, names)
 
         def checked(step: int) -> bool:
             mirror.check()
@@ -90,8 +97,10 @@ def check_out(out: Path | BucketPath, resume: bool, overwrite: bool) -> None:
 class Mirror:
     """A copy of a run folder in a bucket, kept up to date by a thread until `close`."""
 
-    def __init__(self, path: BucketPath, local: Path, overwrite: bool) -> None:
-        self.folder = local / "run"
+    def __init__(
+        self, path: BucketPath, local: Path, overwrite: bool, names: Sequence[str] = ("",)
+    ) -> None:
+        self.folder, self._names = local / path.name, tuple(names)
         self._bucket, self._written = Bucket(path), dict[str, State | None]()
         with reading(path):
             self._lease = lease.hold(path, lease.SECONDS)
@@ -114,13 +123,15 @@ class Mirror:
         if self._lease.lost:
             raise RunError(
                 f"the lease of {self._bucket.path} was lost, to another process or because the "
-                f"bucket did not answer for {lease.SECONDS:g} seconds: continue with --resume"
+                f"bucket did not answer for {lease.SECONDS:g} seconds: start again, a run with "
+                "--resume"
             )
 
     def _fetch(self, overwrite: bool) -> None:
         """Make the folder what the bucket holds, without checkpoints that are incomplete."""
         self.folder.mkdir()
-        names = {name for name in self._bucket.entries() if name[0] != "."}
+        entries = self._bucket.entries()
+        names = {name for name in entries if name[0] != "." and name.endswith(self._names)}
         mark = OVERWRITTEN.encode()
         if overwrite and RUN in names:
             self._bucket.write(RUN, mark)

@@ -84,11 +84,11 @@ def train_missing(
     points = selected(settings, points)
     keys = results.keys(points, measure)
     written = (file, ".results.lock", summary.FILE, summary.REPORT)
-    run_dir.check_kinds(settings.out, written)
-    run_dir.make_folder(settings.out)
+    run_dir.check_kinds(settings.folder, written)
+    run_dir.make_folder(settings.folder)
     needed = {name: results.measures(config) for name, config in points.items()}
-    path = settings.out / written[0]
-    lock = filelock.FileLock(settings.out / written[1])
+    path = settings.folder / written[0]
+    lock = filelock.FileLock(settings.folder / written[1])
     with lock:
         found = results.read(path, {key: needed[name] for (name, _), key in keys.items()})
     missing: dict[Name, Config] = {}
@@ -98,7 +98,7 @@ def train_missing(
             first, last = min(lacking), max(lacking)
             missing[name] = replace(config, seed=first, seeds=last - first + 1)
     if kept := len(points) - len(missing):
-        print(f"{kept} of {len(points)} points are in {path} already", file=sys.stderr)
+        print(f"{kept} of {len(points)} points are in {file} already", file=sys.stderr)
 
     def keep(name: Name, config: Config, result: Result) -> None:
         more = measure(config, result) if measure else {}
@@ -108,7 +108,7 @@ def train_missing(
         with lock:
             files.append_jsonl(path, [found[keys[name, seed]] for seed in result.seeds])
 
-    with progress.show_steps(settings.out.name, sum(c.steps for c in missing.values())) as shown:
+    with progress.show_steps(settings.folder.name, sum(c.steps for c in missing.values())) as shown:
         failed = runner.train(missing, shown.advance, keep)
     used = (found[key] for (name, _), key in keys.items() if name not in failed)
     if mixed := results.describe_environments(used):

@@ -60,8 +60,9 @@ class Settings:
     """Use the larger data set, which must be prepared, and the folder OUT/full."""
     data_dir: Path | BucketPath | None = None
     """Folder of prepared TFDS data sets, also in a bucket (gs://, s3://)."""
-    out: Path = Path("results")
-    """Folder for results.jsonl, figures and report.html; full and smoke use subfolders."""
+    out: Path | BucketPath = Path("results")
+    """Folder for results.jsonl, figures and report.html, also in a bucket (gs://, s3://); full and
+    smoke use subfolders."""
 
     small: ClassVar[str] = "mnist1d-50k"
     """Name of the built-in data set."""
@@ -70,6 +71,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def folder(self) -> Path:
+        """The folder `out`, which is in a file system while a study runs."""
+        if not isinstance(self.out, Path):
+            raise InputError(f"out must be in a file system, got '{self.out}': run the whole study")
+        return self.out
 
     @property
     def data_name(self) -> str:

@@ -43,7 +43,7 @@ from experiments.harness.tuning import Tuning
 
 with epy.lazy_imports():
     from cnn import geometry
-    from cnn.train import run_dir
+    from cnn.train import mirror, run_dir
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -112,6 +112,15 @@ class Study(Generic[S]):
         """
         started = time.perf_counter()
         runtime.configure_jax()  # making the points may compute
+        where = reduced(settings).out
+        with mirror.staged(settings.out, False, lambda step: False, (".jsonl",)) as (folder, _):
+            made = self._run(replace(settings, out=folder), started)
+        if not (settings.only or settings.tune):
+            seconds = time.perf_counter() - started
+            print(f"{seconds:.0f} s; results, figures and report are in {where}")
+        return made
+
+    def _run(self, settings: S, started: float) -> Summary:
         smoke, settings = settings.smoke, reduced(settings)
         if settings.tune:
             made = Summary([], [self.tune(settings, smoke)], {})
@@ -133,8 +142,7 @@ class Study(Generic[S]):
         if not in_notebook():
             print(f"Hypothesis: {self.hypothesis}", *made.lines(), sep="\n")
         seconds = time.perf_counter() - started
-        summary.write(settings.out, self.question, self.hypothesis, made, seconds)
-        print(f"{seconds:.0f} s; results, figures and report are in {settings.out}")
+        summary.write(settings.folder, self.question, self.hypothesis, made, seconds)
         return made
 
     def configs(self, settings: S, smoke: bool = False) -> dict[Name, Config]:
@@ -167,7 +175,7 @@ class Study(Generic[S]):
         configs = (self.tuning.points or self.points)(drawn)
         groups = self.tuning.groups(_shortened(configs) if smoke else configs)
         results.check_accuracy(configs, "to tune")
-        path = settings.out / "tuned.json" if smoke else self.tuning.path
+        path = settings.folder / "tuned.json" if smoke else self.tuning.path
         run_dir.make_folder(path.parent)
         labels = ("group", *self.tuning.grid, "draw")
 

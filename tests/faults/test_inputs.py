@@ -185,7 +185,7 @@ WRONG = [
         "data_dir must be in a file system",
     ),
     ("train", "--model cnn1d --data mnist1d --out=~nobody-here/a", "a home folder that is known"),
-    ("ladder", "--out gs://bucket/a", "out must be in a file system, got 'gs:/bucket/a'"),
+    ("ladder", "--out az://bucket/a", "out must be in a file system, got 'az:/bucket/a'"),
     ("describe", "--model vgg16 --input 224 224 3 --out gs://bucket/a", "out must be in a file"),
     ("runs", "az://bucket", "folder must be in a file system"),
     # what no device has room for

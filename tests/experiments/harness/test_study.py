@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,12 +17,14 @@ import pytest
 from flax import linen as nn
 from scipy import stats
 
+from cnn.buckets import BucketPath
 from cnn.data import Dataset
 from cnn.errors import InputError, RunError
 from cnn.layers import Chain, Conv, Dense, Flatten
 from cnn.train import Config, Result
 from experiments.harness import runner, study
 from experiments.harness.study import Outcome, Settings
+from tests import object_store
 from tests.small import config, model, waves
 
 
@@ -77,6 +80,26 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path, trained: list) -> N
     )
     run(settings(tmp_path, lr=1e-3))
     assert trained[4:] == [(0, 1)] * 2  # another recipe is another point
+
+
+@pytest.mark.slow
+def test_a_study_in_a_bucket_goes_on_from_its_lines(
+    store: object_store.Store, tmp_path: Path, trained: list
+) -> None:
+    """Objects of others in the bucket are neither read nor changed."""
+    made = study.Study("Why?", "nobody knows.", ("width", "data"), points)
+    store.objects["b/a/large.bin"] = b"of another program", datetime.now(UTC)
+    out = BucketPath("gs://b/a")
+    for seeds in (2, 3):
+        made.run(replace(settings(tmp_path, seeds=seeds), out=out))
+    assert trained == [(0, 1)] * 2 + [(2,)] * 2
+    assert store.objects["b/a/large.bin"][0] == b"of another program"
+    assert "GET b/a/large.bin" not in store.requests
+    assert {"results.jsonl", "report.html"} <= store.names("b/a")
+    (tmp_path / "results.jsonl").write_bytes(store.objects["b/a/results.jsonl"][0])
+    assert len(rows(tmp_path)) == 6
+    with pytest.raises(InputError, match="out must be in a file system, got 'gs://b/a'"):
+        run(replace(settings(tmp_path), out=out))
 
 
 def test_other_data_is_another_point(tmp_path: Path, trained: list) -> None:
