@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from cnn.buckets import Bucket, BucketPath, Entry
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 from cnn.train.store import Folder
 
 SUFFIX = ".lease"
@@ -61,7 +61,9 @@ class Leases:
         """Return the lease `name`, or None while another worker holds it.
 
         Raises:
-            InputError: If its store cannot be written, or does not create objects exclusively.
+            InputError: If its folder cannot be written, or its store does not create objects
+                exclusively.
+            RunError: If its bucket does not answer, or refuses.
         """
         row = f"{name}{SUFFIX}"
         with self._errors(row):
@@ -86,7 +88,8 @@ class Leases:
         """Return whether a worker holds the lease, as far as this one knows.
 
         Raises:
-            InputError: If its store cannot be read.
+            InputError: If its folder cannot be read.
+            RunError: If its bucket does not answer, or refuses.
         """
         with self._errors(f"{name}{SUFFIX}"):
             return self._number_if_free(name) is None
@@ -107,10 +110,11 @@ class Leases:
         try:
             yield
         except OSError as error:
-            raise InputError(
-                f"lease '{self.store.path / row}' cannot be taken ({error.strerror or error}): "
-                "make its folder writable, or choose another out"
-            ) from error
+            what = f"lease '{self.store.path / row}' cannot be taken"
+            if error.errno is None:  # of a bucket
+                raise RunError(f"{what} ({error}): start again") from error
+            why = "make its folder writable, or choose another out"
+            raise InputError(f"{what} ({error.strerror}): {why}") from error
 
     def _is_unchanged(self, name: str, number: int) -> bool:
         """Return whether this worker has seen the same number for too long."""
@@ -124,8 +128,8 @@ class Lease:
 
     def __init__(self, leases: Leases, row: str, number: int) -> None:
         self._leases, self._row, self._number = leases, row, number
-        about = {"host": socket.gethostname(), "pid": os.getpid(), "alive": leases.alive}
-        self._about = {**about, "lease": uuid.uuid4().hex}
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "lease": uuid.uuid4().hex}
+        self._about = {**about, "boot": _boot(), "alive": leases.alive}
         self._lost, self._released = threading.Event(), threading.Event()
         self._guard, self._renewed = threading.Lock(), time.monotonic()
         self._thread = threading.Thread(target=self._renew_at_intervals, daemon=True)
@@ -224,11 +228,22 @@ def is_held(bucket: Bucket, run: PurePosixPath, entries: Mapping[str, Entry]) ->
 def _is_left_by_the_dead(content: bytes) -> bool:
     """Return whether the holder was a process of this machine that has ended: its lock is gone."""
     try:
-        with Path(json.loads(content)["alive"]).open("r+b") as file:
+        about = json.loads(content)
+        if about["boot"] is None or about["boot"] != _boot():  # the folder may be shared, too
+            return False
+        with Path(about["alive"]).open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     except (ValueError, LookupError, TypeError, OSError):
         return False
+
+
+def _boot() -> str | None:
+    """Return what identifies the running system since its start; None where it is not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def _remove(descriptor: int, path: str) -> None:

@@ -29,11 +29,19 @@ class Folder:
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file that does not exist. Return False, and write nothing, if it does."""
-        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), (self.path / name).open("xb", buffering=0) as file:
-            file.write(content)
-            return True
-        return False
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("xb", buffering=0)
+        except FileExistsError:
+            return False
+        with file:
+            try:
+                file.write(content)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+        return True
 
     def remove(self, names: Collection[str]) -> None:
         """Remove files. They need not exist."""

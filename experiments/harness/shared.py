@@ -34,23 +34,27 @@ class Shared:
         """Copy what has changed in the bucket, and remove what is gone.
 
         Raises:
-            InputError: If the bucket cannot be read.
+            RunError: If the bucket cannot be read.
         """
-        if self._bucket is None:
-            return
-        with reading(self._bucket.path):
-            found = self._bucket.entries()
-            tags = {name: one.e_tag for name, one in found.items() if name.endswith(self._names)}
-            for name, tag in list(tags.items()):
-                if self._tags.get(name, "") != tag:
-                    try:
-                        self._bucket.download(name, self.folder / name)
-                    except FileNotFoundError:  # another worker has just removed it
-                        del tags[name]
-                        self._tags[name] = None
-            for name in self._tags.keys() - tags.keys():
-                (self.folder / name).unlink(missing_ok=True)
-            self._tags = tags
+        if self._bucket is not None:
+            try:
+                self._copy(self._bucket)
+            except OSError as error:
+                raise RunError(f"{self.out} cannot be read ({error}): start again") from error
+
+    def _copy(self, bucket: Bucket) -> None:
+        found = bucket.entries()
+        tags = {name: one.e_tag for name, one in found.items() if name.endswith(self._names)}
+        for name, tag in list(tags.items()):
+            if self._tags.get(name, "") != tag:
+                try:
+                    bucket.download(name, self.folder / name)
+                except FileNotFoundError:  # another worker has just removed it
+                    del tags[name]
+                    self._tags[name] = ""
+        for name in self._tags.keys() - tags.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        self._tags = tags
 
     def publish(self, *files: Path) -> None:
         """Write files of `folder` to the bucket, or remove those that are gone.
@@ -84,7 +88,8 @@ def opened(out: Path | BucketPath, names: Sequence[str]) -> Iterator[Shared]:
     run_dir.check_name(out)
     with tempfile.TemporaryDirectory(prefix="cnn-sweep-") as local:
         made = Shared(out, Path(local), names)
-        made.refresh()
+        with reading(out):
+            made._copy(Bucket(out))
         try:
             yield made
         except InputError as error:

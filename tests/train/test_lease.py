@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import signal
 import subprocess
 import sys
@@ -9,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
 from cnn.buckets import Bucket, BucketPath
-from cnn.errors import InputError
+from cnn.errors import InputError, RunError
 from cnn.train.lease import RELEASED, SUFFIX, Lease, Leases, hold, is_held, newest
 from cnn.train.store import Folder
 from tests import object_store
@@ -240,6 +243,32 @@ def test_a_bucket_that_does_not_answer_for_long(store: object_store.Store) -> No
     time.sleep(0.5)
     assert lease.lost
     lease.release()
+
+
+def test_a_bucket_that_refuses_is_one_line(store: object_store.Store) -> None:
+    store.faults.append(Fault("", 403))
+    with pytest.raises(RunError, match=r"^lease 's3://b/run/a\.lease' cannot be taken \(.*403"):
+        Leases(RUN).take("a")
+
+
+def test_a_renewal_for_which_there_is_no_room_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = taken(Leases(tmp_path, seconds=60, every=1e6))
+    real = io.FileIO.write
+
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            real(self, content[:3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode, buffering: Full(path, mode[0]))
+        held._renew()
+    held._renew()
+    assert not held.lost
+    assert Leases(tmp_path).newest("a") == 2
+    held.release()
 
 
 def test_a_store_that_overwrites_is_refused(store: object_store.Store) -> None:

@@ -79,8 +79,14 @@ def test_errors_name_the_bucket(store: Store) -> None:
         with pytest.raises(RunError, match=r"^gs://b/sweep/sweep\.csv cannot be written \("):
             home.publish(home.folder / "sweep.csv")
         store.faults.append(Fault("GET", 403))
-        with pytest.raises(InputError, match=r"^gs://b/sweep cannot be read .*credentials"):
+        with pytest.raises(RunError, match=r"^gs://b/sweep cannot be read \(.*: start again$"):
             home.refresh()
+    store.faults.append(Fault("GET", 403))
+    with (
+        pytest.raises(InputError, match=r"^gs://b/sweep cannot be read .*credentials"),
+        opened(OUT, ()),
+    ):
+        pass
 
 
 def test_a_folder_in_a_file_system_is_itself(tmp_path: Path) -> None:
