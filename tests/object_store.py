@@ -49,6 +49,8 @@ class Store:
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     is_exclusive: bool = True
+    uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    """The parts of every upload in parts, by its number."""
     past: list[dict[str, tuple[bytes, datetime]]] = field(default_factory=list)
     """The objects after every change: what a killed writer may leave."""
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -68,10 +70,11 @@ def serving() -> Iterator[Store]:
 
         def answer(self) -> None:
             where = urlsplit(self.path)
-            key, query = unquote(where.path).strip("/"), parse_qs(where.query)
+            key = unquote(where.path).strip("/")
+            query = parse_qs(where.query, keep_blank_values=True)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             what = f"{self.command} {key}"
-            if self.command == "POST":  # S3 removes several objects by one request
+            if self.command == "POST" and "delete" in query:  # several objects by one request
                 removed = [unescape(one) for one in re.findall("<Key>(.*?)</Key>", body.decode())]
                 what = "DELETE " + " ".join(f"{key}/{name}" for name in removed)
             with store.guard:
@@ -94,6 +97,8 @@ def serving() -> Iterator[Store]:
         do_GET = do_PUT = do_DELETE = do_POST = answer
 
         def perform(self, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes]:
+            if "uploads" in query or "uploadId" in query:
+                return self.upload(key, query, body)
             if self.command == "GET" and "list-type" in query:
                 return 200, self.listed(key, query.get("prefix", [""])[0])
             if self.command == "PUT":
@@ -112,6 +117,28 @@ def serving() -> Iterator[Store]:
             if self.command == "DELETE":
                 return (204 if store.objects.pop(key, None) else 404), b""
             return (200, store.objects[key][0]) if key in store.objects else (404, b"")
+
+        def upload(self, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes]:
+            """Answer a request of an upload in parts: its beginning, a part, its end."""
+            if "uploads" in query:
+                number = str(len(store.uploads))
+                store.uploads[number] = {}
+                uploaded = f"<UploadId>{number}</UploadId>"
+                return (
+                    200,
+                    f"<InitiateMultipartUploadResult>{uploaded}</InitiateMultipartUploadResult>".encode(),
+                )
+            parts = store.uploads[query["uploadId"][0]]
+            if self.command == "PUT":
+                parts[int(query["partNumber"][0])] = body
+                return 200, b""
+            content = b"".join(parts[number] for number in sorted(parts))
+            store.objects[key] = content, datetime.now(UTC)
+            tag = f"<ETag>{hashlib.md5(content).hexdigest()}</ETag>"
+            return (
+                200,
+                f"<CompleteMultipartUploadResult>{tag}</CompleteMultipartUploadResult>".encode(),
+            )
 
         def listed(self, bucket: str, prefix: str) -> bytes:
             entries = "".join(

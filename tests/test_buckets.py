@@ -49,6 +49,19 @@ def test_objects_by_their_names_in_the_folder(scheme: str, store: Store, tmp_pat
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_large_file_is_written_in_parts_and_appears_whole(
+    scheme: str, store: Store, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 25_000  # 6.4 MB; obstore sends parts of 5 MiB
+    (tmp_path / "file").write_bytes(content)
+    bucket(f"{scheme}://b/a").write("x", tmp_path / "file")
+    assert sum(what == "PUT b/a/x" for what in store.requests) == 2
+    assert [("b/a/x" in objects) for objects in store.past] == [False] * 3 + [True]
+    bucket(f"{scheme}://b/a").download("x", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_an_object_is_created_once(scheme: str, store: Store) -> None:
     assert bucket(f"{scheme}://b/a").create("x", b"first")
     assert not bucket(f"{scheme}://b/a").create("x", b"second")
