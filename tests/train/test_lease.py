@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -175,7 +176,8 @@ def test_the_lease_of_a_process_of_this_machine_that_was_killed_is_free_at_once(
         "held = Leases(Path(sys.argv[1])).take('a'); print('taken', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}  # where a killed process leaves its lock
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "taken\n"
