@@ -31,7 +31,7 @@ attention takes long:
 
     python -m experiments.ladder --variants standard "with pooling"
 
-It has 24 channels, stride 1, and max-pooling by 2 above each ReLU, which keeps the symmetry under
+It has 24 channels, stride 1, and max-pooling by 2 after each ReLU, which keeps the symmetry under
 reflection:
 
     flip            a kernel is also shared with its reflection (p4 and p4m on images)
