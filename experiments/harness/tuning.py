@@ -127,7 +127,8 @@ def search(
 ) -> dict[str, Any]:
     """Try the grid for every group, then neighbours of the best and of the chosen values.
 
-    It ends when all of these were tried, so that neither has a better neighbour.
+    It ends when all of these were tried, so that neither has a better neighbour. Of equal ones,
+    which small validation parts have, all have their neighbours tried.
 
     Args:
         tuning: The grid.
@@ -159,7 +160,9 @@ def search(
             accuracies = np.concatenate([outcomes[name]["test_accuracy"] for name in of])
             tried[group][values] = accuracies.tolist()
         wanted = {
-            group: _neighbours(results, _best(results)) | _neighbours(results, _steadiest(results))
+            group: set().union(
+                *(_neighbours(results, at) for at in (*_all_best(results), _steadiest(results)))
+            )
             for group, results in tried.items()
         }
     found = {}
@@ -171,6 +174,13 @@ def search(
             "tried": [[dict(zip(names, v, strict=True)), results[v]] for v in sorted(results)],
         }
     return found
+
+
+def _all_best(results: Mapping[Values, Sequence[float]]) -> list[Values]:
+    """Return all values with the highest mean."""
+    means = {values: np.mean(accuracies) for values, accuracies in results.items()}
+    highest = max(means.values())
+    return [values for values, mean in means.items() if np.isclose(mean, highest, rtol=1e-9)]
 
 
 def _best(results: Mapping[Values, Sequence[float]]) -> Values:

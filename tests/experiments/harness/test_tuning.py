@@ -75,6 +75,22 @@ def test_of_equal_means_the_smallest_values() -> None:
     assert found == (0.1, 0.1)
 
 
+def test_the_neighbours_of_all_equally_good_values_are_tried() -> None:
+    """A tie in the first grid: the better value, a decay of 1, is the neighbour of the larger."""
+    accuracies = {0.01: 0.37, 0.1: 0.37, 1.0: 0.42}
+
+    def train(points: Points) -> dict[Name, Outcome]:
+        found = {name: accuracies.get(one.weight_decay, 0.3) for name, one in points.items()}
+        return {
+            name: Outcome(1, {"test_accuracy": np.array([mean - 0.01, mean + 0.01])})
+            for name, mean in found.items()
+        }
+
+    grid = {"lr": (0.1,), "weight_decay": (0.01, 0.1)}
+    found = tuning.search(study.Tuning("s.py", grid=grid), {("a",): [CONFIG]}, train)
+    assert found["a"]["best"]["weight_decay"] == 1.0
+
+
 def test_a_smaller_rate_within_one_standard_error_is_taken() -> None:
     """Every setting has the standard error 0.01: 0.69 is near enough to 0.70, and 0.68 is not."""
 
