@@ -224,7 +224,7 @@ def summarize(settings: Settings, results: Results) -> Summary:
         f"{', '.join(map(str, ks))} patches{grows(ks, of, sizes)}."
         for rung, of in counts.items()
     ]
-    found.append(f"No rule errs less than in {', '.join(f'{100 * e:.1f}' for e in least)} %.")
+    found.append(f"The least error of any rule is {', '.join(f'{100 * e:.1f}' for e in least)} %.")
     needs = Table(
         f"Examples needed for an error of {100 * ERROR:.0f} % by number of patches, geometric mean "
         f"over {settings.seeds} seeds",
@@ -238,7 +238,7 @@ def summarize(settings: Settings, results: Results) -> Summary:
     )
     shown = results["conv", str(ks[-1]), str(sizes[-1])]["detections"][0]
     panels = [growth(ks, counts, sizes), *picture(settings, shown)]
-    note = "box: the patch with the stripes; numbers that are bounds are left out"
+    note = "box: the stripes; right, purple: light row first; left, without numbers that are bounds"
     return Summary(found, [needs, table], {"waldo": plots.Figure(panels, note=note)})
 
 
