@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
+from experiments.harness.counting import ERROR, finding, is_known, needed, number
 from experiments.harness.study import Claim, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -53,8 +54,6 @@ HYPOTHESIS = (
     "number of examples that dense needs grows like d²."
 )
 RUNGS = ("conv", "local", "dense")
-ERROR = 0.25
-"""The test error at which examples are counted."""
 TESTED = 2000
 """Test examples of each seed."""
 LR = 0.1
@@ -168,45 +167,6 @@ def runs(settings: Settings, lengths_and_sizes: Iterable[tuple[int, int]]) -> Po
     }
 
 
-def needed(sizes: Sequence[int], curve: np.ndarray) -> float:
-    """Return the number of examples from which on the error is at most `ERROR`.
-
-    Between two sizes the error is linear in the logarithm of their number. Return the smallest size
-    if the error is never above `ERROR`, and infinity if it is at the largest size.
-    """
-    above = np.flatnonzero(curve > ERROR)
-    if len(above) == 0:
-        return float(sizes[0])
-    i = int(above[-1])
-    if i + 1 == len(sizes):
-        return float("inf")
-    share = (curve[i] - ERROR) / (curve[i] - curve[i + 1])
-    return float(sizes[i] * (sizes[i + 1] / sizes[i]) ** share)
-
-
-def exponent(d: Sequence[int], counts: np.ndarray) -> str:
-    """Return the slope of log examples, `(seeds, d)`, against log d, as text with two ranges.
-
-    A least-squares line per seed has a 95 % interval of Student's t over the seeds. A curve that is
-    not a line shows in the range of the slopes from one d to the next, of the geometric means.
-    """
-    slope, half = study.paired(np.polyfit(np.log(d), np.log(counts).T, 1)[0], np.zeros(len(counts)))
-    between = np.diff(np.log(counts).mean(0)) / np.diff(np.log(d))
-    return (
-        f"{slope:.2f} (95 % interval over the draws {slope - half:.2f} to {slope + half:.2f}; from "
-        f"one d to the next {between.min():.2f} to {between.max():.2f})"
-    )
-
-
-def number(counts: np.ndarray, sizes: Sequence[int]) -> str:
-    """Return the geometric mean of numbers of examples as text; that of bounds is a bound."""
-    low, high = (counts <= sizes[0]).any(), np.isinf(counts).any()
-    if low and high:
-        return "unknown"
-    mean = np.exp(np.log(np.minimum(counts, sizes[-1])).mean())
-    return f"{'at most ' * bool(low)}{'more than ' * bool(high)}{mean:,.0f}"
-
-
 def summarize(settings: Settings, results: Results) -> Summary:
     """Return findings, tables and figure."""
     all_d, sizes = [2 * length for length in settings.lengths], settings.sizes
@@ -224,7 +184,7 @@ def summarize(settings: Settings, results: Results) -> Summary:
         f"{rung} {100 * results[rung, str(all_d[-1]), str(sizes[-1])]['train_accuracy'].mean():.1f}"
         for rung in RUNGS
     ]
-    found = [finding(rung, all_d, of, sizes) for rung, of in counts.items()]
+    found = [finding(rung, "d", all_d, of, sizes) for rung, of in counts.items()]
     found.append(
         "Li et al. prove a lower bound for dense that grows like d². An exponent of 2 or more is "
         "consistent with it, but a measurement cannot confirm a bound."
@@ -248,25 +208,6 @@ def summarize(settings: Settings, results: Results) -> Summary:
     ]
     figures = {"invariance_in_label": figure(settings, all_d, errors, counts)}
     return Summary(found, [needs, *tables], figures)
-
-
-def finding(rung: str, all_d: Sequence[int], counts: np.ndarray, sizes: Sequence[int]) -> str:
-    """Return how many examples a rung needs, and how that grows where it is not a bound."""
-    listed = ", ".join(number(of, sizes) for of in counts.T)
-    text = f"{rung} needs {listed} examples at d = {', '.join(map(str, all_d))}"
-    known = is_known(counts, sizes)
-    if known.sum() < 2:
-        return f"{text}. With fewer than two numbers that are not bounds, it has no exponent."
-    d = np.array(all_d)[known]
-    where = "" if known.all() else f", for d = {', '.join(map(str, d))},"
-    return (
-        f"{text}. That grows{where} like d to the power {exponent(d.tolist(), counts[:, known])}."
-    )
-
-
-def is_known(counts: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Return for which d the number of examples, `(seeds, d)`, is a bound for no seed."""
-    return np.asarray(((counts > sizes[0]) & np.isfinite(counts)).all(0))
 
 
 def figure(

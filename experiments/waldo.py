@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
+from experiments.harness.counting import ERROR, finding, is_known, needed, number, slopes
 from experiments.harness.study import Claim, Points, Results, Summary, Table
-from experiments.invariance_in_label import ERROR, is_known, needed, number
 
 with epy.lazy_imports():
     import jax
@@ -219,11 +219,7 @@ def summarize(settings: Settings, results: Results) -> Summary:
         for rung in RUNGS
     }
     least = [np.mean([least_error(s, i) for i in settings.seed_range]) for s in settings.sides]
-    found = [
-        f"{rung} needs {', '.join(number(one, sizes) for one in of.T)} examples among "
-        f"{', '.join(map(str, ks))} patches{grows(ks, of, sizes)}."
-        for rung, of in counts.items()
-    ]
+    found = [finding(rung, "k", ks, of, sizes) for rung, of in counts.items()]
     found.append(f"The least error of any rule is {', '.join(f'{100 * e:.1f}' for e in least)} %.")
     needs = Table(
         f"Examples needed for an error of {100 * ERROR:.0f} % by number of patches, geometric mean "
@@ -240,26 +236,6 @@ def summarize(settings: Settings, results: Results) -> Summary:
     panels = [growth(ks, counts, sizes), *picture(settings, shown)]
     note = "box: the stripes; right, purple: light row first; left, without numbers that are bounds"
     return Summary(found, [needs, table], {"waldo": plots.Figure(panels, note=note)})
-
-
-def slopes(ks: Sequence[int], counts: np.ndarray) -> np.ndarray:
-    """Return the slopes of log examples, `(seeds, k)`, against log k, from each k to the next."""
-    return np.asarray(np.diff(np.log(counts).mean(0)) / np.diff(np.log(ks)))
-
-
-def grows(ks: Sequence[int], counts: np.ndarray, sizes: Sequence[int]) -> str:
-    """Return how numbers of examples grow where they are not bounds, as the end of a sentence."""
-    known = is_known(counts, sizes)
-    if known.sum() < 2:
-        return ", of which fewer than two are not bounds"
-    k, counts = np.array(ks)[known], counts[:, known]
-    slope, half = study.paired(np.polyfit(np.log(k), np.log(counts).T, 1)[0], np.zeros(len(counts)))
-    where = "" if known.all() else f" for k = {', '.join(map(str, k))}"
-    between = ", ".join(f"{each:.2f}" for each in slopes(k, counts))
-    return (
-        f", which grows{where} like k to the power {slope:.2f} (95 % interval over the draws "
-        f"{slope - half:.2f} to {slope + half:.2f}; from one k to the next {between})"
-    )
 
 
 def growth(

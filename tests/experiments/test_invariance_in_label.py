@@ -8,7 +8,7 @@ import pytest
 
 from experiments import invariance_in_label
 from experiments.harness.study import Name, Outcome
-from experiments.invariance_in_label import Settings, exponent, needed, norms, number
+from experiments.invariance_in_label import Settings, norms
 from tests.experiments.made import check_figures
 
 
@@ -29,36 +29,6 @@ def test_label_is_the_larger_norm_and_fewer_examples_are_the_first_of_more() -> 
     np.testing.assert_array_equal(few.train.x, many.train.x[:10])
     np.testing.assert_array_equal(few.test.x, many.test.x)
     assert not np.isin(many.train.x, many.test.x).any()
-
-
-def test_needed_examples_by_hand() -> None:
-    """Halfway from 35 to 15 % is 25 %: the geometric middle of 100 and 10,000."""
-    sizes = (100, 10_000, 20_000)
-    assert needed(sizes, np.array([0.35, 0.15, 0.1])) == pytest.approx(1000)
-    assert needed(sizes, np.array([0.2, 0.3, 0.2])) == pytest.approx(20_000 / 2**0.5)
-    assert needed(sizes, np.array([0.2, 0.1, 0.1])) == 100
-    assert needed(sizes, np.array([0.2, 0.1, 0.3])) == np.inf
-
-
-def test_exponent_by_hand() -> None:
-    """Squares have 2 throughout; 1, 2, 16 at 1, 2, 4 have the slopes 1 and 3, and a line of 2."""
-    d = np.array([8, 16, 32])
-    squares = exponent(d.tolist(), np.array([3.0 * d**2, 5.0 * d**2]))
-    assert squares == (
-        "2.00 (95 % interval over the draws 2.00 to 2.00; from one d to the next 2.00 to 2.00)"
-    )
-    bent = exponent([1, 2, 4], np.array([[1.0, 2, 16], [1.0, 2, 16]]))
-    assert bent == (
-        "2.00 (95 % interval over the draws 2.00 to 2.00; from one d to the next 1.00 to 3.00)"
-    )
-
-
-def test_a_mean_of_bounds_is_a_bound() -> None:
-    sizes = (8, 32, 128)
-    assert number(np.array([16.0, 64]), sizes) == "32"
-    assert number(np.array([8.0, 32]), sizes) == "at most 16"
-    assert number(np.array([32, np.inf]), sizes) == "more than 64"
-    assert number(np.array([8, np.inf]), sizes) == "unknown"
 
 
 def test_points_are_tuned_on_examples_of_their_own() -> None:
@@ -102,7 +72,7 @@ def test_summary() -> None:
     assert summary.findings[2] == (
         f"dense needs {128 * between:,.0f}, {512 * between:,.0f} examples at d = 8, 16. That grows "
         "like d to the power 2.00 (95 % interval over the draws 2.00 to 2.00; from one d to the "
-        "next 2.00 to 2.00)."
+        "next 2.00)."
     )
     assert summary.findings[4] == (
         "Training accuracy at d = 16 with 512 examples: conv 90.0, local 90.0, dense 90.0 %."

@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from experiments import waldo
 from experiments.harness.study import Name, Outcome
-from experiments.waldo import RUNGS, Settings, grows, images, places, slopes
+from experiments.waldo import RUNGS, Settings, images, places
 from tests.experiments.made import check_figures
 
 
@@ -91,21 +91,6 @@ def test_detections_add_up_to_the_difference_of_the_logits() -> None:
     assert found.mean() + 1.5 == pytest.approx(light - dark, abs=1e-5)
 
 
-def test_slopes_by_hand() -> None:
-    """1, 2, 16 at 1, 2, 4 have the slopes 1 and 3."""
-    np.testing.assert_allclose(slopes([1, 2, 4], np.array([[1.0, 2, 16], [1.0, 2, 16]])), [1, 3])
-
-
-def test_bounds_have_no_part_in_the_growth() -> None:
-    """The largest size, 100, is not enough at k = 4 for one seed."""
-    counts = np.array([[3.0, 12, 48], [3.0, 12, np.inf]])
-    assert grows([1, 2, 4], counts, (1, 100)) == (
-        ", which grows for k = 1, 2 like k to the power 2.00 (95 % interval over the draws 2.00 to "
-        "2.00; from one k to the next 2.00)"
-    )
-    assert grows([1, 2], counts[:, 1:], (1, 100)) == ", of which fewer than two are not bounds"
-
-
 def test_points_are_tuned_on_k_squared_examples_of_their_own() -> None:
     given = Settings(sides=(2, 3), sizes=(8,), seed=1000, seeds=2, validate=True)
     points = waldo.points_to_tune(given)
@@ -136,11 +121,11 @@ def test_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     results = drawn(lambda rung, k, n: 0.5 * (rung != "conv" and n < 4 * k), given)
     summary = waldo.summarize(given, results)
     assert summary.findings[0] == (
-        "conv needs at most 4, at most 4 examples among 4, 16 patches, of which fewer than two are "
-        "not bounds."
+        "conv needs at most 4, at most 4 examples at k = 4, 16. With fewer than two numbers that "
+        "are not bounds, it has no exponent."
     )
     assert summary.findings[2].startswith(
-        "dense needs 11, 45 examples among 4, 16 patches, which grows like k to the power 1.00"
+        "dense needs 11, 45 examples at k = 4, 16. That grows like k to the power 1.00"
     )
     assert summary.tables[0].rows[0] == ["conv", "at most 4", "at most 4"]
     assert summary.tables[1].rows[4][:3] == ["dense, 4", "50.00 ± 0.00", "50.00 ± 0.00"]
@@ -151,7 +136,7 @@ def test_summary_where_no_number_of_examples_is_enough(monkeypatch: pytest.Monke
     monkeypatch.setattr(waldo, "TESTED", 20)
     given = Settings(sides=(2,), sizes=(8, 16), seeds=2)
     summary = waldo.summarize(given, drawn(lambda *_: 0.5, given))
-    assert summary.findings[0].startswith("conv needs more than 16 examples among 4 patches, of")
+    assert summary.findings[0].startswith("conv needs more than 16 examples at k = 4. With fewer")
     check_figures(summary)
 
 
