@@ -186,8 +186,8 @@ def summarize(settings: Settings, results: Results) -> Summary:
     ]
     found = [finding(rung, "d", all_d, of, sizes) for rung, of in counts.items()]
     found.append(
-        "Li et al. prove a lower bound for dense that grows like d². An exponent of 2 or more is "
-        "consistent with it, but a measurement cannot confirm a bound."
+        "Li et al. prove a lower bound for dense that grows like d². It is about large d: a power "
+        f"that is fitted from d = {all_d[0]} to {all_d[-1]} neither confirms nor refutes it."
     )
     found.append(
         f"Training accuracy at d = {all_d[-1]} with {sizes[-1]:,} examples: {', '.join(fits)} %."
