@@ -20,7 +20,7 @@ with epy.lazy_imports():
 
     from cnn.train import files
 
-LINES, OLD, PAGE = "results.jsonl", "measured.md", "index.md"
+LINES, PAGE = "results.jsonl", "index.md"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def stale(root: Path, name: str) -> list[str]:
 def sources_hash(root: Path, name: str) -> str:
     """Return a hash of the files that only the page of this study is made from."""
     folder, programs = root / "docs/studies" / name, root / "experiments"
-    paths = [folder / LINES, folder / OLD, programs / f"{name}.py", programs / f"tuned/{name}.json"]
+    paths = [folder / LINES, programs / f"{name}.py", programs / f"tuned/{name}.json"]
     return _hash("\0".join(read(path) for path in paths))
 
 

@@ -2,8 +2,7 @@
 
 A study is a folder below `docs/studies` and a program `experiments.NAME`. `results.jsonl` in that
 folder holds a line for every point and seed of the study's default settings; `index.md` and the
-figures are made from it. A study without lines has `measured.md` instead, written by hand. It
-begins with its version and the answer in a short paragraph: "**Version 0.1.0.** To see all."
+figures are made from it. The page of a study without lines says what it claims.
 """
 
 from __future__ import annotations
@@ -20,17 +19,13 @@ from typing import Any
 from etils import epy
 
 from experiments.harness import claims, committed, comparison, panels, plots, results, tuning
-from experiments.harness.page_files import LINES, OLD, Page, read, sources_hash
+from experiments.harness.page_files import LINES, Page, read, sources_hash
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
 
 with epy.lazy_imports():
     from cnn.train import files
 
-OLD_LINE = (
-    "*These numbers are of an earlier version, and were not measured again yet. The hypothesis and "
-    "the setting on this page are those of the study as it is now.*"
-)
 NOT_MEASURED = "**Not measured yet.**"
 """How the answer of a study without lines begins."""
 
@@ -62,9 +57,6 @@ def make(root: Path, name: str) -> Page:
             content = files.read_json(tuned)
             figures |= (curves := tuning_figures(content["groups"]))
             body.append(_tuned(content, curves))
-    elif (folder / OLD).exists():
-        answer, _, rest = read(folder / OLD).partition("\n\n")
-        body = [answer, OLD_LINE, rest.strip()]
     else:
         command = f".venv/bin/python -m experiments.{name}"
         body = [f"{NOT_MEASURED} `{command}` trains it.", markdown(claims.expected(study.claims))]

@@ -13,20 +13,18 @@ from experiments.pages import Flags
 from tests.experiments.harness import tiny
 
 START, END = "<!-- made by python -m experiments.pages: {} -->", "<!-- end -->"
-OLD = "**Version 0.1.0.** No. Not at all.\n\nDetails.\n"
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a repository with the lines of one study, an old study, and a README."""
+    """Return a repository with the lines of one study, a study without lines, and a README."""
     monkeypatch.setitem(sys.modules, "experiments.ladder", tiny.module())
-    monkeypatch.setitem(sys.modules, "experiments.old", tiny.module())
+    monkeypatch.setitem(sys.modules, "experiments.idle", tiny.module())
     root = tmp_path / "root"
     tiny.write(root / "docs/studies/ladder/results.jsonl", tiny.lines())
-    (root / "docs/studies/old").mkdir()
-    (root / "docs/studies/old/measured.md").write_text(OLD)
+    (root / "docs/studies/idle").mkdir()
     blocks = [f"{START.format(name)}\n\nx\n\n{END}" for name in ("ladder", "studies")]
-    listed = "\n".join(f"| [{name}](docs/studies/{name}/index.md) |" for name in ("ladder", "old"))
+    listed = "\n".join(f"| [{name}](docs/studies/{name}/index.md) |" for name in ("ladder", "idle"))
     rows = blocks[1].replace("\n\nx\n\n", f"\n\n{listed}\n\n")
     (root / "README.md").write_text(f"# By hand\n\n{blocks[0]}\n\nMore.\n{rows}\n\nLast.\n")
     (root / "docs/studies/index.md").write_text(f"# Studies\n\n{blocks[1]}\n")
@@ -52,12 +50,13 @@ def test_the_readme_shows_the_ladder_and_the_answers_of_its_studies(root: Path) 
         "| :-- | :-- | :-- | :-- |",
         "| [ladder](docs/studies/ladder/index.md) | Is sharing worth anything? "
         "| Sharing helps: +10.0 points (+10.0 to +10.0). | 1 of 1 holds |",
-        "| [old](docs/studies/old/index.md) | Is sharing worth anything? | No. | Version 0.1.0 |",
+        "| [idle](docs/studies/idle/index.md) | Is sharing worth anything? "
+        "| `.venv/bin/python -m experiments.idle` trains it. | Not measured yet |",
     ]
     assert studies.strip().split("\n") == rows
     index = (root / "docs/studies/index.md").read_text()
     assert "\n".join(rows).replace("docs/studies/", "") in index
-    assert "```{toctree}\n:hidden:\n\nladder/index\nold/index\n```" in index
+    assert "```{toctree}\n:hidden:\n\nladder/index\nidle/index\n```" in index
 
 
 def test_a_study_that_the_readme_does_not_name_is_in_the_index_alone(
@@ -81,9 +80,9 @@ def test_the_order_of_the_readme_stays(root: Path) -> None:
     *_, ladder, old = [x for x in readme.read_text().split("\n") if x.startswith("| [")]
     text = readme.read_text().replace(f"{ladder}\n{old}", f"{old}\n{ladder}")
     readme.write_text(text)
-    pages.main(Flags(only=("old",)), root)
+    pages.main(Flags(only=("idle",)), root)
     assert readme.read_text() == text
-    assert "old/index\nladder/index" in (root / "docs/studies/index.md").read_text()
+    assert "idle/index\nladder/index" in (root / "docs/studies/index.md").read_text()
 
 
 def test_check_writes_nothing_and_names_what_differs(
@@ -147,7 +146,7 @@ def test_the_results_of_a_new_study_are_taken(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (Flags(only=("ladder",)), "only: the page of old is missing, so make it, too"),
+        (Flags(only=("ladder",)), "only: the page of idle is missing, so make it, too"),
         (Flags(only=("lader",)), "unknown study 'lader'.*ladder"),
         (Flags(take=Path("results"), check=True), "take copies lines, and check writes nothing"),
         (Flags(take=Path("nowhere")), "take 'nowhere' must hold NAME/results.jsonl of a study"),
@@ -167,7 +166,7 @@ def test_a_missing_line_or_marker_is_one_line_and_nothing_is_written(root: Path)
     tiny.write(root / "docs/studies/ladder/results.jsonl", tiny.lines()[1:])
     with pytest.raises(InputError, match="no line of point conv/ordered, seed 0"):
         pages.main(Flags(), root)
-    assert not list(root.rglob("*.png")) and not (root / "docs/studies/old/index.md").exists()
+    assert not list(root.rglob("*.png")) and not (root / "docs/studies/idle/index.md").exists()
 
 
 @pytest.mark.slow

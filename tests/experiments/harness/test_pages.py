@@ -157,13 +157,6 @@ def test_a_study_without_lines_says_so(root: Path) -> None:
         "What is claimed\n\n| claim | difference | claimed |\n| :-- | :-- | :-- |\n"
         "| sharing helps | conv/ordered − local/ordered | above +1 points |\n\n## Setting"
     ) in body(root)
-    (folder / "measured.md").write_text("**Version 0.1.0.** Yes.\n\nIt is worth 9 points.\n")
-    assert (
-        "## Answer\n\n**Version 0.1.0.** Yes.\n\n"
-        "*These numbers are of an earlier version, and were not measured again yet. The hypothesis "
-        "and the setting on this page are those of the study as it is now.*\n\n"
-        "It is worth 9 points.\n\n## Setting"
-    ) in body(root)
 
 
 def test_the_tuned_recipe_is_on_the_page(root: Path) -> None:
