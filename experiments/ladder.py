@@ -24,21 +24,13 @@ draws its own permutation. The variants of the network on data in order are
     8, 64 channels      instead of 25
     equal parameters    channels of conv and dense such that they have as many parameters as local
     tied bias           local with one bias per channel, as in conv, instead of one per position
+    with pooling        24 channels, stride 1, and max-pooling by 2 after each ReLU, which keeps the
+                        symmetry under reflection. So the ladder has rungs in both directions:
+        flip            a kernel is also shared with its reflection (p4 and p4m on images)
+        mixing          beyond the first layer, one matrix over positions that all channels share,
+                        then one over channels that all positions share
+        attention       one head per tap, which starts half by position, half by content
     published           the recipe of the reference, for comparison: Adam at 1e-2, 6,000 steps
-
-One more variant has rungs in both directions from the convolution, and is run on demand, as
-attention takes long:
-
-    python -m experiments.ladder --variants standard "with pooling"
-
-It has 24 channels, stride 1, and max-pooling by 2 after each ReLU, which keeps the symmetry under
-reflection:
-
-    flip            a kernel is also shared with its reflection (p4 and p4m on images)
-    conv, local, dense
-    mixing          beyond the first layer, one matrix over positions that all channels share, then
-                    one over channels that all positions share
-    attention       one head per tap, which starts half by position, half by content
 
 Reference:
     Greydanus and Kobak (2024), "Scaling down deep learning with MNIST-1D", arXiv 2011.14439. The
@@ -120,8 +112,9 @@ def _claims() -> list[Claim]:
     found = both("on data in order", STANDARD, STANDARD)
     found += both("on permuted data", STANDARD, STANDARD, PERMUTED)
     found += both("with equal parameters", EQUAL, STANDARD)
-    for variant in (MEAN, *WIDTHS):
-        found += both(f"with {variant}".replace("with mean", "with a mean"), variant, variant)
+    for variant in (MEAN, *WIDTHS, POOLED):
+        where = variant if variant == POOLED else f"with {variant}"
+        found += both(where.replace("with mean", "with a mean"), variant, variant)
     tied = pair("sharing helps with tied biases", ("conv", STANDARD), ("local", TIED))
     return [*found, tied]
 
@@ -133,8 +126,8 @@ CLAIMS = _claims()
 class Settings(study.Settings):
     """Settings of the study."""
 
-    variants: tuple[str, ...] = (STANDARD, MEAN, *WIDTHS, EQUAL, TIED, REFERENCE)
-    """Variants of the network, of which "with pooling" is left out by default."""
+    variants: tuple[str, ...] = (STANDARD, MEAN, *WIDTHS, EQUAL, TIED, POOLED, REFERENCE)
+    """Variants of the network."""
     rungs: tuple[str, ...] = (*STANDARD_RUNGS, *rungs.GROUPS, rungs.MIXING, rungs.ATTENTION)
     """Rungs of the ladder, of which a variant may have only some."""
     seeds: int = 10

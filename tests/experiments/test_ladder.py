@@ -122,8 +122,8 @@ def test_claims_ask_for_a_point_in_order_and_for_none_permuted() -> None:
         "sharing does not help on permuted data": "holds",
         "locality does not help on permuted data": "does not hold",
     }
-    assert len(ladder.CLAIMS) == 13
-    assert len({claim.text for claim in ladder.CLAIMS}) == 13
+    assert len(ladder.CLAIMS) == 15
+    assert len({claim.text for claim in ladder.CLAIMS}) == 15
 
 
 @pytest.mark.slow
