@@ -128,7 +128,7 @@ class Settings(study.Settings):
 
     variants: tuple[str, ...] = (STANDARD, MEAN, *WIDTHS, EQUAL, TIED, POOLED, REFERENCE)
     """Variants of the network."""
-    rungs: tuple[str, ...] = (*STANDARD_RUNGS, *rungs.GROUPS, rungs.MIXING, rungs.ATTENTION)
+    rungs: tuple[str, ...] = (*rungs.GROUPS, *STANDARD_RUNGS, rungs.MIXING, rungs.ATTENTION)
     """Rungs of the ladder, of which a variant may have only some."""
     seeds: int = 10
     full: bool = False
