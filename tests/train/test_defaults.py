@@ -14,7 +14,7 @@ from flax import linen as nn
 from cnn import models
 from cnn.ablations import unshare
 from cnn.data import Dataset, Split
-from cnn.layers import Chain
+from cnn.layers import Chain, Conv, Dense, Flatten, ReLU
 from cnn.ops import implementations
 from cnn.train import Config, Result, fit
 
@@ -40,6 +40,11 @@ def separable_net() -> Chain:
     return Chain((*layers[:first_and_two], *layers[-head:]))
 
 
+def full_window() -> Chain:
+    """Return a convolution whose window reaches from every position of 17 to every other."""
+    return Chain((Conv(8, (33,), strides=2, padding=16), ReLU(), Flatten(), Dense(10)))
+
+
 CASES = {
     "lenet5": case(models.lenet5, (12, 12, 1), "toeplitz", "max_pool"),
     "local_lenet5": case(
@@ -52,6 +57,7 @@ CASES = {
         *("toeplitz", "winograd", "max_pool", "matmul"),
     ),
     "cnn1d": case(models.cnn1d, (40, 1), "conv_with_kernel_gradient"),
+    "full_window": case(full_window, (17, 1), "whole_map"),
 }
 
 
