@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from cnn import models
 from cnn.errors import InputError
 from cnn.geometry import Geometry, describe
 from experiments import pages
-from experiments.harness import page_files
+from experiments.harness import page_files, results
 from experiments.harness import pages as harness_pages
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ STUDIES = sorted(
     for path in (ROOT / "experiments").glob("*.py")
     if re.search(r"^QUESTION = ", path.read_text(encoding="utf-8"), re.MULTILINE)
 )
+MEASURED = [name for name in STUDIES if (DOCS / "studies" / name / "results.jsonl").exists()]
 
 
 def text(name: str) -> str:
@@ -84,6 +86,18 @@ def test_the_readme_shows_what_the_pages_say() -> None:
     texts = {name: text(f"docs/studies/{name}/index.md") for name in STUDIES}
     for path, made in pages.with_blocks(ROOT, texts).items():
         assert path.read_text(encoding="utf-8") == made, "run make pages"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_committed_lines_are_of_the_programs_that_the_code_has_now(name: str) -> None:
+    """A key is the hash of initialization, training, evaluation, data, recipe and seed."""
+    module = importlib.import_module(f"experiments.{name}")
+    points = module.STUDY.configs(settings := module.Settings())
+    held_out = module.STUDY.held_out(settings, points)
+    keys = [results.keys(each, module.STUDY.measure).values() for each in (points, held_out)]
+    lines = (ROOT / f"docs/studies/{name}/results.jsonl").read_text().splitlines()
+    assert {json.loads(line)["key"] for line in lines} == {*keys[0], *keys[1]}
 
 
 @pytest.mark.slow
