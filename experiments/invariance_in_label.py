@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.counting import ERROR, finding, is_known, needed, number
+from experiments.harness.counting import ERROR, check_counts, finding, is_known, needed, number
 from experiments.harness.study import Claim, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -137,7 +137,8 @@ def rungs() -> dict[str, nn.Module]:
 
 
 def points(settings: Settings) -> Points:
-    """Return every rung on every length, number of examples and seed."""
+    """Return every rung on every length, number of examples and seed. Raise `InputError`."""
+    check_counts(lengths=settings.lengths, sizes=settings.sizes)
     return runs(settings, product(settings.lengths, settings.sizes))
 
 

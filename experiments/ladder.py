@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness import claims, cli, plots, rungs, study
 from experiments.harness.rungs import permuted
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
@@ -112,9 +113,9 @@ def _claims() -> list[Claim]:
     found = both("on data in order", STANDARD, STANDARD)
     found += both("on permuted data", STANDARD, STANDARD, PERMUTED)
     found += both("with equal parameters", EQUAL, STANDARD)
-    for variant in (MEAN, *WIDTHS, POOLED):
-        where = variant if variant == POOLED else f"with {variant}"
-        found += both(where.replace("with mean", "with a mean"), variant, variant)
+    wheres = {MEAN: "with a mean head", **{name: f"with {name}" for name in WIDTHS}, POOLED: POOLED}
+    for variant, where in wheres.items():
+        found += both(where, variant, variant)
     tied = pair("sharing helps with tied biases", ("conv", STANDARD), ("local", TIED))
     return [*found, tied]
 
@@ -170,6 +171,11 @@ def points(settings: Settings) -> Points:
             for seed, moved in shuffled.items() if variant in (STANDARD, REFERENCE) else ():
                 config = settings.config(model, moved, seed=seed, seeds=1, **recipe)
                 found[rung, variant, PERMUTED, str(seed)] = config
+    if not found:
+        raise InputError(
+            f"rungs must have one of the variants {', '.join(settings.variants)}, got "
+            f"{', '.join(settings.rungs)}"
+        )
     return found
 
 

@@ -36,7 +36,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
-from experiments.harness.counting import ERROR, finding, is_known, needed, number, slopes
+from experiments.harness.counting import (
+    ERROR,
+    check_counts,
+    finding,
+    is_known,
+    needed,
+    number,
+    slopes,
+)
 from experiments.harness.study import Claim, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -157,7 +165,8 @@ def rungs() -> dict[str, nn.Module]:
 
 
 def points(settings: Settings) -> Points:
-    """Return every rung on every number of patches and of examples, for each seed."""
+    """Return every rung on every number of patches and examples, per seed. Raise `InputError`."""
+    check_counts(sides=settings.sides, sizes=settings.sizes)
     return runs(settings, product(settings.sides, settings.sizes))
 
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, ClassVar
 from etils import epy
 
 from experiments.harness import cli, plots, study
+from experiments.harness.counting import check_counts
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
@@ -104,7 +105,8 @@ def networks(settings: Settings) -> dict[Name, nn.Module]:
 
 
 def points(settings: Settings) -> Points:
-    """Return every network on the same data."""
+    """Return every network on the same data. Raise `InputError`."""
+    check_counts(widths=settings.widths)
     data = settings.load()
     return {name: settings.config(model, data) for name, model in networks(settings).items()}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness.differences import paired
 
 with epy.lazy_imports():
@@ -13,6 +14,13 @@ with epy.lazy_imports():
 
 ERROR = 0.25
 """The test error at which examples are counted."""
+
+
+def check_counts(**counts: Sequence[int]) -> None:
+    """Raise `InputError` for a setting of a study that has no numbers, or one below 1."""
+    for name, values in counts.items():
+        if not values or min(values) < 1:
+            raise InputError(f"{name} must be whole numbers from 1 on, got {tuple(values)}")
 
 
 def needed(sizes: Sequence[int], curve: np.ndarray) -> float:

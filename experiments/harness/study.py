@@ -266,6 +266,9 @@ def check_points(points: Points, labels: Sequence[str]) -> None:
                 f"the name of a point must be a tuple with a text for each of {tuple(labels)}, "
                 f"got {name!r}"
             )
+    for config in points.values():
+        if taken := sorted({*labels} & {*results.measures(config)}):
+            raise InputError(f"labels must not be names of measures, got {taken[0]!r}")
 
 
 def _shortened(configs: Points) -> dict[Name, Config]:

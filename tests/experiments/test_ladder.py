@@ -151,6 +151,11 @@ def test_the_study_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not any(outside in page for outside in ("src='http", 'src="http', "href="))
 
 
+def test_a_rung_that_the_variants_lack_is_named() -> None:
+    with pytest.raises(InputError, match="rungs must have one of the variants standard, got p4"):
+        ladder.points(ladder.Settings(variants=("standard",), rungs=("p4",)))
+
+
 def test_wrong_settings_leave_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seeds"):
         ladder.STUDY.run(ladder.Settings(seeds=0, out=tmp_path / "new"))

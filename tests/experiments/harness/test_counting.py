@@ -1,8 +1,12 @@
 """Numbers of examples that are needed, and how they grow."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from cnn.errors import InputError
+from experiments import invariance_in_label, waldo, width
 from experiments.harness.counting import finding, needed, number, slopes
 
 
@@ -50,3 +54,19 @@ def test_bounds_have_no_part_in_the_power() -> None:
     )
     text = finding("conv", "k", [1, 2], counts[:, 1:], (1, 100))
     assert text.endswith("With fewer than two numbers that are not bounds, it has no exponent.")
+
+
+@pytest.mark.parametrize(
+    ("study", "wrong"),
+    [
+        (waldo, {"sides": (0,)}),
+        (waldo, {"sizes": ()}),
+        (invariance_in_label, {"lengths": (4, 0)}),
+        (invariance_in_label, {"sizes": (-1,)}),
+        (width, {"widths": (0,)}),
+    ],
+)
+def test_settings_below_one_are_one_line(study: Any, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"^{name} must be whole numbers from 1 on, got"):
+        study.points(study.Settings(**wrong))

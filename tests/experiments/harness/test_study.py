@@ -410,4 +410,7 @@ def test_names_that_do_not_fit_the_labels_are_refused(tmp_path: Path, name: Any)
         study.Study("Q?", "none.", ("width",), lambda _: {}).run(settings(tmp_path / "new"))
     with pytest.raises(InputError, match=r"labels must be texts, .* got 'width'"):
         study.Study("Q?", "none.", "width", lambda _: made)
+    named = study.Study("Q?", "none.", ("test_loss",), lambda _: {("narrow",): config()})
+    with pytest.raises(InputError, match="must not be names of measures, got 'test_loss'"):
+        named.run(settings(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
