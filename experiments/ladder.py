@@ -30,7 +30,7 @@ draws its own permutation. The variants of the network on data in order are
         mixing          beyond the first layer, one matrix over positions that all channels share,
                         then one over channels that all positions share
         attention       one head per tap, which starts half by position, half by content (not with
-                        --full: between the 784 pixels a seed would need 9 GB)
+                        --full, whose pixels are too many pairs for it)
     published           the recipe of the reference, for comparison: Adam at 1e-2, 6,000 steps
 
 Reference:
