@@ -160,7 +160,7 @@ def points(settings: Settings) -> Points:
 
 def tuning_points(settings: Settings) -> Points:
     """Return the points to tune on: each seed holds out another tenth of the training set."""
-    sets = subsets(settings.sizes, held_out(settings))
+    sets = subsets(settings.sizes, held_out(settings.load(), settings.seed_range))
     return whole_runs(settings, sets, validate=False)
 
 
