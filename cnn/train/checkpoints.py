@@ -22,9 +22,10 @@ import jax
 from etils import epy
 
 from cnn.errors import InputError, RunError
+from cnn.train.agreement import on_process_zero
 from cnn.train.ensemble import States
 from cnn.train.files import read_json, write_atomic
-from cnn.train.run_dir import CORRUPT, process_zero_only
+from cnn.train.run_dir import CORRUPT
 from cnn.train.run_identity import check_identity
 
 with epy.lazy_imports():  # takes a second to import, and only runs with a folder need it
@@ -39,19 +40,30 @@ T = TypeVar("T")
 class Checkpoints:
     """The checkpoints of one run in one folder. Call `close` at the end.
 
-    `identity` (JSON) describes the run: only checkpoints with an equal one are restored. Those kept
-    are the newest `keep_last`, and the `keep_best` with the smallest scores.
+    Args:
+        folder: A folder that all processes share, unless `alone`.
+        identity: Description of the run, JSON. Only checkpoints with an equal one are restored.
+        keep_last: Keep the newest ones, so many.
+        keep_best: Keep those with the smallest scores, too, so many.
+        alone: Only process 0 makes and calls this object, for arrays of its own.
 
     Raises:
         InputError: If the folder contains symbolic links or unreadable files.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], keep_last: int = 2, keep_best: int = 0
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        keep_last: int = 2,
+        keep_best: int = 0,
+        alone: bool = False,
     ) -> None:
         self._folder = folder.absolute()
         if folder.exists():
             check_files(folder)
+        elif alone:  # Orbax makes it by all processes, or not at all
+            folder.mkdir(parents=True)
         self._identity = identity
         keep = ocp.checkpoint_managers
         policies: list[Any] = [keep.LatestN(keep_last)]
@@ -59,9 +71,13 @@ class Checkpoints:
             best = {"get_metric_fn": lambda scores: scores["score"], "reverse": True}
             policies += [keep.BestN(n=keep_best, keep_checkpoints_without_metrics=False, **best)]
         options = ocp.CheckpointManagerOptions(
+            create=not alone,
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             preservation_policy=keep.AnyPreservationPolicy(policies),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                active_processes={0} if alone else None
+            ),
         )
         for name in ("absl", "asyncio"):  # Orbax also raises the errors that these log
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -75,10 +91,14 @@ class Checkpoints:
         Raises:
             RunError: If this checkpoint or the one before cannot be written.
         """
+        self.write(step, raw_keys(states), score)
+
+    def write(self, step: int, arrays: States, score: float | None) -> None:
+        """Save states whose keys are integers, as `save` does."""
         if step in self._manager.all_steps():
             return
         items = ocp.args.Composite(
-            states=ocp.args.StandardSave(_raw_keys(states)),
+            states=ocp.args.StandardSave(arrays),
             identity=ocp.args.JsonSave(self._identity),
         )
         self.wait()
@@ -95,26 +115,40 @@ class Checkpoints:
         Raises:
             InputError: If the checkpoint is of another model, recipe or data set.
         """
+        step = on_process_zero(self.newest)
+        self._manager.reload()
+        if step is None:
+            return None
+        return step, typed_keys(self.read(step, raw_keys(template(step))))
+
+    def newest(self) -> int | None:
+        """Return the step of the newest undamaged checkpoint, as process 0 sees it.
+
+        Raises:
+            InputError: As `restore`.
+        """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            if not is_intact(self._folder / str(step), step):
-                self._quarantine(step)
-                continue
-            identity = self._item(step, "identity", ocp.args.JsonRestore())
-            check_identity(step, identity, self._identity)
-            target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw_keys(template(step)))
-            return step, _typed_keys(self._item(step, "states", ocp.args.StandardRestore(target)))
+            if is_intact(self._folder / str(step), step):
+                identity = read_json(self._folder / str(step) / "identity" / "metadata")
+                check_identity(step, identity, self._identity)
+                return step
+            self._quarantine(step)
         return None
 
-    def _item(self, step: int, name: str, args: Any) -> Any:
-        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+    def read(self, step: int, template: States) -> States:
+        """Return the states of a checkpoint, with keys that are integers, as the template's."""
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        args = ocp.args.Composite(states=ocp.args.StandardRestore(target))
+        states: States = self._manager.restore(step, args=args)["states"]
+        return states
 
     def _quarantine(self, step: int) -> None:
         """Move a damaged checkpoint to the folder "corrupt"."""
         corrupt = self._folder.parent / CORRUPT
         taken = len(list(corrupt.glob(f"{step}*")))
         target = corrupt / (f"{step}-{taken}" if taken else str(step))
-        process_zero_only(corrupt.mkdir)(exist_ok=True)
-        process_zero_only(os.replace)(self._folder / str(step), target)
+        corrupt.mkdir(exist_ok=True)
+        os.replace(self._folder / str(step), target)
         self._manager.reload()
         logger.warning("the checkpoint of step %d is corrupt: moved to %s", step, target)
 
@@ -197,10 +231,11 @@ def is_intact(folder: Path, step: int) -> bool:
     return bool(manifest == {"step": step, "files": digests(folder)})
 
 
-def _raw_keys(states: States) -> States:
+def raw_keys(states: States) -> States:
     """Return the states with their keys as integers, a format that does not depend on Orbax."""
     return tuple(s.replace(key=jax.random.key_data(s.key)) for s in states)
 
 
-def _typed_keys(states: States) -> States:
+def typed_keys(states: States) -> States:
+    """Return the states with the keys that `raw_keys` took apart."""
     return tuple(s.replace(key=jax.random.wrap_key_data(s.key)) for s in states)

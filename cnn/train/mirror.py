@@ -9,6 +9,7 @@ its checkpoint.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import tempfile
@@ -23,13 +24,17 @@ from filelock import FileLock
 from cnn.buckets import Bucket, BucketPath, reading
 from cnn.errors import InputError, RunError
 from cnn.train import lease, run_dir
+from cnn.train.agreement import on_process_zero
 from cnn.train.checkpoints import MANIFEST
 from cnn.train.files import PART, read_json
-from cnn.train.preemption import ShouldStop
+from cnn.train.non_finite import Diverged
+from cnn.train.preemption import ShouldStop, Stopped
 from cnn.train.run_dir import CHECKPOINTS, DIVERGED, LOCK, METRICS, OVERWRITTEN, RUN
 
 EVERY = 5.0
 """Seconds between two copies. A store may refuse to write one object more than once a second."""
+CHECK_EVERY = 20
+"""Calls of `stop` between two checks of the lease by several processes, which then wait for it."""
 State = tuple[int, int]
 """Size and time of change of a file."""
 logger = logging.getLogger(__name__)
@@ -42,7 +47,8 @@ def staged(
     """Yield the folder to train in, and when to stop; for a file system, those given.
 
     For a bucket it is a temporary folder with what is in the bucket. At the end all is copied, the
-    lease released, and the folder removed.
+    lease released, and the folder removed. Of several processes only process 0 has the copy and the
+    lease; what is raised there is raised in all.
 
     Args:
         out: The folder.
@@ -61,21 +67,33 @@ def staged(
     local = Path(tempfile.mkdtemp(prefix="cnn-run-"))
     with ExitStack() as cleaning:
         cleaning.callback(shutil.rmtree, local)
-        mirror = Mirror(out, local, overwrite, names)
+        folder, mirrors = local / out.name, list[Mirror]()  # one in process 0
+        on_process_zero(lambda: mirrors.append(Mirror(out, local, overwrite, names)))
+        calls, together = itertools.count(), CHECK_EVERY if jax.process_count() > 1 else 1
 
         def checked(step: int) -> bool:
-            mirror.check()
+            if next(calls) % together == 0:
+                on_process_zero(lambda: mirrors[0].check())
             return stop(step)
 
-        try:
-            yield mirror.folder, checked
-        finally:
+        def close() -> None:
             try:
-                mirror.close()
+                mirrors[0].close()
             except OSError as error:
                 cleaning.pop_all()
-                why = f"cannot be written ({error}): the run is kept in {mirror.folder}"
+                why = f"cannot be written ({error}): the run is kept in {folder}"
                 raise RunError(f"{out} {why}") from error
+
+        try:
+            yield folder, checked
+        except (Stopped, Diverged):  # in all processes, after the same step
+            on_process_zero(close)
+            raise
+        except BaseException:  # perhaps in this process alone
+            if mirrors:
+                close()
+            raise
+        on_process_zero(close)
 
 
 def check_out(out: Path | BucketPath, resume: bool, overwrite: bool) -> None:
@@ -84,14 +102,13 @@ def check_out(out: Path | BucketPath, resume: bool, overwrite: bool) -> None:
         run_dir.check_folder(out, resume, overwrite)
         return
     run_dir.check_name(out)
-    if jax.process_count() > 1:
-        raise InputError(
-            f"out must be in a file system that all processes share, got {str(out)!r}: a bucket "
-            "takes the runs of one process"
-        )
-    with reading(out):
-        names = Bucket(out).entries()
-    run_dir.check_content(out, names, resume, overwrite)
+
+    def check() -> None:
+        with reading(out):
+            names = Bucket(out).entries()
+        run_dir.check_content(out, names, resume, overwrite)
+
+    on_process_zero(check)
 
 
 class Mirror:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from importlib import metadata
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
 from cnn.errors import InputError
+from cnn.train.agreement import on_process_zero
 from cnn.train.files import PART, append_jsonl, read_jsonl, write_atomic
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
@@ -75,18 +76,13 @@ def check_kinds(out: Path, files: Sequence[str], folders: Sequence[str] = ()) ->
 
 
 def process_zero_only(write: Callable[P, None]) -> Callable[P, None]:
-    """Let only process 0 call `write`; all processes wait for each other before and after."""
-
-    def barrier() -> None:
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("run_dir")
+    """Let only process 0 call `write`; all wait for each other before and after, and for errors."""
 
     @wraps(write)
     def written_by_zero(*args: P.args, **kwargs: P.kwargs) -> None:
-        barrier()
-        if jax.process_index() == 0:
-            write(*args, **kwargs)
-        barrier()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("run_dir")
+        on_process_zero(lambda: write(*args, **kwargs))
 
     return written_by_zero
 
@@ -95,22 +91,25 @@ def process_zero_only(write: Callable[P, None]) -> Callable[P, None]:
 def locked(out: Path) -> Iterator[None]:
     """Create the run folder if needed, and lock it until the process ends, however it ends.
 
+    Process 0 holds the lock for all.
+
     Raises:
         InputError: If another process uses the folder, or it cannot be created.
     """
-    if jax.process_index() > 0:  # process 0 holds the lock for all
-        yield
-        return
-    make_folder(out)
-    try:
-        with FileLock(out / LOCK, timeout=0):
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            make_folder(out)
+            try:
+                stack.enter_context(FileLock(out / LOCK, timeout=0))
+            except Timeout:
+                why = "is in use by another process: wait until it ends, or choose another"
+                raise InputError(f"out {str(out)!r} {why}") from None
             for part in out.glob(f".*{PART}"):  # left by a process that was killed
                 part.unlink()
-            yield
-    except Timeout:
-        raise InputError(
-            f"out {str(out)!r} is in use by another process: wait until it ends, or choose another"
-        ) from None
+
+        on_process_zero(lock)
+        yield
 
 
 def is_locked(out: Path) -> bool:

@@ -13,17 +13,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnn.buckets import BucketPath
 from cnn.data import Dataset
 from cnn.errors import InputError
 from cnn.layers.serialization import to_spec
 from cnn.train import run_dir
-from cnn.train.agreement import check_same
+from cnn.train.agreement import check_same, on_process_zero
 from cnn.train.checkpoints import Checkpoints
 from cnn.train.compile import Programs, programs
 from cnn.train.config import Config, Result, check_batch, check_model
 from cnn.train.early_stopping import EarlyStopping
 from cnn.train.ensemble import States
 from cnn.train.files import write_atomic
+from cnn.train.gathered_checkpoints import GatheredCheckpoints
 from cnn.train.host_transforms import check_transforms, describe_transforms
 from cnn.train.loop import Event, evaluate, train
 from cnn.train.mirror import check_out, staged
@@ -102,6 +104,8 @@ def fit(
                 if log.early.stopping:
                     break
                 if checkpoint_due.stopping and event.step < config.steps:
+                    if run is not None:
+                        run.checkpoints.wait()
                     raise Stopped(event.step)
             states = program.devices.unreplicate(states)
         states = last.devices.put_states(states)
@@ -152,7 +156,7 @@ class Run:
     out: Path
     config: Config
     data: Dataset
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | GatheredCheckpoints
     began: float
 
     def restore(self, states: States) -> tuple[int, States]:
@@ -186,7 +190,7 @@ class Log:
     ) -> None:
         self._config, self._run, self._began, self._on_log = config, run, began, on_log
         self._utilization = utilization
-        self.history = run_dir.read_metrics(run.out) if run else []
+        self.history = on_process_zero(lambda: run_dir.read_metrics(run.out)) if run else []
         self.early = EarlyStopping(config.patience)
         self.early.replay(self.history, config.evaluate_every)
 
@@ -222,15 +226,17 @@ def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator
     program = {"jax": jax.__version__, "hashes": hashes}
     described = {**subject(config, data), "recipe": identity(config), "program": program}
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)
+    # A folder in a bucket is a copy, which only process 0 has.
+    is_shared = jax.process_count() == 1 or not isinstance(config.out, BucketPath)
+    store = Checkpoints if is_shared else GatheredCheckpoints
     with run_dir.locked(out):
         run_dir.describe_run(out, described, config.overwrite)
         try:
-            with closing(Checkpoints(folder, described, *kept)) as checkpoints:
+            with closing(store(folder, described, *kept)) as checkpoints:
                 yield Run(out, config, data, checkpoints, began)
         except Diverged as error:
-            if jax.process_index() == 0:
-                report = json.dumps(error.report, indent=1) + "\n"
-                write_atomic(out / run_dir.DIVERGED, report)
+            report = json.dumps(error.report, indent=1) + "\n"
+            run_dir.process_zero_only(write_atomic)(out / run_dir.DIVERGED, report)
             raise
 
 
