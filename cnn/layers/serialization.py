@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from numbers import Integral, Real
@@ -49,7 +50,18 @@ def _name(thing: Any) -> str:
     name: str = thing.__name__
     if _KINDS.get(name) is thing:
         return name
-    return f"{thing.__module__}:{thing.__qualname__}"
+    return qualified_name(thing)
+
+
+def qualified_name(thing: Any) -> str:
+    """Return "module:name" of a class or function, as a program that imports it would say.
+
+    So what `python -m experiments.attention` defines is not of the module `__main__`.
+    """
+    module = thing.__module__
+    if module == "__main__" and (spec := getattr(sys.modules[module], "__spec__", None)):
+        module = spec.name
+    return f"{module}:{thing.__qualname__}"
 
 
 def import_function(kind: str, name: str) -> Callable[..., Any]:

@@ -119,7 +119,8 @@ class Checkpoints:
         self._manager.reload()
         if step is None:
             return None
-        return step, typed_keys(self.read(step, raw_keys(template(step))))
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, raw_keys(template(step)))
+        return step, typed_keys(self.read(step, target))
 
     def newest(self) -> int | None:
         """Return the step of the newest undamaged checkpoint, as process 0 sees it.
@@ -135,9 +136,8 @@ class Checkpoints:
             self._quarantine(step)
         return None
 
-    def read(self, step: int, template: States) -> States:
-        """Return the states of a checkpoint, with keys that are integers, as the template's."""
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+    def read(self, step: int, target: States) -> States:
+        """Return the states of a checkpoint, NumPy arrays where the target has them."""
         args = ocp.args.Composite(states=ocp.args.StandardRestore(target))
         states: States = self._manager.restore(step, args=args)["states"]
         return states

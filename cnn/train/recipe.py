@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from etils import epy
+
 from cnn.buckets import BucketPath
 from cnn.errors import InputError
 from cnn.train.fields import check_fields
+
+with epy.lazy_imports():
+    from cnn.layers import serialization
 
 if TYPE_CHECKING:
     import optax
@@ -246,8 +251,7 @@ def plain(value: Any) -> Any:
         return tuple(map(plain, value))
     if value is None or isinstance(value, str | int | float | Path):
         return value
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}:{named.__qualname__}"
+    return serialization.qualified_name(value if hasattr(value, "__qualname__") else type(value))
 
 
 def is_by_name(recipe: Recipe) -> bool:

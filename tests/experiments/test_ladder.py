@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn.data import load
+from cnn.data import Dataset, Split, load
 from cnn.errors import InputError
 from cnn.geometry import describe
 from experiments import ladder
@@ -50,6 +50,19 @@ def test_rungs_to_which_all_orders_are_alike_are_tuned_on_all_of_them() -> None:
         **{f"{rung}/standard/permuted": 2 for rung in ladder.STANDARD_RUNGS[:4]},
         **{f"{rung}/standard": 3 for rung in ("dense", "mlp", "logistic")},
     }
+
+
+def test_images_have_all_rungs_from_p4m_to_attention_unless_they_are_large() -> None:
+    digits = ladder.points(ladder.Settings(variants=("with pooling",), data="digits"))
+    rungs = ("p4m", "p4", "conv", "local", "dense", "mixing", "attention")
+    assert [rung for rung, *_ in digits] == list(rungs)
+    x = np.zeros((20, 17, 17, 1), np.float32)
+    part = Split(x, np.arange(20, dtype=np.int32) % 10)
+    large = Dataset("large", part, part, tuple("0123456789"), (0.0,), (1.0,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ladder.Settings, "load", lambda _: large)
+        found = ladder.points(ladder.Settings(variants=("with pooling",)))
+    assert [rung for rung, *_ in found] == list(rungs[:-1])
 
 
 def test_points_draw_a_permutation_for_each_seed() -> None:

@@ -1,7 +1,10 @@
 """Models as JSON."""
 
 import json
+import sys
 from functools import partial
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -16,7 +19,13 @@ from cnn.errors import InputError
 from cnn.layers import BatchNorm, Chain, Concat, Conv, ConvTiled, MaxPool, Residual
 from cnn.layers.serialization import differences, from_spec, to_spec
 from cnn.models import lenet5
+from cnn.train.recipe import plain
 from tests.mutations import mutated
+
+
+class Mine(nn.Module):
+    """A module of a user's own."""
+
 
 NESTED = Chain(
     (
@@ -43,6 +52,19 @@ def test_a_foreign_module_is_named_but_not_rebuilt() -> None:
     json.dumps(spec)
     with pytest.raises(InputError, match=r"unknown layer 'flax\.linen\.linear:Dense'"):
         from_spec(spec)
+
+
+def test_what_a_started_program_defines_has_the_name_that_imports_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`python -m package.study` runs the module as `__main__`; a script has no other name."""
+    monkeypatch.setattr(Mine, "__module__", "__main__")
+    main = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    main.__spec__ = ModuleSpec("package.study", None)
+    assert to_spec(Mine())["layer"] == plain(Mine) == "package.study:Mine"
+    main.__spec__ = None
+    assert to_spec(Mine())["layer"] == plain(Mine) == "__main__:Mine"
 
 
 def test_fields_of_a_foreign_module() -> None:
