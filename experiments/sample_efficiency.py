@@ -196,15 +196,18 @@ def examples_needed(
 ) -> str:
     """Return how many examples `needing` needs for the error of `rung` with the most examples.
 
-    Each seed is interpolated by itself. The number is the geometric mean over the seeds.
+    Each seed is interpolated by itself. The number is the geometric mean over the seeds, or the
+    median where some need fewer than the fewest, or more than the most.
     """
     curves = np.stack(errors, axis=1)  # a row per seed
     found = np.array([reach(sizes, *pair) for pair in zip(curves, other[-1], strict=True)])
     least, more = int((found == 0).sum()), int((found == np.inf).sum())
     if least or more:
         ends = [f"at most {sizes[0]:,} in {least}", f"more than {sizes[-1]:,} in {more}"]
-        needed = " and ".join(text for text, n in zip(ends, (least, more), strict=True) if n)
-        needed += f" of {len(found)} seeds"
+        bounds = " and ".join(text for text, n in zip(ends, (least, more), strict=True) if n)
+        needed = f"{bounds} of {len(found)} seeds"
+        if sizes[0] < (median := float(np.median(found))) < sizes[-1]:
+            needed = f"{median:,.0f} in the median ({needed})"
     else:
         mean, half = study.paired(np.log(found), np.zeros(len(found)))
         needed = f"{np.exp(mean):,.0f}"
