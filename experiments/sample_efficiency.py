@@ -20,7 +20,7 @@ Reference:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,13 +88,13 @@ def tuning_points(settings: Settings) -> Points:
 
     So there are validation examples at every size, also at that of the whole training set.
     """
-    return _on_subsets(settings, held_out(settings), validate=False)
+    return _on_subsets(settings, held_out(settings.load(), settings.seed_range), validate=False)
 
 
-def held_out(settings: study.Settings) -> dict[int, Dataset]:
+def held_out(data: Dataset, seeds: Iterable[int]) -> dict[int, Dataset]:
     """Return the data by seed, each with another tenth of the training set as test set."""
-    data, sets = settings.load(), {}
-    for seed in settings.seed_range:
+    sets = {}
+    for seed in seeds:
         rows = split.split_by_seed(data.train.y, seed, 0.1)
         kept, held = (data.train.take(part) for part in rows)
         sets[seed] = replace(data, train=kept, test=held)
@@ -188,26 +188,33 @@ def places_changed(verdicts: dict[tuple[str, str], list[claims.Verdict]]) -> str
 
 
 def examples_needed(
-    sizes: Sequence[int], conv: Sequence[np.ndarray], other: Sequence[np.ndarray], rung: str
+    sizes: Sequence[int],
+    errors: Sequence[np.ndarray],
+    other: Sequence[np.ndarray],
+    rung: str,
+    needing: str = "conv",
 ) -> str:
-    """Return how many examples conv needs for the error of `rung` with the most examples.
+    """Return how many examples `needing` needs for the error of `rung` with the most examples.
 
-    Each seed is interpolated by itself. The number is the geometric mean over the seeds.
+    Each seed is interpolated by itself. The number is the geometric mean over the seeds, or the
+    median where some need fewer than the fewest, or more than the most.
     """
-    curves = np.stack(conv, axis=1)  # a row per seed
+    curves = np.stack(errors, axis=1)  # a row per seed
     found = np.array([reach(sizes, *pair) for pair in zip(curves, other[-1], strict=True)])
     least, more = int((found == 0).sum()), int((found == np.inf).sum())
     if least or more:
         ends = [f"at most {sizes[0]:,} in {least}", f"more than {sizes[-1]:,} in {more}"]
-        needed = " and ".join(text for text, n in zip(ends, (least, more), strict=True) if n)
-        needed += f" of {len(found)} seeds"
+        bounds = " and ".join(text for text, n in zip(ends, (least, more), strict=True) if n)
+        needed = f"{bounds} of {len(found)} seeds"
+        if sizes[0] < (median := float(np.median(found))) < sizes[-1]:
+            needed = f"{median:,.0f} in the median ({needed})"
     else:
         mean, half = study.paired(np.log(found), np.zeros(len(found)))
         needed = f"{np.exp(mean):,.0f}"
         if len(found) > 1:
             needed += f" (95 % interval {np.exp(mean - half):,.0f} to {np.exp(mean + half):,.0f})"
     goal = f"the error of {rung} with {sizes[-1]:,} examples ({100 * other[-1].mean():.1f} %)"
-    return f"For {goal}, conv needs {needed}."
+    return f"For {goal}, {needing} needs {needed}."
 
 
 def reach(sizes: Sequence[int], errors: np.ndarray, level: float) -> float:

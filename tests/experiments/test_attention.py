@@ -11,7 +11,17 @@ import pytest
 from cnn.errors import InputError
 from cnn.train.files import read_jsonl
 from experiments import attention
-from experiments.attention import CONV, DISTANCE, END, LAYERS, LIFTED, POSITION, SCRATCH, Settings
+from experiments.attention import (
+    CONV,
+    DISTANCE,
+    END,
+    LAYERS,
+    LIFTED,
+    NEAR,
+    POSITION,
+    SCRATCH,
+    Settings,
+)
 from tests.experiments.made import check_figures, outcomes, untrained
 
 
@@ -21,7 +31,7 @@ def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "smoke"
     names = {"results.jsonl", "attention.png", "attention_distance.png", "claims.png"}
     assert names < {p.name for p in out.iterdir()}
-    assert len(read_jsonl(out / "results.jsonl")) == (3 + 2) * 2
+    assert len(read_jsonl(out / "results.jsonl")) == (4 + 3) * 2
     printed = " ".join(capsys.readouterr().out.split())
     assert attention.HYPOTHESIS in printed
     assert attention.CLAIMS[0].text in printed
@@ -32,7 +42,7 @@ def test_attention_starts_as_the_convolution_of_the_seed() -> None:
     """Of the first layer, taps are at −2 to 2, and of the others at −1 to 1; "from scratch" not."""
     points = attention.points(Settings(seeds=1, sizes=(125,), shares=()))
     found, logits = {}, {}
-    for name in (CONV, LIFTED, SCRATCH):
+    for name in (CONV, LIFTED, NEAR, SCRATCH):
         config = points[name, "125", END, "0"]
         result = untrained(config)
         x = np.asarray(config.data.test.x[np.arange(3)])
@@ -54,7 +64,7 @@ def test_early_runs_are_the_beginning_of_whole_ones() -> None:
     points = attention.points(Settings(seeds=2, sizes=(125, 500), shares=(0.1, 0.001), steps=100))
     early = {name: config for name, config in points.items() if name[2] != END}
     assert {(n, share) for _, n, share, _ in early} == {("500", "0.1"), ("500", "0.001")}
-    assert {name for name, *_ in early} == {LIFTED, SCRATCH}
+    assert {name for name, *_ in early} == {LIFTED, NEAR, SCRATCH}
     one, other = early[LIFTED, "500", "0.1", "1"], early[LIFTED, "500", "0.001", "1"]
     whole = points[LIFTED, "500", END, "1"]
     assert (one.steps, other.steps, one.seed) == (10, 1, 1)
@@ -84,21 +94,26 @@ def test_a_share_that_is_no_part_of_the_training(share: float) -> None:
 def test_summary() -> None:
     """The i-th point has i and i + 2 %, and a distance of as much."""
     settings = Settings(seeds=2, sizes=(4000, 500, 125), shares=(0.5,))
-    names = [(name, n, END) for n in ("125", "500", "4000") for name in (CONV, LIFTED, SCRATCH)]
-    names += [(name, "4000", "0.5") for name in (LIFTED, SCRATCH)]
+    names = [
+        (name, n, END) for n in ("125", "500", "4000") for name in (CONV, LIFTED, NEAR, SCRATCH)
+    ]
+    names += [(name, "4000", "0.5") for name in (LIFTED, NEAR, SCRATCH)]
     results = outcomes(names, DISTANCE, POSITION)
     for name, one in results.items():
         more = {key + LAYERS: np.tile(one[key][:, None], 3) for key in (DISTANCE, POSITION)}
         results[name] = replace(one, values={**one.values, **more})
     summary = attention.STUDY.conclude(settings, {(*n, "0"): o for n, o in results.items()}, {})
     assert summary.findings == [
-        "To start as a convolution is worth, in points: -1.0 with 125, -1.0 with 500, -1.0 with "
+        "To start as a convolution is worth, in points: -2.0 with 125, -2.0 with 500, -2.0 with "
         "4,000 examples.",
+        "To start near one is worth, in points: -1.0 with 125, -1.0 with 500, -1.0 with 4,000 "
+        "examples.",
         "Mean distance of attention and its share by position after training on 4,000 examples: "
-        "conv 0.07 and 7.0 %, as conv 0.08 and 8.0 %, from scratch 0.09 and 9.0 %.",
+        "conv 0.09 and 9.0 %, as conv 0.10 and 10.0 %, near conv 0.11 and 11.0 %, from scratch "
+        "0.12 and 12.0 %.",
     ]
     errors, layers = summary.tables
-    assert errors.rows[1] == ["as conv", "98.00 ± 1.41", "95.00 ± 1.41", "92.00 ± 1.41"]
-    assert layers.rows[4] == ["as conv, layer 2", "0.08 ± 0.01", "0.08 ± 0.01"]
+    assert errors.rows[1] == ["as conv", "98.00 ± 1.41", "94.00 ± 1.41", "90.00 ± 1.41"]
+    assert layers.rows[4] == ["as conv, layer 2", "0.10 ± 0.01", "0.10 ± 0.01"]
     assert len(summary.verdicts) == len(attention.CLAIMS)
     check_figures(summary)

@@ -93,8 +93,12 @@ def test_examples_that_conv_needs() -> None:
 
 
 def test_examples_that_conv_needs_beyond_the_sizes() -> None:
+    """The median seed needs 100 · 100^(ln (0.5 / 0.3) / ln 5) = 431; that of two has no number."""
+    bounds = "at most 100 in 1 and more than 10,000 in 1 of"
     text = needed([(0.5, 0.5, 0.5), (0.1, 0.1, 0.1)], (0.6, 0.05, 0.3))
-    assert text.endswith("conv needs at most 100 in 1 and more than 10,000 in 1 of 3 seeds.")
+    assert text.endswith(f"conv needs 431 in the median ({bounds} 3 seeds).")
+    text = needed([(0.5, 0.5), (0.1, 0.1)], (0.6, 0.05))
+    assert text.endswith(f"conv needs {bounds} 2 seeds.")
 
 
 def test_rungs_that_change_places() -> None:

@@ -15,7 +15,7 @@ from cnn.geometry import describe
 from cnn.probes import rotate
 from cnn.train.files import read_jsonl
 from experiments import symmetry
-from experiments.symmetry import CONV, DIGITS, EQUAL_MACS, MARGIN, P4, PAIR, ROTATED, Settings
+from experiments.symmetry import ALL, CONV, DIGITS, EQUAL_MACS, MARGIN, P4, PAIR, ROTATED, Settings
 from tests.conftest import Prepared
 from tests.experiments.made import check_figures, outcomes, untrained
 
@@ -26,23 +26,25 @@ def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "smoke"
     names = {"results.jsonl", "symmetry.png", "claims.png", "report.html", "summary.json"}
     assert names < {p.name for p in out.iterdir()}
-    assert len(read_jsonl(out / "results.jsonl")) == 2 * 2 * 2
+    assert len(read_jsonl(out / "results.jsonl")) == 2 * 2 * (2 + 4)
     printed = " ".join(capsys.readouterr().out.split())
     assert symmetry.HYPOTHESIS in printed
     judged = [
-        one.text for one in symmetry.CLAIMS if {name for (name, _), _ in one.terms} <= {CONV, P4}
+        one.text for one in symmetry.CLAIMS if {name[0] for name, _ in one.terms} <= {CONV, P4}
     ]
-    assert len(judged) == 3
+    assert len(judged) == 4
     assert all(text in printed for text in judged)
 
 
 @pytest.mark.slow
 def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
-    settings = Settings(full=True, smoke=True, networks=(CONV,), poses=("upright",), out=tmp_path)
+    settings = Settings(
+        full=True, smoke=True, networks=(CONV,), poses=("upright",), parts=(), out=tmp_path
+    )
     symmetry.STUDY.run(replace(settings, data_dir=prepared("mnist")))
     rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
     assert [row["parameters"] for row in rows] == [25_210] * 2
-    names = [(CONV, "upright"), (CONV, ROTATED)]
+    names = [(CONV, "upright", ALL), (CONV, ROTATED, ALL)]
     (table,) = symmetry.summarize(settings, outcomes(names, PAIR)).tables
     assert [row[-1] for row in table.rows] == ["", "94.97"]
 
@@ -95,9 +97,9 @@ def test_turned_images_are_those_of_the_probe() -> None:
 def test_every_seed_draws_angles_for_all_networks() -> None:
     points = symmetry.points(Settings(networks=(CONV, P4), seeds=2))
     data = {name[1:]: config.data for name, config in points.items()}
-    assert points[CONV, ROTATED, "1"].data is points[P4, ROTATED, "1"].data
+    assert points[CONV, ROTATED, ALL, "1"].data is points[P4, ROTATED, ALL, "1"].data
     upright, same, turned, other = (
-        data[pose, seed] for pose in ("upright", ROTATED) for seed in ("0", "1")
+        data[pose, ALL, seed] for pose in ("upright", ROTATED) for seed in ("0", "1")
     )
     assert upright.content_hash() == same.content_hash()
     assert turned.content_hash() != other.content_hash()
@@ -111,9 +113,33 @@ def test_every_seed_draws_angles_for_all_networks() -> None:
     assert {config.seeds for config in points.values()} == {1}
 
 
+def test_conv_and_p4_train_on_parts_of_the_turned_digits() -> None:
+    """Of 1,438 images a half is 719 and a sixteenth 89, part of the half; the test images stay."""
+    points = symmetry.points(Settings(networks=(CONV, P4, "p4m"), parts=(16, 2), seeds=1))
+    sizes = {name: len(config.data.train) for name, config in points.items() if name[2] != ALL}
+    assert sizes == {
+        (network, ROTATED, size, "0"): count
+        for network in (CONV, P4)
+        for size, count in (("1/16", 89), ("1/2", 719))
+    }
+    few, half, whole = (points[P4, ROTATED, size, "0"].data for size in ("1/16", "1/2", ALL))
+    images = [{x.tobytes() for x in np.asarray(data.train.x)} for data in (few, half, whole)]
+    assert images[0] < images[1] < images[2]
+    np.testing.assert_array_equal(few.test.x, whole.test.x)
+
+
+def test_tuning_holds_out_a_tenth_of_the_training_images() -> None:
+    points = symmetry.points_to_tune(Settings(networks=(CONV,), parts=(2,), seeds=2, validate=True))
+    for (_, _, size, _), config in points.items():
+        assert len(config.data.test) == 145
+        assert len(config.data.train) == (1293 if size == ALL else 646)
+        assert not config.validate
+
+
 def test_accuracy_on_6_and_9() -> None:
     """Made-up labels: the network is right on every second of the images it takes for a 6."""
-    (config,) = symmetry.points(Settings(networks=(CONV,), poses=(ROTATED,), seeds=1)).values()
+    settings = Settings(networks=(CONV,), poses=(ROTATED,), parts=(), seeds=1)
+    (config,) = symmetry.points(settings).values()
     result = untrained(config)
     result.states[0].variables["params"]["layers_9"]["bias"] += 100 * (jnp.arange(10) == 6)
     y = np.array([6, 3, 9, 3], np.int32)
@@ -136,21 +162,24 @@ def test_mnist_is_drawn_without_an_image_in_both_parts() -> None:
 
 
 def test_summary() -> None:
-    """The i-th point has i and i + 2 %: p4 has 1 % less than conv, in both poses."""
-    names = [(name, pose, "0") for pose in (ROTATED, "upright") for name in (P4, CONV)]
-    settings = Settings(seeds=2, networks=(CONV, P4))
+    """The i-th point has i and i + 2 %: in a pose p4 has 1 % less than conv, of a half 2 % less."""
+    names = [(name, pose, ALL, "0") for pose in (ROTATED, "upright") for name in (P4, CONV)]
+    names += [(name, ROTATED, size, "0") for name in (P4, CONV) for size in ("1/2", "1/4")]
+    settings = Settings(seeds=2, networks=(CONV, P4), parts=(4, 2))
     summary = symmetry.STUDY.conclude(settings, outcomes(names, PAIR), {})
-    assert summary.findings == [
+    *found, needed = summary.findings
+    assert found == [
         f"On {pose} digits, points of {what} beyond conv: p4 -1.0."
         for pose in (ROTATED, "upright")
         for what in ("accuracy", "accuracy on 6 and 9")
     ]
-    assert [one.verdict for one in summary.verdicts] == [
-        "does not hold",
-        "does not hold",
-        "cannot tell",
-    ]
-    assert summary.tables[0].rows[1][:4] == ["conv: rotated", "11,178", "61,696", "2.00 ± 1.41"]
+    assert needed.startswith("For the error of conv with 1,438 examples (98.0 %), p4 needs at most")
+    means = [one.mean for one in summary.verdicts]
+    assert means == pytest.approx([-0.01, 0.03, 0, -0.01], abs=1e-9)
+    accuracies, errors = summary.tables
+    assert accuracies.rows[1][:4] == ["conv: rotated", "11,178", "61,696", "2.00 ± 1.41"]
+    assert errors.heads == ["network", "359", "719", "1,438"]
+    assert errors.rows[1] == ["p4", "94.00 ± 1.41", "95.00 ± 1.41", "99.00 ± 1.41"]
     check_figures(summary)
 
 
@@ -159,3 +188,8 @@ def test_an_unknown_network_or_pose() -> None:
         symmetry.points(Settings(networks=("p5",)))
     with pytest.raises(InputError, match="unknown pose 'turnd'"):
         symmetry.points(Settings(poses=("turnd",)))
+
+
+def test_parts_below_1() -> None:
+    with pytest.raises(InputError, match=r"parts must be .*got \(0,\)"):
+        symmetry.points(Settings(parts=(0,)))
