@@ -29,7 +29,8 @@ draws its own permutation. The variants of the network on data in order are
                         symmetry under reflection. So the ladder has rungs in both directions:
         flip            a kernel is also shared with its reflection (p4 and p4m on images)
         mixing          beyond the first layer, one matrix over positions that all channels share,
-                        then one over channels that all positions share
+                        then one over channels that all positions share (`experiments.mixing` takes
+                        the difference from a convolution apart)
         attention       one head per tap, which starts half by position, half by content (not on
                         images of more than 256 pixels, which are too many pairs for it)
     published           the recipe of the reference, for comparison: Adam at 1e-2, 6,000 steps

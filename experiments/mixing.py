@@ -49,9 +49,9 @@ SHARED, FREE = "shared", "free"
 CONV, MIXING = (NEAR, SHARED, FREE), (FULL, FREE, SHARED)
 """Reach, weights by position, weights by channel."""
 CLAIMS = (
-    Claim("mixing beats the convolution", MIXING, CONV, above=0.01),
+    Claim("mixing beats the convolution by more than a point", MIXING, CONV, above=0.01),
     Claim(
-        "so does full reach if positions share it, too",
+        "so does full reach that positions share, too",
         *((FULL, SHARED, SHARED), CONV),
         above=0.01,
     ),
@@ -61,12 +61,12 @@ CLAIMS = (
         above=-0.01,
     ),
     Claim(
-        "with channels that share, full reach helps",
+        "with channels that share, full reach helps by more than a point",
         *(MIXING, (NEAR, FREE, SHARED)),
         above=0.01,
     ),
     Claim(
-        "with weights for every pair, full reach does not help",
+        "with weights for every pair, full reach helps by less than a point",
         *((FULL, SHARED, FREE), CONV),
         below=0.01,
     ),

@@ -17,7 +17,7 @@ Below the head of p4 and p4m is the maximum over the transformations, so their c
 image is turned by 90°, or reflected. They have as many parameters as conv, which makes them wider,
 or ("equal MACs") as many multiply-accumulates, which leaves them fewer weights, as nearly as a
 width can. Turned by 180°, a 6 is nearly a 9: where digits stand upright, this symmetry is wrong.
-On turned digits, conv and p4 train on parts of the training set, too, a part for each seed. The
+On rotated digits, conv and p4 train on parts of the training set, too, a part for each seed. The
 learning rate rises over the first tenth of the steps.
 
 The claims are about digits in poses that were made to have the symmetry. They do not say what is
@@ -92,8 +92,8 @@ PUBLISHED = {CONV: "94.97", P4: "97.72"}
 """Test accuracy in percent on rotated MNIST of the reference (from memory, not checked)."""
 
 
-def turned(network: str, size: str = ALL) -> Name:
-    """Return the point of a network on turned digits."""
+def rotated(network: str, size: str = ALL) -> Name:
+    """Return the point of a network on rotated digits."""
     return network, ROTATED, size
 
 
@@ -103,13 +103,15 @@ def upright(network: str) -> Name:
 
 
 CLAIMS = (
-    Claim("on rotated digits, rotations help", turned(P4), turned(CONV), above=0.01),
-    Claim("also at equal multiply-accumulates", turned(P4 + EQUAL_MACS), turned(CONV), above=0.01),
-    Claim("they save half of the examples", turned(P4, "1/2"), turned(CONV), above=0.0),
-    Claim("reflections add less than a point", turned(P4M), turned(P4), below=0.01),
+    Claim("on rotated digits, rotations help", rotated(P4), rotated(CONV), above=0.01),
+    Claim(
+        "also at equal multiply-accumulates", rotated(P4 + EQUAL_MACS), rotated(CONV), above=0.01
+    ),
+    Claim("they save half of the examples", rotated(P4, "1/2"), rotated(CONV), above=0.0),
+    Claim("reflections add less than a point", rotated(P4M), rotated(P4), below=0.01),
     Claim(
         "rotations are worth more than on upright digits",
-        *(turned(P4), turned(CONV)),
+        *(rotated(P4), rotated(CONV)),
         above=0.01,
         minus=(upright(P4), upright(CONV)),
     ),
@@ -131,7 +133,7 @@ class Settings(study.Settings):
     poses: tuple[str, ...] = (UPRIGHT, ROTATED)
     """Poses of the digits, in training and test."""
     parts: tuple[int, ...] = (8, 4, 2)
-    """Parts of the training set on which conv and p4 train, too, on turned digits: 2 is a half."""
+    """Parts of the training set on which conv and p4 train, too, on rotated digits: 2 is a half."""
     steps: int = 500
     seeds: int = 10
     """Seeds per point. Each draws angles of its own."""
@@ -250,10 +252,10 @@ def summarize(settings: Settings, results: Results) -> Summary:
     parts, total = sorted(settings.parts, reverse=True), len(whole_set(settings).train)
     names, sizes = [*(f"1/{k}" for k in parts), ALL], [*(total // k for k in parts), total]
     errors = {
-        network: [1 - results[turned(network, name)]["test_accuracy"] for name in names]
+        network: [1 - results[rotated(network, name)]["test_accuracy"] for name in names]
         for network in compared
     }
-    heads, error = [f"{n:,}" for n in sizes], f"{settings.part} error on turned digits"
+    heads, error = [f"{n:,}" for n in sizes], f"{settings.part} error on rotated digits"
     caption = f"{error.capitalize()} in percent by training examples"
     rows = [[network, *of] for network, of in errors.items()]
     panel = plots.Curves(

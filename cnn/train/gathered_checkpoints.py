@@ -3,7 +3,8 @@
 Orbax lets every process write its part of the arrays into one folder that all share. A run in a
 bucket has no such folder, so process 0 gathers the arrays on its host, one after another, and sends
 them to the others to restore them. Its host needs memory for two copies of the states while one is
-saved, because Orbax makes its own; the devices, and the other hosts, for one whole array more.
+saved, because Orbax makes its own. Every device needs it for one whole array more, and for two
+while states are restored.
 """
 
 from __future__ import annotations

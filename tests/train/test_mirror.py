@@ -18,7 +18,7 @@ import pytest
 
 from cnn.buckets import Bucket, BucketPath
 from cnn.errors import InputError, RunError
-from cnn.train import fit, lease, list_runs, load_run, mirror
+from cnn.train import agreement, fit, lease, list_runs, load_run, mirror
 from cnn.train.run_dir import OVERWRITTEN
 from tests.object_store import Fault, Store
 from tests.small import assert_same, config
@@ -192,10 +192,42 @@ def test_a_run_whose_lease_was_taken_stops(store: Store, monkeypatch: pytest.Mon
         fit(config(RUN, steps=10_000), stop=taken)
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_processes_one_asks_the_bucket(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bucket(RUN).write("run.json", b"1")
+    sent: list[bytes] = []
+    monkeypatch.setattr(agreement, "broadcast", lambda content: sent.append(content) or sent[0])
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(InputError, match="a bucket takes the runs of one process"):
-        mirror.check_out(RUN, resume=False, overwrite=False)
+    for index, requests in ((0, 1), (1, 0)):
+        store.requests.clear()
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        with pytest.raises(InputError, match="'s3://b/run' contains a run: add --resume"):
+            mirror.check_out(RUN, resume=False, overwrite=False)
+        assert len(store.requests) == requests
+
+
+def test_the_other_process_learns_of_the_lease(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no copy, and waits for process 0 at the start, at every 20th call, and at the end."""
+    answers = [b"[null, null, false]"] * 4 + [b'[null, "the lease was lost", false]'] * 2
+    left = iter(answers)
+    monkeypatch.setattr(agreement, "broadcast", lambda content: next(left))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with mirror.staged(RUN, False, lambda step: step == 7) as (folder, checked):
+        assert not folder.exists()
+        assert [step for step in range(40) if checked(step)] == [7]
+    assert len(list(left)) == len(answers) - 4
+    left = iter([*answers[:1], *answers[-2:]])
+    with (
+        pytest.raises(RunError, match="the lease was lost"),
+        mirror.staged(RUN, False, lambda step: False) as (folder, checked),
+    ):
+        checked(1)
+    assert len(list(left)) == 1  # when a process fails, perhaps alone, the others do not wait
+    assert store.requests == []
 
 
 def test_a_name_that_is_a_pattern() -> None:
