@@ -287,6 +287,7 @@ def distances(settings: Settings, results: Results, most: Mapping[str, Outcome])
             x_label="step",
             y_label="distance (positions)",
             references=[plots.Reference(y=far, label=CONV, color=plots.BLUE)],
+            legend="",  # the other panel has the names
         ),
         plots.Curves(by_layer, ticks=["1", "2", "3"], x_label="layer"),
     ]

@@ -228,11 +228,11 @@ def open_run(out: Path, config: Config, data: Dataset, began: float) -> Iterator
     folder, kept = out / run_dir.CHECKPOINTS, (config.keep_last, config.keep_best)
     # A folder in a bucket is a copy, which only process 0 has.
     is_shared = jax.process_count() == 1 or not isinstance(config.out, BucketPath)
-    store = Checkpoints if is_shared else GatheredCheckpoints
+    kind = Checkpoints if is_shared else GatheredCheckpoints
     with run_dir.locked(out):
         run_dir.describe_run(out, described, config.overwrite)
         try:
-            with closing(store(folder, described, *kept)) as checkpoints:
+            with closing(kind(folder, described, *kept)) as checkpoints:
                 yield Run(out, config, data, checkpoints, began)
         except Diverged as error:
             report = json.dumps(error.report, indent=1) + "\n"

@@ -2,14 +2,14 @@
 # Train on all hosts of a Cloud TPU slice, which is asked for as a queued resource. docs/pods.md says
 # what has to be there first.
 #
-#   NAME=cnn ZONE=us-west4-a SHARE=10.0.0.2:/runs bash experiments/launch/tpu_pod.sh create
+#   NAME=cnn ZONE=us-west4-a bash experiments/launch/tpu_pod.sh create
 #   NAME=cnn ZONE=us-west4-a bash experiments/launch/tpu_pod.sh train \
-#       --model lenet5 --data digits --out /mnt/runs/a
+#       --model lenet5 --data digits --out gs://BUCKET/runs/a
 #   NAME=cnn ZONE=us-west4-a bash experiments/launch/tpu_pod.sh delete
 #
 # TYPE (v5litepod-16), VERSION (v2-alpha-tpuv5-lite), REPOSITORY (this clone's origin), SPOT=1 and
-# POLL (60, seconds between looks at the queue) may be set for `create`. SHARE is an NFS export,
-# which becomes /mnt/runs on every host.
+# POLL (60, seconds between looks at the queue) may be set for `create`, and SHARE (10.0.0.2:/runs): an
+# NFS export that becomes /mnt/runs on every host.
 set -euo pipefail
 : "${NAME:?name of the slice}" "${ZONE:?its zone}"
 action=${1:?create, train or delete}
@@ -29,7 +29,6 @@ everywhere() { # run one command line on every host of the slice
 
 case $action in
 create)
-    : "${SHARE:?NFS export for runs, HOST:/PATH}"
     queued create --node-id="$NAME" ${SPOT:+--spot} --accelerator-type="${TYPE:-v5litepod-16}" \
         --runtime-version="${VERSION:-v2-alpha-tpuv5-lite}"
     while true; do
@@ -46,10 +45,10 @@ create)
     done
     repository=${REPOSITORY:-$(git config --get remote.origin.url)}
     everywhere "set -e
-        sudo apt-get install -y nfs-common make git
-        sudo mkdir -p /mnt/runs && sudo mount $SHARE /mnt/runs && sudo chmod a+rwx /mnt/runs
+        sudo apt-get install -y make git ${SHARE:+nfs-common}
+        ${SHARE:+sudo mkdir -p /mnt/runs && sudo mount $SHARE /mnt/runs && sudo chmod a+rwx /mnt/runs}
         python3 -m pip install --user uv # finds a Python that is new enough
-        git clone $repository cnn && cd cnn && PATH=\$HOME/.local/bin:\$PATH make install EXTRA=tpu"
+        git clone $repository cnn && cd cnn && PATH=\$HOME/.local/bin:\$PATH make install EXTRA='tpu bucket'"
     ;;
 train)
     # A host that is lost ends all of them, with a code other than 0; bad arguments have code 2.

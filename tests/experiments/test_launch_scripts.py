@@ -105,7 +105,7 @@ def pod(bench: Bench, *args: str, **env: str) -> subprocess.CompletedProcess[str
     bench.stand_in("gcloud", STATES)
     (bench.folder / "count").write_text("")
     given = {"NAME": "cnn", "ZONE": "z", "POLL": "0", "COUNT": str(bench.folder / "count")}
-    given |= {"SHARE": "10.0.0.2:/runs", "REPOSITORY": "https://example.org/cnn"}
+    given |= {"REPOSITORY": "https://example.org/cnn"}
     return bench.bash(str(LAUNCH / "tpu_pod.sh"), *args, **given | env)
 
 
@@ -120,6 +120,15 @@ def test_a_slice_is_queued_for_and_set_up_once_it_is_there(bench: Bench) -> None
     ]
     assert last[:6] == ["compute", "tpus", "tpu-vm", "ssh", "cnn", "--zone=z"]
     assert len(bench.calls("gcloud")) == 5
+
+
+@pytest.mark.parametrize("share", ["", "10.0.0.2:/runs"])
+def test_a_slice_mounts_the_share_that_is_given(bench: Bench, share: str) -> None:
+    assert pod(bench, "create", STATES="ACTIVE", SHARE=share).returncode == 0
+    setup = bench.log.read_text()
+    assert ("nfs-common" in setup) == bool(share)
+    assert ("sudo mount 10.0.0.2:/runs /mnt/runs &&" in setup) == bool(share)
+    assert "make install EXTRA='tpu bucket'" in setup
 
 
 def test_a_request_that_failed_is_not_waited_for(bench: Bench) -> None:
@@ -193,7 +202,7 @@ def test_machines_of_skypilot_find_each_other(bench: Bench) -> None:
     flags = cli.parse(train.Flags, bench.calls(".venv/bin/python")[0][2:])
     flags.check()
     assert (flags.coordinator, flags.processes, flags.process_id) == ("a:8482", 2, 1)
-    assert {name for name, value in task["envs"].items() if value is None} == {"SHARE", "ARGS"}
+    assert {name for name, value in task["envs"].items() if value is None} == {"ARGS"}
 
 
 def slurm(*command: str) -> str:
