@@ -26,17 +26,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
-from jaxtyping import Array, Float
+from etils import epy
 
-from cnn import ablations, layers
-from cnn.layers.initializers import fan_in_normal
 from experiments.harness import cli, plots, study
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
+
+with epy.lazy_imports():
+    from cnn import ablations, layers
+    from experiments.harness import modules
+
+if TYPE_CHECKING:
+    from flax import linen as nn
 
 QUESTION = "Why is a network that mixes positions better than a convolution?"
 HYPOTHESIS = (
@@ -91,35 +93,11 @@ class Settings(study.Settings):
     large: ClassVar[str] = ""
 
 
-class OverPositions(nn.Module):
-    """One matrix over positions that all channels share: y[p, c] = Σ_q w[q, p] x[q, c].
-
-    Attributes:
-        reach: Positions on each side that an output sees; None for all.
-        shared: w[q, p] depends on q − p alone.
-    """
-
-    reach: int | None
-    shared: bool
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch n c"]) -> Float[Array, "batch n c"]:
-        n = x.shape[1]
-        reach = n - 1 if self.reach is None else self.reach
-        offset = np.arange(n)[:, None] - np.arange(n)
-        is_seen = np.abs(offset) <= reach
-        index = offset + reach if self.shared else np.cumsum(is_seen).reshape(n, n) - 1
-        taps = int(is_seen.sum(0).max())
-        kernel = self.param("kernel", fan_in_normal(1.0, taps), (int(index[is_seen].max()) + 1,))
-        weights = jnp.where(is_seen, kernel[np.where(is_seen, index, 0)], 0)
-        return jnp.einsum("bqc,qp->bpc", x, weights)
-
-
 def layer(size: int, channels: int, name: Name) -> tuple[nn.Module, ...]:
     """Return what stands for a convolution of `channels` on a map of `size` positions."""
     reach, positions, by_channel = name
     if by_channel == SHARED:
-        over = OverPositions(1 if reach == NEAR else None, positions == SHARED)
+        over = modules.OverPositions(1 if reach == NEAR else None, positions == SHARED)
         return over, layers.Conv(channels, 1)
     window = 3 if reach == NEAR else 2 * size - 1
     conv = layers.Conv(channels, (window,), padding=window // 2)

@@ -33,19 +33,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from flax import linen as nn
-from jaxtyping import Array, Float
+from etils import epy
 
-from cnn import ablations, layers, models
-from cnn import data as datasets
-from cnn.data import Dataset
 from cnn.errors import InputError
-from cnn.train import Config, Result
 from experiments.harness import cli, plots, study
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
+
+with epy.lazy_imports():
+    import numpy as np
+
+    from cnn import ablations, layers, models
+    from cnn import data as datasets
+    from experiments.harness import modules
+
+if TYPE_CHECKING:
+    from flax import linen as nn
+
+    from cnn.data import Dataset
+    from cnn.train import Config, Result
 
 QUESTION = "Is a bias better as a price than as a constraint?"
 HYPOTHESIS = (
@@ -99,15 +106,6 @@ class Settings(study.Settings):
     large: ClassVar[str] = ""
 
 
-class Times(nn.Module):
-    """x ↦ factor · x."""
-
-    factor: float
-
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return self.factor * x
-
-
 def soft(strength: float) -> layers.Chain:
     """Return the network with a dense pathway beside every convolution."""
 
@@ -115,7 +113,7 @@ def soft(strength: float) -> layers.Chain:
         if not isinstance(conv, layers.Conv):
             return conv
         dense = ablations.densify(conv.clone(use_bias=False, scale=0.0))
-        return layers.Residual(layers.Chain((dense, Times(strength))), conv)
+        return layers.Residual(layers.Chain((dense, modules.Times(strength))), conv)
 
     return layers.Chain(tuple(map(both, models.cnn1d().layers)))
 

@@ -52,6 +52,7 @@ def test_rungs_to_which_all_orders_are_alike_are_tuned_on_all_of_them() -> None:
     }
 
 
+@pytest.mark.slow
 def test_images_have_all_rungs_from_p4m_to_attention_unless_they_are_large() -> None:
     digits = ladder.points(ladder.Settings(variants=("with pooling",), data="digits"))
     rungs = ("p4m", "p4", "conv", "local", "dense", "mixing", "attention")

@@ -11,7 +11,8 @@ from cnn import layers
 from cnn.errors import InputError
 from experiments import mixing
 from experiments.harness import rungs
-from experiments.mixing import CONV, FREE, FULL, MIXING, NEAR, SHARED, OverPositions, Settings
+from experiments.harness.modules import OverPositions
+from experiments.mixing import CONV, FREE, FULL, MIXING, NEAR, SHARED, Settings
 from tests.experiments.made import check_figures, outcomes
 
 NAMES = [(r, p, c) for r in (NEAR, FULL) for p in (SHARED, FREE) for c in (SHARED, FREE)]

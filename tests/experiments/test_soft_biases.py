@@ -15,6 +15,7 @@ from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.models import cnn1d
 from experiments import soft_biases
+from experiments.harness.modules import Times
 from experiments.soft_biases import (
     CONV,
     DENSE,
@@ -55,7 +56,7 @@ def test_dense_share_by_hand() -> None:
     """A layer whose pathways have the variances 1 and 4, and one with an idle dense pathway."""
     x = jnp.asarray([[[1.0]], [[-1.0]]])
     conv = layers.Conv(1, (1,))
-    dense = layers.Chain((densify(conv.clone(use_bias=False)), soft_biases.Times(0.5)))
+    dense = layers.Chain((densify(conv.clone(use_bias=False)), Times(0.5)))
     model = layers.Chain((layers.Residual(dense, conv), layers.Residual(dense, conv)))
     shortcut = {"kernel": jnp.full((1, 1, 1), 2.0), "bias": jnp.ones(1)}
 
