@@ -65,7 +65,7 @@ def step(model: nn.Module, variables: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", ["unshare", "tile", *(pytest.param(n, marks=pytest.mark.slow) for n in COMBINED)]
+    "name", ["unshare", *(pytest.param(n, marks=pytest.mark.slow) for n in ("tile", *COMBINED))]
 )
 def test_a_lift_computes_the_same(name: str, variables: Any) -> None:
     """Outputs, statistics, and gradients, which add up over the positions that share a kernel."""
@@ -82,7 +82,7 @@ def test_a_lift_computes_the_same(name: str, variables: Any) -> None:
     assert_close(inference, RESNET.apply(variables, X))
 
 
-@pytest.mark.parametrize("radius", [None, 2])
+@pytest.mark.parametrize("radius", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_dense_layers(radius: int | None, variables: Any) -> None:
     """From shared, tied and unshared kernels to dense ones, and back."""
     model = ablations.localize(RESNET, radius, where=["stem", "Block_0"])

@@ -27,18 +27,17 @@ def test_the_variants_by_hand() -> None:
         return 5 * c + 3 * c * c + 3 * c * c + 3 * c + positions * c * 10 + 10
 
     made = ladder.variants(load("mnist1d"))
-    count = {
-        (variant, rung): describe(model, (40, 1)).params
-        for variant, models in made.items()
-        for rung, model in models.items()
-    }
-    assert count["8 channels", "conv"] == conv(8)
-    assert count["64 channels", "conv"] == conv(64)
-    assert count["64 channels", "local"] == local(64, tied=False)
-    assert count["mean head", "conv"] == conv(25, positions=1)
-    assert count["tied bias", "local"] == local(25, tied=True)
+
+    def count(variant: str, rung: str) -> int:
+        return describe(made[variant][rung], (40, 1)).params
+
+    assert count("8 channels", "conv") == conv(8)
+    assert count("64 channels", "conv") == conv(64)
+    assert count("64 channels", "local") == local(64, tied=False)
+    assert count("mean head", "conv") == conv(25, positions=1)
+    assert count("tied bias", "local") == local(25, tied=True)
     for rung in ("conv", "dense"):
-        assert count["equal parameters", rung] == pytest.approx(local(25, tied=False), rel=0.06)
+        assert count("equal parameters", rung) == pytest.approx(local(25, tied=False), rel=0.06)
 
 
 def test_rungs_to_which_all_orders_are_alike_are_tuned_on_all_of_them() -> None:
