@@ -26,7 +26,7 @@ def test_the_study_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "smoke"
     names = {"results.jsonl", "symmetry.png", "claims.png", "report.html", "summary.json"}
     assert names < {p.name for p in out.iterdir()}
-    assert len(read_jsonl(out / "results.jsonl")) == 2 * 2 * (2 + 4)
+    assert len(read_jsonl(out / "results.jsonl")) == 2 * 2 * (2 + 3)
     printed = " ".join(capsys.readouterr().out.split())
     assert symmetry.HYPOTHESIS in printed
     judged = [
