@@ -165,7 +165,14 @@ def variants(data: Dataset) -> dict[str, dict[str, nn.Module]]:
 
 
 def points(settings: Settings) -> Points:
-    """Return every point of the study: a model, and data in order or permuted for each seed."""
+    """Return every point of the study: a model, and data in order or permuted for each seed.
+
+    Raise `InputError` for settings that have no points.
+    """
+    if settings.full and settings.data != Settings.data:
+        raise InputError(
+            f"data: --full takes {settings.large}, got {settings.data}: leave one of them out"
+        )
     data = settings.load()
     known = variants(data)
     if math.prod(data.input_shape[:-1]) > MOST_ATTENDED:

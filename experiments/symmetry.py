@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness import cli, plots, study
 from experiments.harness.counting import check_counts
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
@@ -218,6 +219,12 @@ def runs(settings: Settings, upright_sets: Mapping[int, Dataset]) -> Points:
     """Return every network on the images of each seed, in every pose. Raise `InputError`."""
     if settings.parts:
         check_counts(parts=settings.parts)
+    least = min(len(data.train) for data in upright_sets.values()) // max(settings.parts, default=1)
+    if least < settings.batch_size:
+        raise InputError(
+            f"parts must leave the {settings.batch_size} examples of a batch, got "
+            f"{max(settings.parts)}, which leaves {least}"
+        )
     models = {name: network(name, settings.full) for name in settings.networks}
     warmup, margin = round(WARMUP * settings.steps), 0 if settings.full else MARGIN
     found: dict[Name, Config] = {}

@@ -65,6 +65,11 @@ def test_images_have_all_rungs_from_p4m_to_attention_unless_they_are_large() -> 
     assert [rung for rung, *_ in found] == list(rungs[:-1])
 
 
+def test_two_data_sets_at_once_are_refused() -> None:
+    with pytest.raises(InputError, match="--full takes fashion_mnist, got digits: leave one"):
+        ladder.points(ladder.Settings(full=True, data="digits"))
+
+
 def test_points_draw_a_permutation_for_each_seed() -> None:
     settings = ladder.Settings(variants=("standard", "published"), rungs=("conv", "mlp"), seeds=2)
     found = ladder.points(settings)
