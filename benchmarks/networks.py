@@ -7,12 +7,14 @@ from functools import singledispatch
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
 from cnn import layers, models, ops
 from cnn.ablations import unshare
 from cnn.errors import InputError, unknown_name
+from cnn.models import airbench
 
 
 class Network(NamedTuple):
@@ -38,7 +40,16 @@ NETWORKS = {
     "local_lenet5": Network(lambda: unshare(models.lenet5()), (28, 28, 1), 128, 2.0, 1.5),
 }
 
-OTHERS = {"resnet18": Network(models.resnet18, (224, 224, 3), 8, 1.0)}
+
+def _airbench() -> nn.Module:
+    images = np.random.default_rng(0).standard_normal((64, 32, 32, 3), np.float32)
+    return airbench.airbench(airbench.whitening(images))
+
+
+OTHERS = {
+    "resnet18": Network(models.resnet18, (224, 224, 3), 8, 1.0),
+    "airbench": Network(_airbench, (32, 32, 3), 512, 1.0),
+}
 """Networks that are measured if they are named."""
 
 

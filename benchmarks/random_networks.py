@@ -6,7 +6,8 @@
 Draws networks for signals and images (`benchmarks.random_draw` has the bounds), checks that each
 computes the same as its twin in PyTorch (`benchmarks.agreement`), and times a step of forward,
 backward and SGD with momentum. Every contender has its own process, keeps its memory, and compiles
-without a cache; they take turns. PyTorch's channels_last is for images alone.
+without a cache; they take turns. PyTorch's channels_last is for images alone. On a GPU, contenders
+compile side by side, and PyTorch's compiler takes the place of plain PyTorch and of Flax.
 
 After each network, appends a line to `results/random_networks.jsonl`, and writes the distribution
 of relative speeds: `results/random_networks.json`, a table in `docs/performance.md` and a figure.
@@ -28,7 +29,7 @@ from etils import epy
 
 from benchmarks import page
 from benchmarks.contenders import CONTENDERS
-from benchmarks.workers import Backend, Unavailable, Worker, take_turns
+from benchmarks.workers import Backend, Unavailable, Worker, build_all, take_turns
 from cnn.errors import InputError
 from experiments.harness import cli
 
@@ -45,7 +46,10 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TIMED = ("ours", "reference", "flax", "torch", "torch_channels_last")
+TIMED = {
+    "cpu": ("ours", "reference", "flax", "torch", "torch_channels_last"),
+    "gpu": ("ours", "reference", "torch_channels_last", "torch_compiled"),
+}
 LIMIT = 180.0
 """Seconds after which a contender, or the comparison with PyTorch, is given up."""
 ROUNDS = 5
@@ -83,18 +87,15 @@ def measure(name: str, flags: Flags, contenders: Sequence[str]) -> dict[str, Any
         "macs": 3 * network.batch * geometry.describe(model, network.shape).macs,
         "spec": serialization.to_spec(model),
     }
-    if "torch" in contenders:
+    if any(c.startswith("torch") for c in contenders):
         record["differences"] = differences(name)
-    workers, failed = {}, []
+    started = {}
     for contender in contenders:
         if contender == "torch_channels_last" and len(network.shape) != 3:
             continue
-        worker = Worker(name, contender, flags, "--keep-memory", **COLD)
-        worker.limit = LIMIT
-        try:
-            workers[contender] = worker.build()
-        except (Unavailable, RuntimeError) as reason:
-            failed.append(str(reason))
+        started[contender] = Worker(name, contender, flags, "--keep-memory", **COLD)
+        started[contender].limit = LIMIT
+    workers, failed = build_all(started, len(started) if flags.platform == "gpu" else 1)
     try:
         times = take_turns(
             {c: w.seconds for c, w in workers.items()}, flags.seconds / ROUNDS, ROUNDS
@@ -241,13 +242,14 @@ def main(flags: Flags) -> None:
             print(f"{name}: {shape}, batch {network.batch}", json.dumps(spec))
         return
     flags.select()
-    contenders = TIMED
+    contenders = TIMED[flags.platform]
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is left out: it needs make install EXTRA=torch", file=sys.stderr)
-        contenders = TIMED[:3]
+        contenders = tuple(c for c in contenders if not c.startswith("torch"))
     result_name = flags.result_name("random_networks")
     run_dir.make_folder(flags.out)
-    known = {p: metadata.version(p) for p in ("torch",) if "torch" in contenders}
+    timed_torch = any(c.startswith("torch") for c in contenders)
+    known = {"torch": metadata.version("torch")} if timed_torch else {}
     about = run_dir.environment()
     about["versions"] |= known
     records = []

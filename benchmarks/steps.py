@@ -176,9 +176,11 @@ def _torch_steps(
         cache_enabled=contender != "torch_graph",  # PyTorch's notes on CUDA graphs ask for this
     )
     *size, c_in = network.shape
-    layout = torch.contiguous_format if contender == "torch" else torch.channels_last
-    if len(size) != 2 and contender != "torch":
+    is_image = len(size) == 2
+    if not is_image and contender == "torch_channels_last":
         raise RuntimeError("channels_last of PyTorch is for images")
+    last = is_image and contender != "torch"
+    layout = torch.channels_last if last else torch.contiguous_format
     model = in_torch(network.build(), size, c_in).to(device, memory_format=layout)
     if contender == "torch_compiled":  # "reduce-overhead" uses CUDA graphs
         model = torch.compile(model, mode="reduce-overhead" if gpu else "default")

@@ -16,6 +16,7 @@ from etils import epy
 from flax import linen as nn
 
 from cnn import layers, ops
+from cnn.models import airbench
 
 with epy.lazy_imports():
     import torch
@@ -86,6 +87,8 @@ class _Translation:
                 if skip is not None:
                     shortcut = self.module(skip, shape, own.get("shortcut", {}))
                 return _sum(self.module(layer.body, shape, own.get("body", {})), shortcut)
+            case airbench.Mirrored():
+                return _mirrored(self.module(layer.body, shape, own.get("body", {})), layer.scale)
             case layers.Flatten():
                 self.flattened = shape
         module = _leaf(layer, shape)
@@ -112,6 +115,8 @@ class _Translation:
                 return
             case layers.Conv():
                 _fill(module.weight, _channels_first(arrays["kernel"]))
+            case airbench.ScaledBias():
+                pass
             case layers.Dense():
                 kernel = arrays["kernel"]
                 if self.flattened is not None:
@@ -146,8 +151,11 @@ def _local_kernel(kernel: np.ndarray, rank: int) -> np.ndarray:
 
 
 def _output_shape(module: torch.nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    module.eval()  # in training, normalization would count the zeros
     with torch.no_grad():
-        return tuple(module(torch.zeros(2, *shape)).shape[1:])
+        found = tuple(module(torch.zeros(2, *shape)).shape[1:])
+    module.train()
+    return found
 
 
 def _leaf(layer: nn.Module, shape: tuple[int, ...]) -> torch.nn.Module:
@@ -216,6 +224,10 @@ def _leaf(layer: nn.Module, shape: tuple[int, ...]) -> torch.nn.Module:
             return tnn.Sequential(of_rank("AdaptiveAvgPool")(1), tnn.Flatten())
         case layers.GlobalMaxPool():
             return tnn.Sequential(of_rank("AdaptiveMaxPool")(1), tnn.Flatten())
+        case airbench.Whiten():
+            return _whitening(_channels_first(np.asarray(layer.kernel)))
+        case airbench.ScaledBias():
+            return _scaled_bias(c_in)
         case layers.Flatten():
             return tnn.Flatten()
         case layers.Dropout(rate=0.0):
@@ -272,6 +284,51 @@ def _sum(body: torch.nn.Module, shortcut: torch.nn.Module) -> torch.nn.Module:
             return self.body(x) + self.shortcut(x)
 
     return Sum()
+
+
+def _mirrored(body: torch.nn.Module, scale: float) -> torch.nn.Module:
+    class Mirrored(torch.nn.Module):
+        """Scaled logits; in inference, their mean over an image and its mirror."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = self.body(x)
+            if not self.training:
+                logits = (logits + self.body(x.flip(-1))) / 2
+            return scale * logits
+
+    return Mirrored()
+
+
+def _whitening(kernel: np.ndarray) -> torch.nn.Module:
+    class Whiten(torch.nn.Module):
+        """A convolution with a constant kernel."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.tensor(kernel, dtype=torch.float32))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.conv2d(x, self.weight)
+
+    return Whiten()
+
+
+def _scaled_bias(channels: int) -> torch.nn.Module:
+    class ScaledBias(torch.nn.Module):
+        """x + 8 b."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(channels))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 8 * self.bias.reshape(-1, *[1] * (x.ndim - 2))
+
+    return ScaledBias()
 
 
 def _maxout(group: int) -> torch.nn.Module:

@@ -8,8 +8,8 @@
 
 A step is forward, backward and SGD with momentum. Every contender has its own process, and they
 take turns. So does the product of two large matrices, whose speed is a limit for the machine at
-that time. On a GPU, networks here run many steps in one program, as in training; PyTorch compares
-algorithms before it is timed, and is compiled with CUDA graphs.
+that time. On a GPU, contenders compile side by side, networks here run many steps in one program,
+as in training, and PyTorch compares algorithms before it is timed and is compiled with CUDA graphs.
 
 Writes `results/train_step.json`, a table in `docs/performance.md` and a figure beside it, after
 every network; rows of networks that are not named stay. Another platform, precision or batch has a
@@ -29,7 +29,7 @@ from etils import epy
 
 from benchmarks import contenders, page
 from benchmarks.contenders import CONTENDERS
-from benchmarks.workers import Backend, Unavailable, Worker, take_turns
+from benchmarks.workers import Backend, Worker, build_all, take_turns
 from cnn.errors import InputError
 from experiments.harness import cli
 
@@ -70,12 +70,9 @@ def compare(network: str, names: Sequence[str], flags: Flags) -> Times:
     options = ["--one-core"] if flags.one_core else []
     options += [] if flags.batch is None else ["--batch", str(flags.batch)]
     started = {name: Worker(network, name, flags, *options) for name in [*names, "gemm"]}
-    workers = {}
-    for name, worker in started.items():
-        try:
-            workers[name] = worker.build()
-        except Unavailable as reason:
-            print(reason, file=sys.stderr)
+    workers, failed = build_all(started, len(started) if flags.platform == "gpu" else 1)
+    for reason in failed:
+        print(reason, file=sys.stderr)
     times = take_turns(
         {name: w.seconds for name, w in workers.items()}, flags.seconds, flags.rounds
     )
@@ -170,7 +167,8 @@ def draw(measured: dict[str, Times], backend: Backend) -> Figure:
     axes.scatter(goals, range(len(goals)), marker="|", s=500, color="black")
     axes.plot([], [], "|", color="black", markersize=9, label="goal")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticker.FixedLocator([0.05, 0.1, 0.2, 0.5, 1, 2, 4, 10, 20, 40]))
+    ticks = [0.05, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 4, 10, 20, 40]
+    axes.xaxis.set_major_locator(ticker.FixedLocator(ticks))
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.set_yticks(range(len(measured)), list(measured))

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,6 +121,28 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self.process.communicate()
+
+
+def build_all(
+    workers: Mapping[str, Worker], at_once: int = 1
+) -> tuple[dict[str, Worker], list[str]]:
+    """Build the networks of workers, so many at once.
+
+    Returns:
+        The workers that are ready, and the reasons of the others.
+    """
+
+    def build(worker: Worker) -> str | None:
+        try:
+            worker.build()
+        except (Unavailable, RuntimeError) as reason:
+            return str(reason)
+        return None
+
+    with ThreadPoolExecutor(at_once) as pool:
+        failed = dict(zip(workers, pool.map(build, workers.values()), strict=True))
+    ready = {name: worker for name, worker in workers.items() if failed[name] is None}
+    return ready, [reason for reason in failed.values() if reason is not None]
 
 
 def take_turns(contenders: Mapping[str, Timed], seconds: float, rounds: int) -> dict[str, list]:

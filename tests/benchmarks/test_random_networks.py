@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from benchmarks import agreement, random_draw, random_networks
-from benchmarks.networks import Network, in_flax
-from benchmarks.workers import Backend, Unavailable, Worker
+from benchmarks import agreement, random_draw, random_networks, steps
+from benchmarks.networks import Network, by_name, in_flax
+from benchmarks.workers import Backend, Unavailable, Worker, build_all
 from cnn import geometry, layers
 from cnn.errors import InputError
 from cnn.layers import tree
@@ -154,9 +156,27 @@ def test_a_contender_that_does_not_answer_is_ended() -> None:
     assert worker.process.poll() is not None
 
 
+def test_workers_that_cannot_run_are_left_out() -> None:
+    """By hand: all begin to build before one is ready, and the reason of the failed is kept."""
+    together = threading.Barrier(3, timeout=10)
+
+    class Built:
+        def __init__(self, reason: Exception | None = None) -> None:
+            self.reason = reason
+
+        def build(self) -> None:
+            together.wait()
+            if self.reason is not None:
+                raise self.reason
+
+    workers: Any = {"a": Built(), "b": Built(Unavailable("no b")), "c": Built(RuntimeError("dead"))}
+    ready, failed = build_all(workers, 3)
+    assert (list(ready), failed) == (["a"], ["no b", "dead"])
+
+
 @pytest.mark.slow
 def test_drawn_networks_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random_networks, "TIMED", ("ours", "reference", "flax"))
+    monkeypatch.setitem(random_networks.TIMED, "cpu", ("ours", "reference", "flax"))
     flags = random_networks.Flags(
         seed=11, count=1, seconds=0.0, out=tmp_path, page=tmp_path / "page.md"
     )
@@ -195,6 +215,21 @@ def test_branches_and_unshared_kernels_have_twins() -> None:
     )
     found = agreement.differences(Network(lambda: model, (7, 6, 3), 4, 1.0))
     assert max(found.values()) < 1e-5, found
+
+
+def test_the_network_of_airbench_has_a_twin() -> None:
+    torch = pytest.importorskip("torch", reason="the twin is PyTorch's")
+    from benchmarks.torch_twin import in_torch
+
+    network = by_name("airbench", 4)
+    found = agreement.differences(network)
+    assert agreement.agree(found), found  # its bounds allow for near ties in max-pooling
+    x, model = steps.random_batch(network)[0], network.build()
+    variables = model.init(jax.random.key(0), x)
+    twin = in_torch(model, (32, 32), 3, variables).eval()
+    with torch.no_grad():  # in inference, the mean over an image and its mirror
+        theirs = twin(torch.tensor(np.moveaxis(x, -1, 1)))
+    np.testing.assert_allclose(model.apply(variables, x), theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_what_pytorch_lacks_is_named() -> None:
