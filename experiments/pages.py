@@ -5,9 +5,10 @@
     python -m experiments.pages --take results   # first copy the lines that studies left there
     python -m experiments.pages --check          # write nothing, name the files that differ
 
-Every study has a folder `docs/studies/NAME` with its lines, `results.jsonl`. Its page and figures
-are written beside them. The README and `docs/studies/index.md` have blocks between comments that
-are made from the pages; the text outside is kept.
+Every study has a folder `docs/studies/NAME` with its lines, `results.jsonl`, and those of its
+larger data set (`--full`), `full.jsonl`. Its page and figures are written beside them. The README
+and `docs/studies/index.md` have blocks between comments that are made from the pages; the text
+outside is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pathlib import Path
 from etils import epy
 
 from cnn.errors import InputError, RunError, unknown_name
-from experiments.harness import cli, committed, pages
+from experiments.harness import cli, committed, larger_data, pages
+from experiments.harness.larger_data import FULL
 from experiments.harness.page_files import LINES, PAGE, read
 
 with epy.lazy_imports():
@@ -98,17 +100,23 @@ def take(root: Path, names: Sequence[str], folder: Path) -> list[str]:
         InputError: If a line is missing. Nothing is copied then.
     """
     left = [name for name in names if (folder / name / LINES).exists()]
-    if not left:
+    if not left and not any((folder / name / "full" / LINES).exists() for name in names):
         raise InputError(f"take {str(folder)!r} must hold NAME/{LINES} of a study: run one")
-    taken = {}
+    taken: dict[Path, Sequence[committed.Line]] = {}
     for name in left:
         module = importlib.import_module(f"experiments.{name}")
         paths = [root / STUDIES / name / LINES, folder / name / LINES]
-        taken[name] = committed.take(module.STUDY, module.Settings(), paths)
-    for name, lines in taken.items():
-        (root / STUDIES / name).mkdir(exist_ok=True)
-        committed.write(root / STUDIES / name / LINES, lines)
-    return left
+        taken[paths[0]] = committed.take(module.STUDY, module.Settings(), paths)
+    for name in names:
+        if (new := folder / name / "full" / LINES).exists():
+            study = importlib.import_module(f"experiments.{name}").STUDY
+            path = root / STUDIES / name / FULL
+            found = [line for one in (path, new) if one.exists() for line in files.read_jsonl(one)]
+            taken[path] = larger_data.tested(study, found)
+    for path, lines in taken.items():
+        path.parent.mkdir(exist_ok=True)
+        committed.write(path, lines)
+    return sorted({path.parent.name for path in taken})
 
 
 def _is_program(root: Path, name: str) -> bool:

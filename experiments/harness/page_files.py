@@ -14,6 +14,7 @@ from typing import Any
 from etils import epy
 
 from experiments.harness import drawing, plots
+from experiments.harness.larger_data import FULL
 
 with epy.lazy_imports():
     from PIL import Image, PngImagePlugin
@@ -73,6 +74,7 @@ def sources_hash(root: Path, name: str) -> str:
     """Return a hash of the files that only the page of this study is made from."""
     folder, programs = root / "docs/studies" / name, root / "experiments"
     paths = [folder / LINES, programs / f"{name}.py", programs / f"tuned/{name}.json"]
+    paths += [path for path in (folder / FULL,) if path.exists()]
     return _hash("\0".join(read(path) for path in paths))
 
 

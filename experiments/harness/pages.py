@@ -18,7 +18,17 @@ from typing import Any
 
 from etils import epy
 
-from experiments.harness import claims, committed, comparison, panels, plots, results, tuning
+from experiments.harness import (
+    claims,
+    committed,
+    comparison,
+    larger_data,
+    panels,
+    plots,
+    results,
+    tuning,
+)
+from experiments.harness.larger_data import FULL
 from experiments.harness.page_files import LINES, Page, read, sources_hash
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
@@ -60,6 +70,10 @@ def make(root: Path, name: str) -> Page:
     else:
         command = f".venv/bin/python -m experiments.{name}"
         body = [f"{NOT_MEASURED} `{command}` trains it.", markdown(claims.expected(study.claims))]
+    if (folder / FULL).exists():
+        lines = files.read_jsonl(folder / FULL)
+        larger = markdown(larger_data.table(study, lines))
+        body += ["## On larger data", larger, larger_data.provenance(lines)]
     about = (inspect.getdoc(module) or "").partition("\n\n")[2]  # without the question
     expected = study.hypothesis[:1].upper() + study.hypothesis[1:]
     head = [f"# {study.question}", f"**Hypothesis.** {expected}", "## Answer"]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from etils import epy
@@ -99,6 +99,9 @@ class Study(Generic[S]):
     """What is tuned for every point; without it, points train at the rates of the settings."""
     pooled: bool = False
     """Points that differ only in the last part of their names are seeds of one point."""
+    published: Mapping[Name, str] = field(default_factory=dict)
+    """Test accuracies in percent that a paper reports for points on the larger data set (`full`),
+    by the first parts of their names."""
 
     def __post_init__(self) -> None:
         results.check_labels(self.labels)

@@ -126,6 +126,20 @@ def test_results_are_taken(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert "Sharing is worth 0.0 points" in (root / "docs/studies/ladder/index.md").read_text()
 
 
+def test_lines_of_a_larger_data_set_are_taken(root: Path, tmp_path: Path) -> None:
+    """By hand: 90 and 92, and 80 and 82; the line of 92 is replaced by one of 94."""
+    about = {"parameters": 3, "environment": {}, "commit": "abc"}
+    about |= {"config": {"data": "large", "steps": 2, "recipe": {"lr": 0.5}}}
+    lines = [line | about for line in tiny.lines()]
+    pages.main(Flags(), root)
+    for new in (lines, [lines[1] | {"test_accuracy": 0.94}]):
+        tiny.write(tmp_path / "results/ladder/full/results.jsonl", new)
+        pages.main(Flags(take=tmp_path / "results"), root)
+    text = (root / "docs/studies/ladder/index.md").read_text()
+    assert "| conv/ordered | large | 3 | 2 | 0.5 | 2 | 92.00 ± 2.83 |  |" in text
+    assert "| local/ordered | large | 3 | 2 | 0.5 | 2 | 81.00 ± 1.41 |  |" in text
+
+
 def test_the_results_of_a_new_study_are_taken(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,46 @@
+"""The section about lines of a larger data set: accuracies beside published ones."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from experiments.harness import larger_data
+
+STUDY: Any = SimpleNamespace(
+    labels=("rung", "order", "draw"), pooled=True, published={("conv", "ordered"): "94.97"}
+)
+
+
+def line(rung: str, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "rung": rung,
+        "order": "ordered",
+        "draw": str(seed),
+        "seed": seed,
+        "test_accuracy": accuracy,
+        "parameters": 25_210,
+        "seconds": 90.0,
+        "config": {"data": "mnist", "steps": 3000, "recipe": {"lr": 0.03}},
+        "environment": {"jax": "0.11.2"},
+        "machine": "one",
+        "commit": "abc",
+        **changes,
+    }
+
+
+def test_accuracies_stand_beside_published_ones() -> None:
+    """By hand: 90 and 92 %; their sample deviation is √2."""
+    lines = [line("conv", 0, 0.90), line("conv", 1, 0.92), line("local", 0, 0.5)]
+    assert larger_data.table(STUDY, lines).rows == [
+        ["conv/ordered", "mnist", "25,210", "3,000", "0.03", "2", "91.00 ± 1.41", "94.97"],
+        ["local/ordered", "mnist", "25,210", "3,000", "0.03", "1", "50.00", ""],
+    ]
+    assert larger_data.provenance(lines) == (
+        "From [3 lines](full.jsonl), 4 minutes of training:\n\n"
+        "- 3 of jax 0.11.2, machine one, commit abc"
+    )
+
+
+def test_the_later_line_of_a_seed_counts_and_validation_does_not() -> None:
+    old, new, other = line("conv", 0, 0.1), line("conv", 0, 0.9), line("conv", 1, 0.5)
+    held_out = {k: v for k, v in line("conv", 2, 0.7).items() if k != "test_accuracy"}
+    assert larger_data.tested(STUDY, [old, other, held_out, new]) == [new, other]
