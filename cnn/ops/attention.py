@@ -108,8 +108,12 @@ def _attend_by_content(
     centre = padded[(slice(None), *centres)].reshape(batch, math.prod(spec.out), c_in)
     keys = x.reshape(batch, math.prod(spec.size), c_in)  # which are the values, too
     queries = jnp.einsum("npc,hcd->nphd", centre, query) / math.sqrt(c_in)
-    shares = _softmax(jnp.einsum("nphd,nid->nphi", queries, keys), x.dtype)
-    return jnp.einsum("nphi,nic->nphc", shares, keys)
+    # exp(scores) and its sum meet the values before they are divided: there are fewer of these
+    scores = jnp.einsum("nphd,nid->nphi", queries, keys)
+    wide = scores.astype(jnp.promote_types(x.dtype, jnp.float32))
+    weights = jnp.exp(wide - jax.lax.stop_gradient(wide.max(-1, keepdims=True)))
+    seen = jnp.einsum("nphi,nic->nphc", weights.astype(x.dtype), keys)
+    return (seen / weights.sum(-1, keepdims=True)).astype(x.dtype)
 
 
 def _softmax(scores: Array, dtype: jnp.dtype) -> Array:

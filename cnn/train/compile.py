@@ -16,7 +16,7 @@ from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, DeviceMap, device
 from cnn.train.ensemble import Chunk, Rows, States, Step, Trained, chunk_length, compose, gather
 from cnn.train.non_finite import skip_unless_finite
 from cnn.train.optimizers import make_optimizer
-from cnn.train.recipe import PROGRAM_FIELDS, Recipe
+from cnn.train.recipe import Recipe, of_programs
 from cnn.train.sharding import ShardedParams
 from cnn.train.state import TrainState, init_state
 from cnn.train.step import Batch, Evaluate, Metrics, evaluate_batch, train_step
@@ -45,11 +45,7 @@ def programs(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> 
     Raises:
         InputError: As `device_map` does.
     """
-    kept = list(PROGRAM_FIELDS)
-    kept += ["steps"] if recipe.schedule in ("cosine", "one-cycle") else []
-    # Other fields do not matter to the programs. The learning rate is part of the state.
-    recipe = Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
-    return _programs(model, recipe, input_shape)
+    return _programs(model, of_programs(recipe), input_shape)
 
 
 def training_program(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from cnn.train.ensemble import States
 from cnn.train.losses import make_loss
 from cnn.train.metrics import make_metrics, measure
 from cnn.train.optimizers import check_optimizer
-from cnn.train.recipe import Recipe, plain
+from cnn.train.recipe import Recipe, of_programs, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,24 @@ def check_model(model: nn.Module, recipe: Recipe, data: Dataset) -> int:
         hash(model)
     except TypeError:
         raise InputError("the model must be hashable: use tuples, not lists, as fields") from None
-    x = jax.ShapeDtypeStruct((1, *data.input_shape), jnp.float32)
+    try:
+        outputs, params = _shapes(model, data.input_shape)
+    except InputError as error:
+        raise InputError(f"on inputs of shape {data.input_shape} of {data.name}, {error}") from None
+    except (TypeError, ValueError, FlaxError) as error:
+        line = str(error).partition("\n")[0]
+        raise InputError(
+            f"the model cannot be called on inputs {data.input_shape} of {data.name}: {line}"
+        ) from error
+    check_outputs(outputs, recipe, data)
+    _check_optimizer(model, of_programs(recipe), data.input_shape)
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@lru_cache(maxsize=64)  # studies train a model many times, and abstract evaluation takes a second
+def _shapes(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, Any]:
+    """Return the shapes of the outputs for one input, and of the parameters."""
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 
     def run(x: Array, train: bool) -> tuple[Array, Any]:
         """Call the model as in training, or as in evaluation."""
@@ -187,20 +204,15 @@ def check_model(model: nn.Module, recipe: Recipe, data: Dataset) -> int:
         y: Any = model.apply(variables, x, **options, **argument)
         return y[0] if train else y, variables
 
-    try:
-        for train in (True, False):
-            outputs, variables = jax.eval_shape(partial(run, train=train), x)
-    except InputError as error:
-        raise InputError(f"on inputs of shape {data.input_shape} of {data.name}, {error}") from None
-    except (TypeError, ValueError, FlaxError) as error:
-        line = str(error).partition("\n")[0]
-        raise InputError(
-            f"the model cannot be called on inputs {data.input_shape} of {data.name}: {line}"
-        ) from error
-    check_outputs(outputs, recipe, data)
-    params = variables.get("params", {})
-    check_optimizer(recipe, params)
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    for train in (True, False):
+        outputs, variables = jax.eval_shape(partial(run, train=train), x)
+    return outputs, variables.get("params", {})
+
+
+@lru_cache(maxsize=64)
+def _check_optimizer(model: nn.Module, recipe: Recipe, input_shape: tuple[int, ...]) -> None:
+    """Raise `InputError` if the optimizer cannot train the model."""
+    check_optimizer(recipe, _shapes(model, input_shape)[1])
 
 
 def check_outputs(outputs: jax.ShapeDtypeStruct, recipe: Recipe, data: Dataset) -> None:

@@ -228,6 +228,16 @@ MAY_CHANGE_ON_RESUME = frozenset(
 """Fields that a resumed run may change, because they do not change what is learned."""
 
 
+def of_programs(recipe: Recipe) -> Recipe:
+    """Return the recipe with only the fields that its programs depend on.
+
+    The learning rate is not one: it is part of the state.
+    """
+    kept = list(PROGRAM_FIELDS)
+    kept += ["steps"] if recipe.schedule in ("cosine", "one-cycle") else []
+    return Recipe(lr=1.0, **{name: getattr(recipe, name) for name in kept})
+
+
 def identity(recipe: Recipe) -> dict[str, Any]:
     """Return the fields that a resumed run must not change, as JSON.
 

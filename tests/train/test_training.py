@@ -28,6 +28,22 @@ def test_fit_learns_and_says_how_well() -> None:
     assert (result.train_loss < 0.5 * untrained.train_loss).all()
 
 
+def test_runs_that_differ_in_seed_data_and_rate_trace_the_model_once() -> None:
+    calls = []
+
+    class Counted(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            calls.append(x.shape)
+            return nn.Dense(2)(x.reshape(len(x), -1))
+
+    fit(config(model=Counted(), steps=2))
+    traced = len(calls)
+    assert traced > 0
+    fit(config(model=Counted(), steps=2, seed=1, lr=0.02, data=waves()))
+    assert len(calls) == traced
+
+
 def test_the_figures_are_those_of_the_returned_states() -> None:
     """Evaluated here by hand, in one piece, from the states."""
     data = waves()
