@@ -94,7 +94,10 @@ def _attend_by_position(
     places = math.prod(padded.shape[1:-1])
     shares = _softmax(score.reshape(heads, math.prod(spec.out), places), padded.dtype)
     line = padded.reshape(padded.shape[0], places, padded.shape[-1])
-    return jnp.einsum("hpj,njc->nphc", shares, line)
+    flat = shares.transpose(1, 0, 2).reshape(-1, places)
+    # one small product for each example: of one large product, XLA would transpose the result
+    seen = jnp.matmul(jnp.broadcast_to(flat, (len(line), *flat.shape)), line)
+    return seen.reshape(len(line), -1, heads, line.shape[-1])
 
 
 def _attend_by_content(
