@@ -55,7 +55,8 @@ def take(study: Study[Any], settings: Settings, paths: Iterable[Path]) -> list[L
         for (name, seed), key in keys.items():
             if key not in found:
                 raise _missing(paths[-1], settings, points[name], name, seed)
-            lines.append(found[key])
+            # points that are the same network share a key, and the line has the name of one
+            lines.append({**found[key], **dict(zip(study.labels, name, strict=True))})
     return lines
 
 

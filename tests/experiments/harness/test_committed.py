@@ -7,6 +7,7 @@ import pytest
 
 from cnn.errors import InputError
 from experiments.harness import committed, results
+from experiments.harness.study import Points
 from tests.experiments.harness import tiny
 
 STUDY, SETTINGS = tiny.module().STUDY, tiny.Settings()
@@ -49,6 +50,23 @@ def test_committed_lines_stay_where_the_results_have_none(
     tiny.write(tmp_path / "results.jsonl", [newer])
     paths = [tmp_path / "committed.jsonl", tmp_path / "results.jsonl"]
     assert committed.take(STUDY, SETTINGS, paths) == [*lines[:2], newer, lines[3]]
+
+
+def test_points_that_are_the_same_network_have_lines_of_their_own(
+    lines: list[dict[str, object]], tmp_path: Path
+) -> None:
+    twin = ("twin", "ordered")
+
+    def points(settings: tiny.Settings) -> Points:
+        return {**tiny.points(settings), twin: tiny.points(settings)[tiny.CONV]}
+
+    study = tiny.module(points=points).STUDY
+    tiny.write(tmp_path / "results.jsonl", [*lines, {**lines[0], "rung": "twin"}])
+    taken = committed.take(study, SETTINGS, [tmp_path / "results.jsonl"])
+    assert taken == [*lines, *({**line, "rung": "twin"} for line in lines[:2])]
+    committed.write(tmp_path / "taken.jsonl", taken)
+    found = committed.read(tmp_path / "taken.jsonl", study, SETTINGS).found
+    assert found[twin]["test_accuracy"].tolist() == [0.9, 0.92]
 
 
 def test_a_line_that_is_not_there_is_named(lines: list[dict[str, object]], tmp_path: Path) -> None:
