@@ -10,10 +10,10 @@ windows, the biases of normalization learn 64 times as fast as other weights, an
 averaged over an image and its mirror image.
 
 Measured on a JPEG copy of CIFAR-10 (quality 75, chroma at half resolution), which lacks detail that
-the published figures rest on, with seed 0: in bfloat16 on an NVIDIA H200, 89.09 % of the test images
-and 95.92 % of the training images, ten epochs in 7.2 s from a warm cache (`docs/performance.md`); in
-float32 on two CPU cores, 89.23 % and 96.06 %, in 4,194 s beside other work. Not measured: the
-original pixels.
+the published figures rest on, with seed 0. In bfloat16 on an NVIDIA H200: 89.09 % of the test
+images and 95.92 % of the training images, ten epochs in 7.2 s from a warm cache
+(`docs/performance.md`). In float32 on two CPU cores: 89.23 % and 96.06 %, in 4,194 s beside other
+work. Not measured: the original pixels.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ class Config(Recipe):
             raise InputError(f"out must be None with several learning_rates, got {str(self.out)!r}")
         if (self.relax_at is None) != (self.relax_to is None):
             raise InputError("relax_at and relax_to need each other: give both, or neither")
+        _check_size(self.batch_size, len(self.data.train))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +161,14 @@ def check_batch(config: Config, examples: int, devices: DeviceMap) -> None:
             f"batch_size must be even on each device for {config.augment[-1]}, which mixes pairs, "
             f"got {size} on {devices.group_size} devices"
         )
-    if size > examples:
-        raise InputError(f"batch_size must be at most the {examples} training examples, got {size}")
+    _check_size(size, examples)
+
+
+def _check_size(batch_size: int, examples: int) -> None:
+    if batch_size > examples:
+        raise InputError(
+            f"batch_size must be at most the {examples} training examples, got {batch_size}"
+        )
 
 
 def check_model(model: nn.Module, recipe: Recipe, data: Dataset) -> int:

@@ -157,7 +157,7 @@ def test_points_that_cannot_train_are_named_and_the_others_are_kept(
 ) -> None:
     given = settings(tmp_path)
     more = {
-        ("large", "waves"): given.config(model(), waves(), batch_size=1000),
+        ("large", "waves"): given.config(Chain((Flatten(), Dense(3))), waves(), batch_size=16),
         ("unfinished", "waves"): given.config(Unfinished(), waves(), batch_size=16),
     }
     with pytest.raises(RunError) as error:
@@ -165,21 +165,31 @@ def test_points_that_cannot_train_are_named_and_the_others_are_kept(
     assert "\n" not in str(error.value)
     assert sorted(str(error.value).split("; ")) == [
         "all other points are kept: the same command trains the rest",
-        "point large/waves: batch_size must be at most the 64 training examples, got 1000",
+        "point large/waves: the model must return 2 values, one per class of waves, got shape "
+        "(3,): build it with num_classes=2",
         "point unfinished/waves: KeyError: 'yes'",
     ]
     assert {row["width"] for row in rows(tmp_path)} == {"narrow", "wide"}
     said = capsys.readouterr().err
     assert 'return {"no": x}["yes"]' in said  # the traceback shows where the mistake is
-    assert "point large/waves failed: batch_size must be at most" in said
+    assert "point large/waves failed: the model must return 2 values" in said
     run(given)
     assert len(trained) == 4
 
 
-def test_an_invalid_setting_names_its_point_before_anything_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"batch_size": 65}, "batch_size must be at most the 64 training examples, got 65"),
+    ],
+)
+def test_an_invalid_setting_names_its_point_before_anything_is_written(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     given = settings(tmp_path / "new")
-    bad = {("slow", "waves"): replace(points(given)["wide", "waves"], lr=0.0)}
-    with pytest.raises(InputError, match=r"^point slow/waves: lr must be positive"):
+    bad = {("slow", "waves"): replace(points(given)["wide", "waves"], **changes)}
+    with pytest.raises(InputError, match=f"^point slow/waves: {said}"):
         study.outcomes(given, ("width", "data"), points(given) | bad)
     assert not given.out.exists()
 
