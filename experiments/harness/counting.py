@@ -58,6 +58,19 @@ def slopes(xs: Sequence[int], counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.diff(np.log(counts).mean(0)) / np.diff(np.log(xs)))
 
 
+def powers(xs: Sequence[int], counts: np.ndarray) -> np.ndarray:
+    """Return for every seed the slope of the least-squares line of log counts against log x.
+
+    Args:
+        xs: Values of x.
+        counts: Positive numbers, `(seeds, x)`.
+
+    Returns:
+        Slopes `(seeds,)`.
+    """
+    return np.asarray(np.polyfit(np.log(xs), np.log(counts).T, 1)[0])
+
+
 def finding(rung: str, by: str, xs: Sequence[int], counts: np.ndarray, sizes: Sequence[int]) -> str:
     """Return how many examples a rung needs, and how that grows where it is not a bound.
 
@@ -78,7 +91,7 @@ def finding(rung: str, by: str, xs: Sequence[int], counts: np.ndarray, sizes: Se
     if known.sum() < 2:
         return f"{text}. With fewer than two numbers that are not bounds, it has no exponent."
     x, counts = np.array(xs)[known], counts[:, known]
-    slope, half = paired(np.polyfit(np.log(x), np.log(counts).T, 1)[0], np.zeros(len(counts)))
+    slope, half = paired(powers(x.tolist(), counts), np.zeros(len(counts)))
     where = "" if known.all() else f", for {by} = {', '.join(map(str, x))},"
     between = ", ".join(f"{each:.2f}" for each in slopes(x.tolist(), counts))
     return (

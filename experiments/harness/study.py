@@ -95,6 +95,10 @@ class Study(Generic[S]):
     """From settings and the names of all points to new names, each for the best of several points.
     They are trained with a validation part held out, too. The best one there is taken, and the
     results have its test outcome under the new name."""
+    derive: Callable[[S, Results], Results] | None = None
+    """From settings and results to outcomes that are computed from several points, such as the
+    slope of a line through them, under names of their own. Claims may be about them, and
+    `summarize` gets them with the results."""
     tuning: Tuning | None = None
     """What is tuned for every point; without it, points train at the rates of the settings."""
     pooled: bool = False
@@ -238,13 +242,14 @@ class Study(Generic[S]):
                     "validation accuracy."
                 )
             found = chosen
-        verdicts = claims.judge(self.claims, found)
+        everything = {**found, **(self.derive(settings, found) if self.derive else {})}
+        verdicts = claims.judge(self.claims, everything)
         tested = [verdict.claim for verdict in verdicts]
         if missing := [claim.text for claim in self.claims if claim not in tested]:
             few = "; ".join(missing[:3]) + "; ..." * (len(missing) > 3)
             notes.append(f"{len(missing)} claims have points that were not run: {few}.")
         if self.summarize is not None:
-            made = self.summarize(settings, found)
+            made = self.summarize(settings, everything)
         else:
             runs = self._pooled(configs or self.configs(settings))
             runs = {name: runs[outcome.chosen or name] for name, outcome in found.items()}

@@ -107,6 +107,24 @@ def test_a_study_without_a_summary_of_its_own_shows_the_choice() -> None:
     assert [row[0] for row in table.rows] == ["a", "b", "zero", "best"]
 
 
+def test_claims_about_what_is_derived_from_several_points() -> None:
+    """The sum of a and b, 1.4 and 1.42, exceeds b by 0.9 and 0.91."""
+
+    def derive(settings: Settings, found: Results) -> Results:
+        total = found[A]["test_accuracy"] + found[B]["test_accuracy"]
+        return {("sum",): Outcome(1, {"total": total}), ("b alone",): Outcome(1, {"total": b})}
+
+    b = np.array([0.5, 0.51])
+    claim = Claim("a is large", ("sum",), ("b alone",), above=0.5, measure="total")
+    mine = study.Study("Q?", "h.", ("point",), points, summarize, claims=(claim,), derive=derive)
+    found = {A: accuracy(0.9, 0.91), B: accuracy(*b), ZERO: accuracy(0.4, 0.42)}
+    (verdict,) = mine.conclude(Settings(), found, {}).verdicts
+    assert verdict.mean == pytest.approx(0.905)
+    assert list(SEEN[-1]) == [A, B, ZERO, ("sum",), ("b alone",)]
+    (table, *_) = replace(mine, summarize=None).conclude(Settings(), found, {}).tables
+    assert [row[0] for row in table.rows] == ["a", "b", "zero"]
+
+
 def test_claims_that_are_not_tested_are_named() -> None:
     wrong = Claim("b beats what is not there", B, ("hero",), above=0.01)
     made = replace(STUDY, claims=(*STUDY.claims, wrong))

@@ -7,7 +7,7 @@ import pytest
 
 from cnn.errors import InputError
 from experiments import invariance_in_label, waldo, width
-from experiments.harness.counting import finding, needed, number, slopes
+from experiments.harness.counting import finding, needed, number, powers, slopes
 
 
 def test_needed_examples_by_hand() -> None:
@@ -30,6 +30,12 @@ def test_a_mean_of_bounds_is_a_bound() -> None:
 def test_slopes_by_hand() -> None:
     """1, 2, 16 at 1, 2, 4 have the slopes 1 and 3."""
     np.testing.assert_allclose(slopes([1, 2, 4], np.array([[1.0, 2, 16], [1.0, 2, 16]])), [1, 3])
+
+
+def test_powers_by_hand() -> None:
+    """3 / x and 1, 2, 16 at 1, 2, 4, whose slopes 1 and 3 make a line of 2."""
+    found = powers([1, 2, 4], np.array([[3, 1.5, 0.75], [1, 2, 16]]))
+    np.testing.assert_allclose(found, [-1, 2])
 
 
 def test_a_power_by_hand() -> None:
