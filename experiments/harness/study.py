@@ -99,6 +99,9 @@ class Study(Generic[S]):
     """What is tuned for every point; without it, points train at the rates of the settings."""
     pooled: bool = False
     """Points that differ only in the last part of their names are seeds of one point."""
+    derive: Callable[[Results], Results] | None = None
+    """From what points measured, pooled, to that of which claims and summary are, with the same
+    names: for measures of several seeds together."""
     published: Mapping[Name, str] = field(default_factory=dict)
     """Test accuracies in percent that a paper reports for points on the larger data set (`full`),
     by the first parts of their names."""
@@ -227,6 +230,8 @@ class Study(Generic[S]):
         """
         if self.pooled:
             found, validated = pool_seeds(found), pool_seeds(validated)
+        if self.derive is not None:
+            found = self.derive(found)
         notes = []
         if self.best_of is not None:
             chosen = dict(found)
