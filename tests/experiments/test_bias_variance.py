@@ -35,7 +35,7 @@ from tests.experiments.made import check_figures, untrained
 
 @pytest.mark.slow
 def test_the_study_writes_its_files(tmp_path: Path) -> None:
-    bias_variance.STUDY.run(Settings(smoke=True, sizes=(500,), out=tmp_path))
+    bias_variance.STUDY.run(Settings(smoke=True, sizes=(2000,), out=tmp_path))
     names = {"results.jsonl", "bias_variance.png", "claims.png", "report.html", "summary.json"}
     assert names < {p.name for p in (tmp_path / "smoke").iterdir()}
 
