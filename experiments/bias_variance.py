@@ -101,7 +101,13 @@ def many(network: str) -> Name:
 
 
 CLAIMS = (
-    Claim("dense errs more than conv by 0.1", many(DENSE), many(CONV), 0.1, measure=BRIER),
+    Claim(
+        "dense has a higher Brier score than conv, by 0.1",
+        many(DENSE),
+        many(CONV),
+        0.1,
+        measure=BRIER,
+    ),
     Claim(
         "most of what dense errs more is variance",
         *(many(DENSE), many(DENSE)),
@@ -120,7 +126,13 @@ CLAIMS = (
         below=0.05,
         measure=BIAS,
     ),
-    Claim("conv: four times the examples do", few(CONV), many(CONV), above=0.1, measure=BIAS),
+    Claim(
+        "conv: four times the examples lower the bias",
+        few(CONV),
+        many(CONV),
+        above=0.1,
+        measure=BIAS,
+    ),
     Claim("a global pooling has more bias", many(GLOBAL), many(CONV), 0.02, measure=BIAS),
     Claim(
         "zeros outside the window cost little training loss",

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -309,15 +308,11 @@ def _plain(values: np.ndarray) -> Any:
 
 
 def _numbers(plain: Any) -> np.ndarray:
-    """Return the numbers in a line. Raise almost anything if they are damaged."""
+    """Return the numbers in a line. Raise an error if they are damaged."""
     if not isinstance(plain, dict):
         return np.asarray(plain)
     numbers = np.frombuffer(base64.b64decode(plain["uint8"], validate=True), np.uint8)
-    shape, count = plain["shape"], len(numbers)
-    fits = all(type(n) is int and 0 <= n <= count for n in shape)
-    if not fits or math.prod(shape) != count:
-        raise ValueError(f"shape must be that of {count} numbers, got {shape}")
-    return numbers.reshape(shape).astype(float)
+    return numbers.reshape(plain["shape"]).astype(float)
 
 
 def _pack(correct: np.ndarray, of: int) -> dict[str, Any]:
