@@ -1,4 +1,4 @@
-"""Which test examples a trained network has right, for intervals that cover examples."""
+"""What trained networks say of test examples, and which they have right."""
 
 from __future__ import annotations
 
@@ -43,12 +43,17 @@ def correct(config: Config, result: Result) -> np.ndarray | None:
 
 def right(config: Config, result: Result, split: Split) -> np.ndarray:
     """Return which examples of `split` the trained networks have right, `(seeds, examples)`."""
+    return logits(config, result, split).argmax(-1) == split.y
+
+
+def logits(config: Config, result: Result, split: Split) -> np.ndarray:
+    """Return the outputs of the trained networks, `(seeds, examples, outputs)`."""
     model, precision = config.phases[-1][0], recipe.Recipe(precision=config.precision)
-    logits = jax.jit(step.forward, static_argnums=(0, 1))
+    forward = jax.jit(step.forward, static_argnums=(0, 1))
     rows = np.array_split(np.arange(len(split)), math.ceil(len(split) / BATCH))
     inputs = [np.asarray(split.x[part]) for part in rows]
-    classes = [
-        np.concatenate([np.asarray(logits(model, precision, state.variables, x)) for x in inputs])
+    outputs = [
+        np.concatenate([np.asarray(forward(model, precision, state.variables, x)) for x in inputs])
         for state in result.states
     ]
-    return np.stack(classes).argmax(-1) == split.y
+    return np.stack(outputs)

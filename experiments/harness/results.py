@@ -43,7 +43,8 @@ Measure = Callable[["Config", "Result"], Mapping[str, "Sequence[ArrayLike]"]]
 """Further measures of a trained point: by name, one value per seed, a number or an array.
 
 A boolean array says of each of some test examples whether it was right: the measure is the share,
-and intervals of differences cover these examples, too (`experiments.harness.claims`).
+and intervals of differences cover these examples, too (`experiments.harness.claims`). An array of
+`uint8` is kept as text, with four characters for three numbers.
 """
 
 
@@ -203,7 +204,7 @@ def read(path: Path, needed: Mapping[str, Sequence[str]]) -> dict[str, dict[str,
 
 def _is_result(row: dict[str, Any]) -> bool:
     try:
-        values = [np.asarray(row[name]) for name in row["measured"]]
+        values = [_numbers(row[name]) for name in row["measured"]]
         for packed in row.get("examples", {}).values():
             _unpack(packed)
     except (LookupError, TypeError, ValueError, RecursionError, AttributeError):
@@ -282,7 +283,7 @@ def lines(
             name: np.asarray(of[i], float).mean() if name in more and name in examples else of[i]
             for name, of in values.items()
         }
-        return {name: np.asarray(value, float).tolist() for name, value in numbers.items()}
+        return {name: _plain(np.asarray(value)) for name, value in numbers.items()}
 
     def examples_of_seed(i: int) -> dict[str, Any]:
         return {name: _pack(np.asarray(of[i]), sizes[name]) for name, of in examples.items()}
@@ -297,6 +298,21 @@ def lines(
 
 def _is_boolean(values: Sequence[ArrayLike]) -> bool:
     return np.asarray(values[0]).dtype == bool
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Return numbers as a line holds them."""
+    if values.dtype != np.uint8:
+        return values.astype(float).tolist()
+    return {"uint8": base64.b64encode(values.tobytes()).decode(), "shape": list(values.shape)}
+
+
+def _numbers(plain: Any) -> np.ndarray:
+    """Return the numbers in a line. Raise an error if they are damaged."""
+    if not isinstance(plain, dict):
+        return np.asarray(plain)
+    numbers = np.frombuffer(base64.b64decode(plain["uint8"], validate=True), np.uint8)
+    return numbers.reshape(plain["shape"]).astype(float)
 
 
 def _pack(correct: np.ndarray, of: int) -> dict[str, Any]:
@@ -334,7 +350,7 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> Outcome:
                 f"results of keys {rows[0]['key']!r} and {row['key']!r} must have the same "
                 "measures and shapes: remove their lines from results.jsonl"
             )
-    values = {to: np.array([row[name] for row in rows]) for name, to in measured.items()}
+    values = {to: np.array([_numbers(row[name]) for row in rows]) for name, to in measured.items()}
     packed = {
         to: [row["examples"][name] for row in rows]
         for name, to in measured.items()
@@ -383,4 +399,4 @@ def pool_seeds(results: Results) -> dict[Name, Outcome]:
 
 def _shapes(row: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     counts = {f"{name} of": (x["count"], x["of"]) for name, x in row.get("examples", {}).items()}
-    return {**{name: np.shape(row[name]) for name in row["measured"]}, **counts}
+    return {**{name: _numbers(row[name]).shape for name in row["measured"]}, **counts}

@@ -97,8 +97,8 @@ class Study(Generic[S]):
     results have its test outcome under the new name."""
     derive: Callable[[S, Results], Results] | None = None
     """From settings and results to outcomes that are computed from several points, such as the
-    slope of a line through them, under names of their own. Claims may be about them, and
-    `summarize` gets them with the results."""
+    slope of a line through them, or from several seeds together, such as a variance. They come
+    beside the results, or in place of those with the same name. Claims may be about them."""
     tuning: Tuning | None = None
     """What is tuned for every point; without it, points train at the rates of the settings."""
     pooled: bool = False

@@ -26,6 +26,16 @@ def test_they_are_those_of_the_measured_accuracy() -> None:
         np.testing.assert_array_equal(row, np.argmax(logits, -1) == given.data.test.y)
 
 
+def test_logits_are_the_outputs_in_the_order_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "BATCH", 7)
+    given = config(seeds=2, steps=3)
+    result = fit(given)
+    found = predictions.logits(given, result, given.data.test)
+    for state, row in zip(result.states, found, strict=True):
+        whole = given.model.apply(state.variables, given.data.test.x)
+        np.testing.assert_allclose(row, whole, rtol=1e-5, atol=1e-6)
+
+
 def test_with_a_validation_part_they_are_of_that() -> None:
     given = config(steps=3, validate=True)
     result = fit(given)

@@ -238,3 +238,55 @@ def test_points_that_differ_in_their_last_part_become_seeds() -> None:
     pooled = results.pool_seeds(results.of_lines(lines, ["rung", "order"]))
     np.testing.assert_array_equal(pooled["a",]["test_accuracy"], [1, 0])
     np.testing.assert_array_equal(pooled["a",].examples["test_accuracy"].correct, [[1], [0]])
+
+
+def with_bytes(seed: int, **changes: Any) -> dict[str, Any]:
+    """Return a line with a measure of two rows of bytes: 0, 1, 2 and 3, 4, 255."""
+    kept = {"uint8": "AAECAwT/", "shape": [2, 3]} | changes
+    return of_seed(seed, [True]) | {"measured": ["test_accuracy", "steps"], "steps": kept}
+
+
+def test_bytes_are_kept_as_text() -> None:
+    rows = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
+    assert results._plain(rows) == with_bytes(0)["steps"]
+    lines = list(read([with_bytes(0), with_bytes(1)]).values())
+    found = results.outcome(lines)["steps"]
+    np.testing.assert_array_equal(found, [rows, rows])
+    assert found.dtype == float
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uint8": "AAECAwT?"},
+        {"uint8": 3},
+        {"shape": [3, 3]},
+        {"shape": [2, 3.0]},
+        {"shape": [-2, -3]},
+        {"shape": 5},
+        {"uint8": "", "shape": [10**40, 0]},
+    ],
+    ids=range(7),
+)
+def test_lines_with_damaged_bytes_are_skipped(
+    change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert list(read([with_bytes(0), with_bytes(1, **change)])) == ["0"]
+    assert caplog.messages[0].endswith("damaged or of another version (2)")
+
+
+def test_bytes_of_other_shapes_are_named() -> None:
+    with pytest.raises(InputError, match="must have the same measures and shapes"):
+        results.outcome([with_bytes(0), with_bytes(1, shape=[3, 2])])
+
+
+@given(mutated([with_bytes(0), with_bytes(1)]))
+def test_mutated_bytes_are_numbers_or_refused(records: list[Any]) -> None:
+    rows = list(read(records).values())
+    try:
+        outcome = results.outcome(rows) if rows else None
+    except InputError as error:
+        assert "must have the same measures and shapes" in str(error)
+    else:
+        for value in outcome.values.values() if outcome else ():
+            assert value.dtype == float

@@ -377,6 +377,32 @@ def test_pooled_seeds() -> None:
     assert pooled["a",].parameters == 7
 
 
+def test_claims_and_summary_are_of_what_is_derived(tmp_path: Path) -> None:
+    """The derived measure is the larger value of both seeds."""
+
+    def derive(given: Settings, found: study.Results) -> study.Results:
+        return {
+            name: Outcome(one.parameters, {"largest": one["test_accuracy"].max(keepdims=True)})
+            for name, one in found.items()
+        }
+
+    def summarize(given: Settings, found: study.Results) -> study.Summary:
+        return study.Summary([f"{name}: {one['largest']}" for name, one in found.items()], [], {})
+
+    claim = study.Claim("a is better", ("a",), ("b",), above=0.1, measure="largest")
+    made = study.Study(
+        "Q?", "none.", ("net", "seed drawn"), points, summarize, claims=(claim,), pooled=True
+    )
+    results = {
+        (name, str(seed)): Outcome(7, {"test_accuracy": np.array([value])})
+        for name, values in (("a", (0.25, 0.75)), ("b", (0.5, 0.25)))
+        for seed, value in enumerate(values)
+    }
+    found = replace(made, derive=derive).conclude(settings(tmp_path), results, {})
+    assert found.verdicts[0].mean == 0.25
+    assert found.findings == ["('a',): [0.75]", "('b',): [0.5]"]
+
+
 def test_a_study_of_points_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without accuracy: the table, the differences and the figure are those of the loss."""
     x = np.random.default_rng(0).standard_normal((64, 12, 1))
