@@ -49,15 +49,17 @@ def position_leak(
 
 
 def effective_receptive_field(
-    f: ArrayFn, x: Float[Array, "batch *spatial c"]
+    f: ArrayFn, x: Float[Array, "batch *spatial c"], power: float = 1.0
 ) -> Float[Array, "*spatial"]:
     """Return the mean absolute gradient of the central output at each position (Luo et al. 2016).
 
-    E_x Σ_c |∂ Σ_o f(x)[centre, o] / ∂x[·, c]|, the mean over the inputs `x`.
+    E_x Σ_c |∂ Σ_o f(x)[centre, o] / ∂x[·, c]|^power, the mean over the inputs `x`. For independent
+    random weights it is `power` 2 that adds up: the variances of n windows of size k have the sum
+    n (k² − 1) / 12.
     """
 
     def central(x: Array) -> Array:
         y = f(x)
         return y[(slice(None), *(n // 2 for n in y.shape[1:-1]))].sum()
 
-    return jnp.abs(jax.grad(central)(x)).sum(-1).mean(0)
+    return (jnp.abs(jax.grad(central)(x)) ** power).sum(-1).mean(0)

@@ -85,3 +85,10 @@ def test_the_effective_field_is_a_mean_of_absolute_values_over_inputs() -> None:
     # Without a map there is no centre, and all outputs count: |2 x - 1|.
     field = effective_receptive_field(lambda x: f(x).sum(1), x)
     np.testing.assert_allclose(field, [1, (1 + 7) / 2, (1 + 9) / 2])
+
+
+def test_the_power_of_the_gradient_in_the_effective_field() -> None:
+    """Gradients 2 |x| of 2 and 6 at the centre, and 1: squares 4, 36 and 1."""
+    x = jnp.array([[0.0, 1.0, 0.0], [0.0, -3.0, 5.0]])[..., None]
+    field = effective_receptive_field(lambda x: x**2 - jnp.roll(x, -1, 1), x, power=2)
+    np.testing.assert_allclose(field, [0, (4 + 36) / 2, 1])
