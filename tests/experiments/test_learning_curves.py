@@ -26,7 +26,7 @@ def test_the_study_writes_its_files(tmp_path: Path) -> None:
 
 
 def test_steps_grow_with_the_root_of_the_examples() -> None:
-    assert [Settings().steps_for(n) for n in (1500, 6000, 96_000)] == [1000, 2000, 8000]
+    assert [Settings().steps_for(n) for n in (1500, 6000, 96_000)] == [500, 1000, 4000]
     assert Settings(steps=2).steps_for(96_000) == 16
     assert Settings(steps=1).steps_for(15) == 1
 
@@ -101,7 +101,7 @@ def test_claims_by_hand() -> None:
         "2.00).",
     ]
     errors, exponents = summary.tables
-    assert errors.caption.endswith("over 2 seeds, 1,000 to 4,000 steps")
+    assert errors.caption.endswith("over 2 seeds, 500 to 2,000 steps")
     assert errors.rows[0] == ["conv, test", "20.00 ± 16.97", "5.00 ± 4.24", "1.25 ± 1.06"]
     assert errors.rows[1][0] == "conv, training"
     assert exponents.heads == ["rung", ALL, "1500 to 6000", "6000 to 24000"]
