@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from threading import Event
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 POINTS_AT_A_TIME = 2
 """On a CPU, where a small step keeps one core busy. On an accelerator it is one."""
+SWITCH_SECONDS = 0.0005
+"""Time after which a thread that runs Python lets another one run that waits for it.
+
+A step of the ladder takes milliseconds, and Python's 5 ms let a core wait for as long. With this,
+two points of `experiments.attention` took 11 % less time (medians of three turns, 10.2 and 11.6 s).
+"""
 
 
 def train(
@@ -58,7 +65,8 @@ def train(
         config = replace(missing[group[0]], learning_rates=rates, on_nan="skip")
         return fit(config, step)
 
-    with ThreadPoolExecutor(POINTS_AT_A_TIME if on_cpu else 1) as pool:
+    at_a_time = POINTS_AT_A_TIME if on_cpu else 1
+    with _switching_after(SWITCH_SECONDS), ThreadPoolExecutor(at_a_time) as pool:
         try:
             runs = {pool.submit(fit_group, group): group for group in _groups(missing, not on_cpu)}
             for done in as_completed(runs):
@@ -81,6 +89,16 @@ def train(
                 print(kept, file=sys.stderr)
             raise
     return {name: failed[name] for name in missing if name in failed}
+
+
+@contextlib.contextmanager
+def _switching_after(seconds: float) -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def say_why(name: Name, error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -363,6 +364,19 @@ def test_a_study_without_a_larger_data_set_refuses_full() -> None:
 
     with pytest.raises(InputError, match="full: this study has no larger data set"):
         study.reduced(Generated(full=True))
+
+
+def test_threads_switch_soon_while_points_train() -> None:
+    before, seen = sys.getswitchinterval(), []
+
+    def advance(steps: int) -> None:
+        seen.append(sys.getswitchinterval())
+
+    point = ("a",)
+    runner.train({point: config(steps=1)}, advance, lambda *_: None)
+    assert seen == [pytest.approx(runner.SWITCH_SECONDS)]
+    assert before > 2 * runner.SWITCH_SECONDS
+    assert sys.getswitchinterval() == before
 
 
 def test_pooled_seeds() -> None:
