@@ -317,7 +317,8 @@ def figure(sizes: list[int], results: Results) -> plots.Figure:
         return plots.Dots(series, NETWORKS, horizontal=True, x_label=label)
 
     panels = [panel(part) for part in (BIAS, VARIANCE, FITTED)]
-    return plots.Figure(panels, share_y=True, legend="below")
+    note = "each value is of a pair of networks"
+    return plots.Figure(panels, share_y=True, legend="below", note=note)
 
 
 STUDY = study.Study(
