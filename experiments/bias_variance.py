@@ -318,7 +318,7 @@ def figure(sizes: list[int], results: Results) -> plots.Figure:
 
     panels = [panel(part) for part in (BIAS, VARIANCE, FITTED)]
     note = "each value is of a pair of networks"
-    return plots.Figure(panels, share_y=True, legend="below", note=note)
+    return plots.Figure(panels, share_y=True, legend="above", note=note)
 
 
 STUDY = study.Study(
