@@ -93,11 +93,12 @@ def _attend_by_position(
         score = score - jnp.expand_dims(strengths[:, None, None] * distance**2, others)
     places = math.prod(padded.shape[1:-1])
     shares = _softmax(score.reshape(heads, math.prod(spec.out), places), padded.dtype)
-    line = padded.reshape(padded.shape[0], places, padded.shape[-1])
+    batch, c_in = padded.shape[0], padded.shape[-1]
+    line = padded.reshape(batch, places, c_in)
     flat = shares.transpose(1, 0, 2).reshape(-1, places)
     # one small product for each example: of one large product, XLA would transpose the result
-    seen = jnp.matmul(jnp.broadcast_to(flat, (len(line), *flat.shape)), line)
-    return seen.reshape(len(line), -1, heads, line.shape[-1])
+    seen = jnp.matmul(jnp.broadcast_to(flat, (batch, *flat.shape)), line)
+    return seen.reshape(batch, math.prod(spec.out), heads, c_in)
 
 
 def _attend_by_content(
