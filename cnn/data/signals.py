@@ -1,7 +1,7 @@
 """New signals of MNIST-1D in any number, many at a time.
 
-The package `mnist1d` makes one signal after another, and takes about a millisecond for each. Here
-the same arithmetic is done on arrays, for a block of signals at once, about fifty times as fast.
+The package `mnist1d` makes one signal after another. Here the same arithmetic is done on arrays,
+for a block of signals at once.
 """
 
 from __future__ import annotations

@@ -5,11 +5,13 @@ It is made from the lines alone: `full.jsonl` beside the page. The data set is n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness.committed import Line, origins
 from experiments.harness.tables import Table
 
@@ -30,13 +32,17 @@ def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
 
 
 def table(study: Study[Any], lines: Sequence[Line]) -> Table:
-    """Return the test accuracy of each point, beside the one that was published for it."""
-    seeds: dict[Name, list[Line]] = {}
+    """Return the test accuracy of each point, beside the one that was published for it.
+
+    Seeds of a point that were trained by another recipe have a row of their own.
+    """
+    seeds: dict[tuple[Name, str], list[Line]] = {}
     for line in lines:
-        name = _name(study, line)
-        seeds.setdefault(name[:-1] if study.pooled else name, []).append(line)
+        name, config = _name(study, line), line["config"]
+        trained = json.dumps([config["data"], config["steps"], config["recipe"]], sort_keys=True)
+        seeds.setdefault((name[:-1] if study.pooled else name, trained), []).append(line)
     rows = []
-    for name, of in seeds.items():
+    for (name, _), of in seeds.items():
         config, accuracies = of[0]["config"], np.array([one["test_accuracy"] for one in of])
         published = [text for start, text in study.published.items() if name[: len(start)] == start]
         steps, lr = f"{config['steps']:,}", f"{config['recipe']['lr']:g}"
@@ -55,4 +61,6 @@ def provenance(lines: Sequence[Line]) -> str:
 
 
 def _name(study: Study[Any], line: Line) -> Name:
+    if lacking := [label for label in study.labels if label not in line]:
+        raise InputError(f"a line must have {lacking[0]!r}: it is of another study, remove it")
     return tuple(str(line[label]) for label in study.labels)

@@ -32,8 +32,7 @@ POINTS_AT_A_TIME = 2
 SWITCH_SECONDS = 0.0005
 """Time after which a thread that runs Python lets another one run that waits for it.
 
-A step of the ladder takes milliseconds, and Python's 5 ms let a core wait for as long. With this,
-two points of `experiments.attention` took 11 % less time (medians of three turns, 10.2 and 11.6 s).
+A step of the ladder takes milliseconds, and Python's 5 ms would let a core wait for as long.
 """
 
 

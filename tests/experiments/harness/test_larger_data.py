@@ -3,6 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from cnn.errors import InputError
 from experiments.harness import larger_data
 
 STUDY: Any = SimpleNamespace(
@@ -38,6 +41,17 @@ def test_accuracies_stand_beside_published_ones() -> None:
         "From [3 lines](full.jsonl), 4 minutes of training:\n\n"
         "- 3 of jax 0.11.2, machine one, commit abc"
     )
+
+
+def test_seeds_of_another_recipe_are_not_averaged_with_the_others() -> None:
+    other = {"data": "mnist", "steps": 500, "recipe": {"lr": 0.03}}
+    rows = larger_data.table(STUDY, [line("conv", 0, 0.9), line("conv", 1, 0.5, config=other)]).rows
+    assert [(row[3], row[6]) for row in rows] == [("3,000", "90.00"), ("500", "50.00")]
+
+
+def test_a_line_of_another_study_is_named() -> None:
+    with pytest.raises(InputError, match="a line must have 'rung': it is of another study"):
+        larger_data.tested(STUDY, [{"test_accuracy": 0.5, "seed": 0}])
 
 
 def test_the_later_line_of_a_seed_counts_and_validation_does_not() -> None:
