@@ -234,7 +234,11 @@ class Figure:
     legend: str = ""
     """Where one legend for all panels is: "below", "above" or "right"; empty for one in each."""
     note: str = ""
-    """Line of text below the panels."""
+    """Line of text below the panels, which cannot be together with a legend below."""
+
+    def __post_init__(self) -> None:
+        if self.note and self.legend == "below":
+            raise ValueError(f"legend must not be below with a note, {self.note!r}: put it above")
 
     @property
     def width(self) -> float:

@@ -78,3 +78,10 @@ def test_the_height_grows_with_the_rows_and_their_lines() -> None:
     short, long = verdict("a", "test_accuracy", 0), verdict("word " * 20, "test_accuracy", 0)
     heights = [plots.intervals(given).height for given in ([short], [short] * 2, [short, long])]
     assert np.diff(heights) == pytest.approx([0.35, 0.125], abs=1e-9)  # 2.8 lines, one line more
+
+
+def test_a_note_and_a_legend_below_would_be_in_one_place() -> None:
+    panels = [plots.Dots([plots.Series("a", [1])], ["x"])]
+    assert plots.Figure(panels, legend="above", note="why").note == "why"
+    with pytest.raises(ValueError, match="legend must not be below with a note, 'why'"):
+        plots.Figure(panels, legend="below", note="why")
