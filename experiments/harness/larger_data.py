@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     from experiments.harness.results import Name
     from experiments.harness.study import Study
 
-FULL = "full.jsonl"
+FULL, TEST = "full.jsonl", "test_accuracy"
 
 
 def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
     """Return the lines measured on the test set; of two of a point and a seed, the later one."""
-    found = {(_name(study, one), one["seed"]): one for one in lines if "test_accuracy" in one}
+    found = {(_name(study, one), one["seed"]): one for one in lines if TEST in one}
     return list(found.values())
 
 
 def table(study: Study[Any], lines: Sequence[Line]) -> Table:
-    """Return the test accuracy of each point, beside the one that was published for it.
+    """Return the accuracy of each point, on the test set and on what else was published.
 
     Seeds of a point that were trained by another recipe have a row of their own.
     """
+    known = dict.fromkeys(m for of in study.published.values() for m in of)
+    measures = {m: _label(m) for m in (TEST, *known)}
     seeds: dict[tuple[Name, str], list[Line]] = {}
     for line in lines:
         name, config = _name(study, line), line["config"]
@@ -43,14 +45,20 @@ def table(study: Study[Any], lines: Sequence[Line]) -> Table:
         seeds.setdefault((name[:-1] if study.pooled else name, trained), []).append(line)
     rows = []
     for (name, _), of in seeds.items():
-        config, accuracies = of[0]["config"], np.array([one["test_accuracy"] for one in of])
-        published = [text for start, text in study.published.items() if name[: len(start)] == start]
-        steps, lr = f"{config['steps']:,}", f"{config['recipe']['lr']:g}"
-        facts = [of[0]["parameters"], steps, lr, len(of), accuracies]
-        rows.append(["/".join(name), config["data"], *facts, "".join(published)])
-    heads = ["point", "data", "parameters", "steps", "learning rate", "seeds", "test, %"]
-    caption = "Test accuracy, mean ± standard deviation over the seeds"
-    return Table(caption, [*heads, "published, %"], rows)
+        config = of[0]["config"]
+        point = (config["data"], *name)
+        published = [of for start, of in study.published.items() if point[: len(start)] == start]
+        row = ["/".join(name), config["data"], of[0]["parameters"], f"{config['steps']:,}"]
+        row += [f"{config['recipe']['lr']:g}", len(of)]
+        for measure in measures:
+            row.append(np.array([one[measure] for one in of]) if measure in of[0] else "")
+            if measure in known:
+                row.append("".join(one.get(measure, "") for one in published))
+        rows.append(row)
+    heads = ["point", "data", "parameters", "steps", "learning rate", "seeds"]
+    for measure, label in measures.items():
+        heads += [f"{label}, %", *([f"published {label}, %"] if measure in known else [])]
+    return Table("Accuracy, mean ± standard deviation over the seeds", heads, rows)
 
 
 def provenance(lines: Sequence[Line]) -> str:
@@ -58,6 +66,10 @@ def provenance(lines: Sequence[Line]) -> str:
     minutes = sum(line["seconds"] for line in lines) / 60
     where = "\n".join(f"- {n:,} of {one}" for one, n in origins(lines).items())
     return f"From [{len(lines)} lines]({FULL}), {minutes:.0f} minutes of training:\n\n{where}"
+
+
+def _label(measure: str) -> str:
+    return "test" if measure == TEST else measure.removesuffix(" accuracy")
 
 
 def _name(study: Study[Any], line: Line) -> Name:

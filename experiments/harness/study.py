@@ -103,9 +103,9 @@ class Study(Generic[S]):
     """What is tuned for every point; without it, points train at the rates of the settings."""
     pooled: bool = False
     """Points that differ only in the last part of their names are seeds of one point."""
-    published: Mapping[Name, str] = field(default_factory=dict)
-    """Test accuracies in percent that a paper reports for points on the larger data set (`full`),
-    by the first parts of their names."""
+    published: Mapping[Name, Mapping[str, str]] = field(default_factory=dict)
+    """Accuracies in percent that a paper reports for points on a larger data set (`full`), by
+    measure. A key is the name of the data set, followed by the first parts of a point's name."""
 
     def __post_init__(self) -> None:
         results.check_labels(self.labels)

@@ -9,7 +9,12 @@ from cnn.errors import InputError
 from experiments.harness import larger_data
 
 STUDY: Any = SimpleNamespace(
-    labels=("rung", "order", "draw"), pooled=True, published={("conv", "ordered"): "94.97"}
+    labels=("rung", "order", "draw"),
+    pooled=True,
+    published={
+        ("mnist", "conv", "ordered"): {"test_accuracy": "94.97"},
+        ("cifar10", "conv"): {"test_accuracy": "60"},
+    },
 )
 
 
@@ -41,6 +46,26 @@ def test_accuracies_stand_beside_published_ones() -> None:
         "From [3 lines](full.jsonl), 4 minutes of training:\n\n"
         "- 3 of jax 0.11.2, machine one, commit abc"
     )
+
+
+def test_other_measures_have_a_column_beside_their_published_one() -> None:
+    """A point of which nothing was published has its own value all the same."""
+    of_paper = {("mnist", "conv"): {"test_accuracy": "99", "shift 4 accuracy": "36.7"}}
+    two: Any = SimpleNamespace(**{**vars(STUDY), "published": of_paper})
+    moved: Any = {"shift 4 accuracy": 0.25}
+    made = larger_data.table(two, [line("conv", 0, 0.9, **moved), line("local", 0, 0.5, **moved)])
+    heads = ["test, %", "published test, %", "shift 4, %", "published shift 4, %"]
+    assert list(made.heads[-4:]) == heads
+    assert [row[-4:] for row in made.rows] == [
+        ["90.00", "99", "25.00", "36.7"],
+        ["50.00", "", "25.00", ""],
+    ]
+
+
+def test_nothing_published_has_no_column() -> None:
+    unpublished: Any = SimpleNamespace(**{**vars(STUDY), "published": {}})
+    made = larger_data.table(unpublished, [line("conv", 0, 0.9)])
+    assert made.heads[-1] == "test, %"
 
 
 def test_seeds_of_another_recipe_are_not_averaged_with_the_others() -> None:
