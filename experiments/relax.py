@@ -2,6 +2,8 @@
 
     python -m experiments.relax
     python -m experiments.relax --tune   # choose the rates again
+    python -m experiments.relax --full --steps 10000 --seeds 3 --lr 0.002 --weight-decay 0.01
+        --shares 0.0 0.03 0.3   # CIFAR-10
 
 A convolutional network trains for some of the steps. Then its weights are written into a locally
 connected or a fully connected network that computes the same function (`cnn.ablations.lift`), and
@@ -11,6 +13,10 @@ without the constraint.
 
 Every point has its own learning rate and weight decay, chosen on the validation part. The share of
 the steps after which the network is freed is chosen there, too.
+
+With --full, the images are CIFAR-10, and the network has three convolutions of 3×3 and stride 2,
+with 4, 8 and 16 channels, and a dense layer. Learning rate and weight decay are then the same for
+all points.
 
 Reference:
     d'Ascoli et al. (2019), "Finding the needle in the haystack with convolutions", relax to fully
@@ -31,10 +37,11 @@ from experiments.harness import cli, plots, study
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
 with epy.lazy_imports():
-    from cnn import ablations, models
+    from cnn import ablations, layers, models
 
 if TYPE_CHECKING:
     import numpy as np
+    from flax import linen as nn
 
     from cnn.train import Config
 
@@ -69,18 +76,32 @@ class Settings(study.Settings):
     """Shares of the steps after which the network is freed."""
     steps: int = 1500
     seeds: int = 10
+    full: bool = False
+    """Use CIFAR-10."""
     out: Path = Path("results/relax")
 
-    large: ClassVar[str] = ""
+    large: ClassVar[str] = "cifar10"
 
     def step(self, share: str) -> int:
         """Return the step after which a network is freed, from the share in its name."""
         return round(float(share) * self.steps)
 
 
+def network(full: bool) -> nn.Module:
+    """Return the convolutional network for MNIST-1D, or the one for CIFAR-10."""
+    if not full:
+        return models.cnn1d()
+    body = [
+        part
+        for channels in (4, 8, 16)
+        for part in (layers.Conv(channels, (3, 3), strides=2, padding=1), layers.ReLU())
+    ]
+    return layers.Chain((*body, layers.Flatten(), layers.Dense(10, scale=1.0)))
+
+
 def points(settings: Settings) -> Points:
     """Return the convolution as it is, freed after each share, and both kinds from scratch."""
-    data, conv = settings.load(), models.cnn1d()
+    data, conv = settings.load(), network(settings.full)
     found: dict[Name, Config] = {CONV: settings.config(conv, data)}
     for kind, model in zip(KINDS, (ablations.unshare(conv), ablations.densify(conv)), strict=True):
         for share in map(str, settings.shares):

@@ -1,11 +1,15 @@
 """The study of weight sharing that ends during training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cnn.geometry import describe
+from cnn.train.files import read_jsonl
 from experiments import relax
 from experiments.relax import Settings
+from tests.conftest import Prepared
 from tests.experiments.made import check_figures, outcomes
 
 
@@ -27,6 +31,21 @@ def test_points_are_freed_after_the_share_in_their_name() -> None:
     assert points["local", "0.3"].relax_at == 30
     assert points["local", "0.0"].relax_at == 0
     assert points["local", "from scratch"].relax_at is None
+
+
+def test_the_network_for_images() -> None:
+    """Its maps have 16, 8 and 4 positions per side; weights and biases by hand."""
+    found = describe(relax.network(full=True), (32, 32, 3))
+    assert [layer.shape[0] for layer in found.layers if layer.params][:3] == [16, 8, 4]
+    assert found.params == 27 * 4 + 4 + 36 * 8 + 8 + 72 * 16 + 16 + 256 * 10 + 10
+
+
+@pytest.mark.slow
+def test_on_real_images(tmp_path: Path, prepared: Prepared) -> None:
+    settings = Settings(full=True, smoke=True, shares=(0.5,), data_dir=prepared("cifar10"))
+    relax.STUDY.run(replace(settings, out=tmp_path))
+    rows = read_jsonl(tmp_path / "full" / "smoke" / "results.jsonl")
+    assert {row["freed to"] for row in rows} == {"conv", "local", "dense"}
 
 
 def test_the_share_is_chosen_on_the_validation_part() -> None:
