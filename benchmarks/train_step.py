@@ -109,7 +109,8 @@ def table(measured: dict[str, Times], backend: Backend, batch: int | None = None
     for name, times in measured.items():
         network, median = networks.by_name(name, batch), medians(times)
         flops = 3 * 2 * network.batch * geometry.describe(network.build(), network.shape).macs
-        limit = 2 * steps.GEMM_SIDE[backend.platform] ** 3 / median["gemm"]
+        product = 2 * steps.GEMM_SIDE[backend.platform] ** 3
+        limit = product / median["gemm"] if "gemm" in median else None
         ratios = relative_to_torch(median)
         tuned = median.get("torch_kept" if backend.platform == "cpu" else "torch_graph")
         both = "ours" in median and tuned is not None
@@ -120,8 +121,8 @@ def table(measured: dict[str, Times], backend: Backend, batch: int | None = None
                 f"**{ratios['ours']:.2f}**" if "ours" in ratios else "–",
                 f"{goal(name, backend):.1f}",
                 f"{tuned / median['ours']:.2f}" if both else "–",
-                f"{flops / median['ours'] / limit:.0%}" if "ours" in median else "–",
-                f"{limit / 1e9:.0f}",
+                f"{flops / median['ours'] / limit:.0%}" if "ours" in median and limit else "–",
+                f"{limit / 1e9:.0f}" if limit else "–",
             ]
         )
     head = ["network, batch", *(CONTENDERS[name] for name in named)]

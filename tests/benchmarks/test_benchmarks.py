@@ -161,6 +161,14 @@ def test_relative_speed_by_hand() -> None:
     assert train_step.relative_to_torch({"torch": 3.0, "torch_kept": 1.5})["torch_kept"] == 2.0
 
 
+def test_a_table_without_the_matrix_product() -> None:
+    """Its process may have ended early; then no share of the machine's limit is known."""
+    made = train_step.table({"lenet5": {"ours": [0.002], "torch": [0.003]}}, Backend())
+    cells = [cell.strip() for cell in made.splitlines()[-1].strip("| ").split("|")]
+    assert cells[-2:] == ["–", "–"]
+    assert "**1.50**" in cells
+
+
 def test_the_exponent_of_a_power(tmp_path: Path) -> None:
     assert scaling.exponent({v: [99.0, 3 * v**1.5, 0.0] for v in (1, 2, 4)}) == pytest.approx(1.5)
     with pytest.raises(InputError, match="unknown quantity 'chanels'"):
