@@ -8,20 +8,19 @@ and Courville 2016, eq. 9.6). `convolve` is the convolution of mathematics (eq. 
 the kernel.
 """
 
-from functools import partial
 from typing import Unpack
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.errors import InputError
 from cnn.ops.checks import add_bias, check_input, check_kernel, promote_floats
 from cnn.ops.dense import dense
 from cnn.ops.implementations import compute
+from cnn.ops.lax_conv import lax_conv
 from cnn.ops.options import ConvOptions, WindowOptions
 from cnn.ops.padding import PaddingMode, pad
-from cnn.ops.window import Padding, Size, channels_last, window_spec
+from cnn.ops.window import Padding, Size, window_spec
 
 
 def conv(
@@ -53,15 +52,8 @@ def conv(
     if padding_mode != "zeros":
         x = pad(x, spec.pairs, padding_mode)
         spec = spec.on_padded
-    definition = partial(
-        lax.conv_general_dilated,
-        window_strides=spec.strides,
-        padding=spec.pairs,
-        rhs_dilation=spec.dilation,
-        dimension_numbers=channels_last(x.ndim),
-        feature_group_count=groups,
-    )
-    return add_bias(compute("conv", definition, x, kernel, spec=spec), bias)
+    y = compute("conv", lax_conv(spec, groups), x, kernel, spec=spec)
+    return add_bias(y, bias)
 
 
 def convolve(

@@ -23,18 +23,24 @@ from jaxtyping import Array
 from cnn.errors import InputError
 from cnn.ops.cpu import (
     depthwise,
+    grouped,
+    im2col,
     kernel_gradient,
     matmul,
-    pointwise,
     pool,
     toeplitz,
     whole_map,
     winograd,
 )
 from cnn.ops.gpu import pool as gpu_pool
+from cnn.ops.lax_conv import lax_conv
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
+MAX_SHIFTS = 128
+"""The largest window for `depthwise`, which takes three slices for each tap."""
+MAX_COPIED = 2**22
+"""The most numbers in the matrix of `im2col`: 16 MB in float32, about what a cache holds."""
 MAX_TOEPLITZ_TAPS = 1024
 """The largest window for `toeplitz`, which takes slices in proportion to its taps."""
 MAX_SLICES, MAX_MATRIX = 256, 2**24
@@ -46,14 +52,21 @@ largest matrix."""
 
 
 def _use_depthwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """As many groups as channels, in and out, and a small window: shifted products."""
-    one_filter_each = kernel.shape[-2:] == (1, x.shape[-1])
-    return one_filter_each and x.shape[-1] > 1 and math.prod(spec.window) <= 32
+    """As many groups as input channels: shifted products."""
+    depthwise = kernel.shape[-2] == 1 < x.shape[-1]
+    return depthwise and math.prod(spec.window) <= MAX_SHIFTS
 
 
-def _use_pointwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """A window of one tap: one matrix product."""
-    return _one_group(x, kernel) and math.prod(spec.window) == 1
+def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Several groups: convolutions of one group. The definition's gradients are very slow."""
+    return not _one_group(x, kernel) and math.prod(spec.window) <= MAX_SHIFTS
+
+
+def _use_im2col(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """A window of one tap, or windows that need little memory together: one matrix product."""
+    taps = math.prod(spec.window)
+    copied = len(x) * math.prod(spec.out) * taps * x.shape[-1]
+    return _one_group(x, kernel) and (taps == 1 or (copied <= MAX_COPIED and taps <= MAX_SHIFTS))
 
 
 def _use_whole_map(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -65,15 +78,20 @@ def _use_whole_map(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 
 def _use_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Few channels, or 32 and a large window: the definition's matrix products are too narrow."""
-    taps = math.prod(spec.window)
-    if not (_one_group(x, kernel) and _unit_steps(spec) and taps <= MAX_TOEPLITZ_TAPS):
-        return False
+    """Few channels: the definition's matrix products are too narrow."""
+    small = _unit_steps(spec) and math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
     c_in, c_out = kernel.shape[-2:]
-    if c_in <= 16 and c_out <= (64 if c_in <= 4 else 16):
-        return True
+    few = c_in <= min(16, 8 * c_out) and c_out <= (64 if c_in <= 4 else 16)
+    return _one_group(x, kernel) and small and few
+
+
+def _use_toeplitz_for_images(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Images, up to 32 channels and a large window."""
+    taps = math.prod(spec.window)
+    small = _unit_steps(spec) and 9 < taps <= MAX_TOEPLITZ_TAPS
     bytes_copied = x.size * taps * x.dtype.itemsize  # at most
-    return len(spec.window) > 1 and c_in <= 32 and taps > 9 and bytes_copied <= 2**28
+    few = len(spec.window) > 1 and kernel.shape[-2] <= 32 and bytes_copied <= 2**28
+    return _one_group(x, kernel) and small and few
 
 
 def _use_winograd(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -84,8 +102,13 @@ def _use_winograd(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 
 def _use_kernel_gradient(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Any other small window: the definition, except for the slow gradient of its kernel."""
-    return _one_group(x, kernel) and math.prod(spec.window) <= 32
+    """Any other small window: the definition, except for the slow gradient of its kernel.
+
+    It is slow for images and with stride 1, and not with very few outputs.
+    """
+    slow = len(spec.window) > 1 or set(spec.strides) == {1}
+    small = math.prod(spec.window) <= 32 and kernel.shape[-1] >= 4
+    return _one_group(x, kernel) and small and slow
 
 
 def _use_local_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -125,13 +148,21 @@ def _unit_steps(spec: WindowSpec) -> bool:
     return set(spec.strides + spec.dilation) == {1}
 
 
+def _in_one_group(x: Array, kernel: Array, spec: WindowSpec) -> Array:
+    """Convolve by the implementation for this shape, or else by the definition."""
+    convolve = choose("conv", x, kernel, spec=spec) or lax_conv(spec)
+    return convolve(x, kernel)
+
+
 TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
     "conv": (
         (depthwise.depthwise, _use_depthwise),
-        (pointwise.pointwise, _use_pointwise),
+        (partial(grouped.grouped, convolve=_in_one_group), _use_grouped),
         (whole_map.whole_map, _use_whole_map),
         (toeplitz.toeplitz, _use_toeplitz),
         (winograd.winograd, _use_winograd),
+        (im2col.im2col, _use_im2col),
+        (toeplitz.toeplitz, _use_toeplitz_for_images),
         (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),
     ),
     "conv_local": ((toeplitz.local_toeplitz, _use_local_toeplitz),),

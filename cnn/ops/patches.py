@@ -50,12 +50,16 @@ def shifted_views(padded: Array, spec: WindowSpec, first_axis: int = 1) -> list[
 
     `padded` includes the padding of `spec`, and its spatial axes start at `first_axis`.
     """
-    views = []
-    for a in itertools.product(*map(range, spec.window)):
-        view = padded
-        for axis, (i, r, s, n) in enumerate(
-            zip(a, spec.dilation, spec.strides, spec.out, strict=True)
-        ):
-            view = lax.slice_in_dim(view, r * i, r * i + (n - 1) * s + 1, s, first_axis + axis)
-        views.append(view)
-    return views
+    taps = itertools.product(*map(range, spec.window))
+    return [shifted_view(padded, spec, tap, first_axis) for tap in taps]
+
+
+def shifted_view(
+    padded: Array, spec: WindowSpec, tap: tuple[int, ...], first_axis: int = 1
+) -> Array:
+    """Return the input of one tap, an int per axis, at every output (see `shifted_views`)."""
+    for axis, (i, r, s, n) in enumerate(
+        zip(tap, spec.dilation, spec.strides, spec.out, strict=True), first_axis
+    ):
+        padded = lax.slice_in_dim(padded, r * i, r * i + (n - 1) * s + 1, s, axis)
+    return padded

@@ -14,7 +14,7 @@ from flax import linen as nn
 from cnn import models
 from cnn.ablations import unshare
 from cnn.data import Dataset, Split
-from cnn.layers import Chain, Conv, Dense, Flatten, ReLU
+from cnn.layers import Chain, Conv, Dense, Flatten, GlobalAvgPool, ReLU
 from cnn.ops import implementations
 from cnn.train import Config, Result, fit
 
@@ -45,18 +45,37 @@ def full_window() -> Chain:
     return Chain((Conv(8, (33,), strides=2, padding=16), ReLU(), Flatten(), Dense(10)))
 
 
+def in_groups() -> Chain:
+    """Return a convolution in two groups, each of few channels."""
+    return Chain((Conv(8, (3,), groups=2), ReLU(), Flatten(), Dense(10)))
+
+
+def large_maps() -> Chain:
+    """Return a convolution of maps that are too large for `im2col`."""
+    return Chain((Conv(8, (3, 3)), ReLU(), GlobalAvgPool(), Dense(10)))
+
+
+def name_of(implementation: Any) -> str:
+    """Return the name of a function, or of that of a partial."""
+    return getattr(implementation, "func", implementation).__name__
+
+
 CASES = {
     "lenet5": case(models.lenet5, (12, 12, 1), "toeplitz", "max_pool"),
     "local_lenet5": case(
         lambda: unshare(models.lenet5()), (12, 12, 1), "local_toeplitz", "max_pool"
     ),
-    "separable_net": case(separable_net, (8, 8, 3), "toeplitz", "depthwise", "pointwise"),
+    "separable_net": case(separable_net, (8, 8, 3), "toeplitz", "depthwise", "im2col"),
     "small_vgg": case(
         partial(models.small_vgg, channels=(24,), hidden=256),
         (10, 10, 3),
         *("toeplitz", "winograd", "max_pool", "matmul"),
     ),
-    "cnn1d": case(models.cnn1d, (40, 1), "conv_with_kernel_gradient"),
+    "cnn1d": case(models.cnn1d, (40, 1), "im2col"),
+    "in_groups": case(in_groups, (16, 4), "grouped", "toeplitz"),
+    "large_maps": case(  # one map alone, as where weights are initialized, is small enough
+        large_maps, (96, 96, 17), "conv_with_kernel_gradient", "im2col"
+    ),
     "full_window": case(full_window, (17, 1), "whole_map"),
 }
 
@@ -95,7 +114,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     def recorded(implementation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         def record(*arrays: jax.Array, **spec: Any) -> jax.Array:
-            names.add(implementation.__name__)
+            names.add(name_of(implementation))
             return implementation(*arrays, **spec)
 
         return record
@@ -110,7 +129,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def test_every_fast_implementation_trains() -> None:
     table = implementations.TABLE.values()
-    every = {implementation.__name__ for entries in table for implementation, _ in entries}
+    every = {name_of(implementation) for entries in table for implementation, _ in entries}
     assert set().union(*(case.expected for case in CASES.values())) == every
 
 

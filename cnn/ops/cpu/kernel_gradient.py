@@ -6,17 +6,15 @@ For each tap a, this is the product of its transposed view of x with ȳ, summed 
 all examples. With few channels, one product computes all taps of a row.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.ops.cpu.bilinear import bilinear
+from cnn.ops.lax_conv import lax_conv
 from cnn.ops.padding import pad_constant
 from cnn.ops.patches import shifted_views
-from cnn.ops.window import WindowSpec, channels_last
+from cnn.ops.window import WindowSpec
 
 
 def conv_with_kernel_gradient(
@@ -25,13 +23,7 @@ def conv_with_kernel_gradient(
     spec: WindowSpec,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with `lax`, in one group; only the gradient of the kernel differs."""
-    convolve = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=spec.strides,
-        padding=spec.pairs,
-        rhs_dilation=spec.dilation,
-        dimension_numbers=channels_last(x.ndim),
-    )
+    convolve = lax_conv(spec)
 
     def grad_x(g: Array, w: Array) -> Array:
         return jax.linear_transpose(lambda x: convolve(x, w), x)(g)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -14,36 +16,38 @@ def conv_choice(
     x: tuple[int, ...], kernel: tuple[int, ...], strides: int = 1, dtype: jnp.dtype = jnp.float32
 ) -> str:
     spec = ops.window_spec(x[1:-1], kernel[:-2], strides, "SAME")
-    chosen = implementations.choose(
-        "conv", jnp.zeros(x, dtype), jnp.zeros(kernel, dtype), spec=spec
-    )
+    arrays: Any = [jax.ShapeDtypeStruct(shape, dtype) for shape in (x, kernel)]
+    chosen = implementations.choose("conv", *arrays, spec=spec)
     return chosen.func.__name__ if chosen else "definition"
 
 
 def test_choice_for_a_convolution() -> None:
-    assert conv_choice((1, 9, 9, 64), (1, 1, 64, 64), strides=2) == "pointwise"
+    by_matmul = "conv_with_kernel_gradient"
     assert conv_choice((1, 9, 9, 64), (3, 3, 1, 64)) == "depthwise"
-    assert conv_choice((1, 9, 9, 64), (3, 3, 1, 128)) == "definition"
-    assert conv_choice((1, 9, 9, 64), (3, 3, 32, 64)) == "definition"  # 2 groups
+    assert conv_choice((1, 9, 9, 64), (11, 11, 1, 128)) == "depthwise"  # 2 filters for each channel
+    assert conv_choice((1, 99, 64), (129, 1, 64)) == "definition"
+    assert conv_choice((1, 9, 9, 64), (3, 3, 32, 64)) == "grouped"
+    assert conv_choice((1, 40, 32), (79, 32, 32), strides=2) == "whole_map"
+    assert conv_choice((1, 6, 6, 3), (7, 7, 3, 64)) == "whole_map"
+    assert conv_choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "whole_map"
+    assert conv_choice((1, 40, 512), (79, 512, 512)) == "im2col"  # 400 million entries
     assert conv_choice((1, 9, 9, 1), (5, 5, 1, 16)) == "toeplitz"
     assert conv_choice((1, 9, 9, 3), (3, 3, 3, 64)) == "toeplitz"
     assert conv_choice((1, 9, 9, 16), (3, 3, 16, 16)) == "toeplitz"
-    assert conv_choice((1, 9, 9, 32), (5, 5, 32, 96)) == "toeplitz"
-    by_matmul = "conv_with_kernel_gradient"
-    assert conv_choice((128, 64, 64, 32), (5, 5, 32, 96)) == by_matmul  # would copy 1.7 GB
+    assert conv_choice((1, 9, 9, 16), (3, 3, 16, 1)) == "im2col"  # one output
     assert conv_choice((1, 9, 1), (5, 1, 16)) == "toeplitz"
-    assert conv_choice((1, 9, 32), (15, 32, 32)) == by_matmul
-    assert conv_choice((1, 40, 32), (79, 32, 32), strides=2) == "whole_map"
-    assert conv_choice((1, 80, 32), (79, 32, 32)) == "definition"  # the map is larger
-    assert conv_choice((1, 6, 6, 3), (7, 7, 3, 64)) == "whole_map"
-    assert conv_choice((1, 40, 512), (79, 512, 512)) == "definition"  # 400 million entries
-    assert conv_choice((9, 9, 9, 32), (3, 3, 32, 64)) == "winograd"
-    assert conv_choice((9, 9, 9, 24), (3, 3, 24, 64)) == "winograd"
-    assert conv_choice((9, 9, 9, 23), (3, 3, 23, 64)) == by_matmul
-    assert conv_choice((1, 9, 9, 32), (3, 3, 32, 64)) == by_matmul  # 5 tiles
-    assert conv_choice((9, 9, 9, 32), (3, 3, 32, 64), strides=2) == by_matmul
-    assert conv_choice((1, 9, 9, 3), (11, 11, 3, 64), strides=4) == "whole_map"
-    assert conv_choice((1, 12, 12, 3), (11, 11, 3, 64), strides=4) == "definition"
+    assert conv_choice((1, 9, 9, 32), (5, 5, 32, 96)) == "im2col"
+    assert conv_choice((16, 32, 32, 32), (5, 5, 32, 96)) == "toeplitz"  # 13 million numbers
+    assert conv_choice((128, 64, 64, 32), (5, 5, 32, 96)) == by_matmul  # would copy 1.7 GB
+    assert conv_choice((1, 9, 32), (15, 32, 32)) == "im2col"  # 15 taps
+    assert conv_choice((9, 9, 9, 64), (1, 1, 64, 64), strides=2) == "im2col"
+    assert conv_choice((999, 99, 99, 64), (1, 1, 64, 64)) == "im2col"  # one tap: nothing is copied
+    assert conv_choice((64, 33, 33, 24), (3, 3, 24, 64)) == "winograd"
+    assert conv_choice((64, 33, 33, 23), (3, 3, 23, 64)) == by_matmul
+    assert conv_choice((64, 66, 66, 32), (3, 3, 32, 64), strides=2) == by_matmul
+    assert conv_choice((64, 66, 66, 32), (3, 3, 32, 3), strides=2) == "definition"  # 3 outputs
+    assert conv_choice((64, 4096, 32), (3, 32, 64)) == by_matmul
+    assert conv_choice((64, 9999, 32), (3, 32, 64), strides=2) == "definition"  # a strided signal
     assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
 
 
