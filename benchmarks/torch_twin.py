@@ -100,7 +100,6 @@ class _Translation:
 
     def _load(self, module: torch.nn.Module, layer: nn.Module, own: Variables) -> None:
         """Copy the variables of a layer."""
-        own = own.get("GroupNorm_0", own)
         arrays = {name: np.asarray(value) for name, value in own.items()}
         match layer:
             case layers.SeparableConv():

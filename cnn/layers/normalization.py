@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from cnn import ops
 from cnn.errors import InputError
-from cnn.ops.checks import check_groups
 
 
 class Dropout(nn.Module):
@@ -59,10 +58,10 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
-        check_groups(self.groups, {"channels": x.shape[-1]})
-        # The fast variance, E[x²] − μ², loses all digits where the mean is large.
-        norm = nn.GroupNorm(num_groups=self.groups, epsilon=self.epsilon, use_fast_variance=False)
-        return norm(x)
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        return ops.group_norm(x, scale, bias, groups=self.groups, epsilon=self.epsilon)
 
 
 class LocalResponseNorm(nn.Module):

@@ -11,7 +11,7 @@ from cnn.ops.conv_matrix import conv_matrix, dense_mask, radius_masks
 from cnn.ops.dense import dense, dense_spatial, token_mixing
 from cnn.ops.group import Group, conv_group, group_kernel, group_order, group_pool
 from cnn.ops.locally_connected import conv_local, conv_tiled
-from cnn.ops.normalization import batch_norm, normalize
+from cnn.ops.normalization import batch_norm, group_norm, normalize
 from cnn.ops.options import ConvOptions, WindowOptions
 from cnn.ops.padding import PaddingMode, pad
 from cnn.ops.patches import patches
@@ -56,6 +56,7 @@ __all__ = [
     "global_avg_pool",
     "global_max_pool",
     "group_kernel",
+    "group_norm",
     "group_order",
     "group_pool",
     "input_size",

@@ -1,4 +1,4 @@
-"""Batch normalization: by hand, against Flax and PyTorch, and over devices."""
+"""Normalization: by hand, against Flax and PyTorch, and over devices."""
 
 from __future__ import annotations
 
@@ -129,3 +129,41 @@ def test_a_scale_of_another_shape() -> None:
     x, scale, bias = drawn()
     with pytest.raises(InputError, match=r"scale must have shape \(3,\), got \(2,\)"):
         ops.batch_norm(x, scale[:2], bias)
+
+
+def test_group_norm_by_hand() -> None:
+    """Groups {0, 4, 2, 2} and {1, 1, 5, 9} of 2 channels at 2 positions: variances 2 and 11."""
+    x = jnp.array([[[0.0, 4.0, 1.0, 1.0], [2.0, 2.0, 5.0, 9.0]]])
+    scale, bias = jnp.array([1.0, 1.0, 1.0, 2.0]), jnp.array([0.0, 1.0, 0.0, 0.0])
+    y = ops.group_norm(x, scale, bias, groups=2, epsilon=0.0)
+    first, second = np.array([[-2, 2], [0, 0]]) / np.sqrt(2), np.array([[-3, -6], [1, 10]])
+    expected = np.concatenate([np.add(first, [0, 1]), second / np.sqrt(11)], -1)
+    assert_allclose(y[0], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_group_norm_and_its_gradients_agree_with_flax(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    x, g = (rng.standard_normal((2, 5, 4, 6)).astype(np.float32) for _ in range(2))
+    scale, bias = (rng.standard_normal(6).astype(np.float32) for _ in range(2))
+    layer = nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False)
+
+    def theirs(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        return layer.apply({"params": {"scale": scale, "bias": bias}}, x)
+
+    def ours(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        return ops.group_norm(x, scale, bias, groups=groups)
+
+    (y, back), (expected, expected_back) = (
+        jax.vjp(f, *map(jnp.asarray, (x, scale, bias))) for f in (ours, theirs)
+    )
+    assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(back(jnp.asarray(g)), expected_back(jnp.asarray(g)), strict=True):
+        assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_of_shapes_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match="groups must divide the channels: got groups=4"):
+        ops.group_norm(jnp.ones((1, 2, 6)), jnp.ones(6), jnp.ones(6), groups=4)
+    with pytest.raises(InputError, match=r"scale must have shape \(6,\), got \(3,\)"):
+        ops.group_norm(jnp.ones((1, 2, 6)), jnp.ones(3), jnp.ones(6), groups=2)
