@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from etils import epy
 
+from cnn.errors import InputError
 from experiments.harness import cli, plots, study
 from experiments.harness.study import Claim, Name, Points, Results, Summary, Table
 
@@ -84,6 +85,11 @@ class Settings(study.Settings):
     out: Path = Path("results/translation")
 
     small: ClassVar[str] = "digits"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images != "mnist" and not self.full:
+            raise InputError(f"images is the data set of --full, got {self.images!r}: add --full")
 
     @property
     def data_name(self) -> str:

@@ -126,3 +126,11 @@ def test_no_digit_is_in_both_parts_where_one_is_held_out() -> None:
         ink = {part.x.sum((1, 2, 3)).round(2).tobytes() for part in (centred.test, data.test)}
         assert len(ink) == 1  # the same digits, in the middle
     assert not any(config.validate for config in found.values())
+
+
+def test_the_images_of_a_larger_data_set() -> None:
+    assert Settings().data_name == "digits"
+    assert Settings(full=True).data_name == "mnist"
+    assert Settings(full=True, images="cifar10").data_name == "cifar10"
+    with pytest.raises(InputError, match="images is the data set of --full, got 'cifar10'"):
+        Settings(images="cifar10")
