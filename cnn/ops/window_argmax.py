@@ -15,14 +15,19 @@ def tap_views(x: Float[Array, "batch *spatial c"], spec: WindowSpec) -> list[Arr
 
 
 def first_argmax(
-    x: Float[Array, "batch *spatial c"], y: Float[Array, "batch *out c"], spec: WindowSpec
+    x: Float[Array, "batch *spatial c"], spec: WindowSpec
 ) -> Int[Array, "batch *out c"]:
-    """Return the first tap whose value is the maximum `y`, or NaN; never one in the padding."""
+    """Return the first tap that holds the largest value, or NaN; never one in the padding.
+
+    Values are compared with each other, not with the maximum that was computed elsewhere: a
+    compiler may compute x once more there, and round it in another way, so that no tap equals it.
+    """
     if spec.is_padded:  # which comes after every value if it alone is −inf
-        x, y = finite(x), finite(y)
-    views = tap_views(x, spec)
-    argmax = jnp.full(y.shape, len(views) - 1, jnp.int8)  # the last one, if no other is
-    for a, value in reversed(list(enumerate(views[:-1]))):
-        found = (value == y) | (value != value)
-        argmax = lax.select(found, jnp.full_like(argmax, a), argmax)
+        x = finite(x)
+    largest, *others = tap_views(x, spec)
+    argmax = jnp.zeros(largest.shape, jnp.int8)
+    for a, value in enumerate(others, 1):
+        larger = (value > largest) | ((value != value) & (largest == largest))
+        argmax = lax.select(larger, jnp.full_like(argmax, a), argmax)
+        largest = lax.select(larger, value, largest)
     return argmax

@@ -31,7 +31,7 @@ def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tup
     (x,), (dx,) = primals, tangents
     y = max_pool(x, spec)
     find = no_fusion(functools.partial(first_argmax, spec=spec))
-    argmax = find(lax.stop_gradient(x), lax.stop_gradient(y))
+    argmax = find(lax.stop_gradient(x))
     disjoint = spec.strides == spec.window and set(spec.dilation) == {1}
     scatter = functools.partial(_interleave if disjoint else _scatter_add, spec=spec)
     (dy,) = jax.linear_transpose(lambda g: scatter(g, argmax), y)(dx)

@@ -33,7 +33,7 @@ def max_pool(x: Float[Array, "batch *spatial c"], spec: WindowSpec) -> Float[Arr
 def _jvp(spec: WindowSpec, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     y = max_pool(x, spec)
-    argmax = first_argmax(lax.stop_gradient(x), lax.stop_gradient(y), spec)
+    argmax = first_argmax(lax.stop_gradient(x), spec)
     (dy,) = jax.linear_transpose(lambda g: _to_inputs(g, argmax, spec), y)(dx)
     return y, dy
 
