@@ -288,7 +288,9 @@ def shapes(results: Results, stacks: Sequence[str]) -> plots.Figure:
             for s, color in zip(stacks, itertools.cycle(colors), strict=False)
         ]
         across, up = "distance from the unit (samples)", "squared gradient (%)"
-        panels.append(plots.Curves(series, title=title, x_label=across, y_label=up))
+        panels.append(
+            plots.Curves(series, title=title, x_label=across, y_label=up, y_limits=(0, None))
+        )
     return plots.Figure(panels, height=3.0, share_y=True, legend="below")
 
 
