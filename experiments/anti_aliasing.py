@@ -24,8 +24,6 @@ learning rate of each is tuned.
                   the side, are classified alike (`cnn.probes.shift_consistency`)
 
 With --full, the images are CIFAR-10, and there are three convolutions, with 16, 32 and 64 channels.
-The learning rate of each point was the best of 0.005, 0.01 and 0.02 on a validation part (one other
-seed; all else as in the command above).
 
 Reference:
     Zhang 2019, "Making convolutional networks shift-invariant again": with a blur, networks are

@@ -16,8 +16,7 @@ pooling instead, and `global circular` also circular padding, so that a shift by
 Then each test digit is shifted, in one of eight directions that is drawn once for each digit.
 
 With --full, MNIST or CIFAR-10 takes the place of the digits, with the same margin. Each image is
-then in one random place. The learning rate of each point was the best of 0.0025, 0.005 and 0.01 on
-a validation part (one other seed; all else as in the commands above).
+then in one random place.
 
 Reference:
     Ott et al. 2020, "Learning in the machine: To share or not to share?", networks with shared and

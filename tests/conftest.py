@@ -45,7 +45,9 @@ from tests.reliability import pytest_terminal_summary, tally  # noqa: F401
 Prepared = Callable[[str], Path]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-FOR_USERS = dict(devices.CPU_COMPILER_OPTIONS)
+FOR_USERS: dict[str, int | bool] = dict(devices.CPU_COMPILER_OPTIONS)
+if version("jaxlib").startswith("0.10."):
+    FOR_USERS["xla_cpu_use_fusion_emitters"] = True
 devices.CPU_COMPILER_OPTIONS["xla_backend_optimization_level"] = 0  # as in XLA_FLAGS
 gc.set_threshold(100_000, 50, 100)  # a trace is many small objects that live long
 

@@ -47,13 +47,17 @@ def table(study: Study[Any], lines: Sequence[Line]) -> Table:
     for (name, _), of in seeds.items():
         config = of[0]["config"]
         point = (config["data"], *name)
-        published = [of for start, of in study.published.items() if point[: len(start)] == start]
+        published: dict[str, str] = {}
+        for start, texts in study.published.items():
+            if point[: len(start)] == start:
+                published |= texts
         row = ["/".join(name), config["data"], of[0]["parameters"], f"{config['steps']:,}"]
         row += [f"{config['recipe']['lr']:g}", len(of)]
         for measure in measures:
-            row.append(np.array([one[measure] for one in of]) if measure in of[0] else "")
+            measured = all(measure in one for one in of)
+            row.append(np.array([one[measure] for one in of]) if measured else "")
             if measure in known:
-                row.append("".join(one.get(measure, "") for one in published))
+                row.append(published.get(measure, ""))
         rows.append(row)
     heads = ["point", "data", "parameters", "steps", "learning rate", "seeds"]
     for measure, label in measures.items():

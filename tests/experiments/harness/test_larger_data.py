@@ -62,6 +62,18 @@ def test_other_measures_have_a_column_beside_their_published_one() -> None:
     ]
 
 
+def test_of_two_published_values_that_of_the_longer_name_counts() -> None:
+    """And a seed without a measure leaves the cell empty: its mean would be of fewer seeds."""
+    of_paper = {
+        ("mnist",): {"test_accuracy": "98", "shift 4 accuracy": "36.7"},
+        ("mnist", "conv"): {"test_accuracy": "99"},
+    }
+    two: Any = SimpleNamespace(**{**vars(STUDY), "published": of_paper})
+    moved: Any = {"shift 4 accuracy": 0.25}
+    (row,) = larger_data.table(two, [line("conv", 0, 0.9, **moved), line("conv", 1, 0.9)]).rows
+    assert row[-4:] == ["90.00 ± 0.00", "99", "", "36.7"]
+
+
 def test_nothing_published_has_no_column() -> None:
     unpublished: Any = SimpleNamespace(**{**vars(STUDY), "published": {}})
     made = larger_data.table(unpublished, [line("conv", 0, 0.9)])

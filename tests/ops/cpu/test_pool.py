@@ -15,10 +15,9 @@ from numpy.testing import assert_allclose
 from cnn.layers import BatchNorm, Chain, Dense, GlobalMaxPool, MaxPool
 from cnn.ops.cpu.pool import max_pool
 from cnn.ops.implementations import use
+from tests.conftest import FOR_USERS
 from tests.ops.cpu.against_lax import assert_same_derivatives, few_examples, spec_of
 from tests.ops.strategies import Case, cases
-
-AS_USERS_COMPILE = {"xla_backend_optimization_level": 2, "xla_cpu_use_fusion_emitters": True}
 
 
 @few_examples
@@ -62,6 +61,6 @@ def test_no_gradient_is_lost_where_a_compiler_rounds_the_input_twice(seed: int) 
     found = {}
     for implementation in ("reference", "fastest"):
         with use(implementation):
-            gradient = jax.jit(jax.grad(loss), compiler_options=AS_USERS_COMPILE)
+            gradient = jax.jit(jax.grad(loss), compiler_options=FOR_USERS)
             found[implementation] = gradient(x, params)
     assert_allclose(found["fastest"], found["reference"], rtol=1e-4, atol=1e-7)
