@@ -1,5 +1,7 @@
 """Checks of arrays that the operations share, and the addition of a bias."""
 
+import numbers
+
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -51,9 +53,9 @@ def check_kernel(
 
 
 def check_groups(groups: int, channels: dict[str, int]) -> None:
-    """Raise `InputError` unless `groups` divides each of the named numbers of channels."""
+    """Raise `InputError` unless `groups` is an int that divides each number of channels."""
     for name, count in channels.items():
-        if groups < 1 or count % groups:
+        if not isinstance(groups, numbers.Integral) or groups < 1 or count % groups:
             raise InputError(f"groups must divide the {name}: got groups={groups}, {name}={count}")
 
 

@@ -163,7 +163,10 @@ def test_group_norm_and_its_gradients_agree_with_flax(groups: int) -> None:
 
 
 def test_group_norm_of_shapes_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match="groups must divide the channels: got groups=4"):
-        ops.group_norm(jnp.ones((1, 2, 6)), jnp.ones(6), jnp.ones(6), groups=4)
+    for groups in (4, 0, 1.5):
+        with pytest.raises(
+            InputError, match=f"groups must divide the channels: got groups={groups}"
+        ):
+            ops.group_norm(jnp.ones((1, 2, 6)), jnp.ones(6), jnp.ones(6), groups=groups)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"scale must have shape \(6,\), got \(3,\)"):
         ops.group_norm(jnp.ones((1, 2, 6)), jnp.ones(3), jnp.ones(6), groups=2)
