@@ -157,7 +157,10 @@ def best_of(settings: Settings, names: Sequence[Name]) -> Mapping[Name, Sequence
 
 
 def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray]]:
-    """Return measures of the first layer by name, a value per seed."""
+    """Return measures of the first layer by name, a value per seed.
+
+    Its "filters" are those that are drawn, in thousandths of their largest weight.
+    """
     layer = config.model.layers[0]
     seeds: list[dict[str, float | np.ndarray]] = []
     for state in result.states:
@@ -175,6 +178,7 @@ def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray
             more = sharing(found, similarity.neighbour_cosines)
         kept = float((np.asarray(kernel) != 0).mean())
         drawn = strongest_filters(kernel, layer, config.data.input_shape)
+        drawn = np.rint(1000 * drawn / (np.abs(drawn).max() or 1)).astype(int)  # short in JSON
         seeds.append({"kept": kept, **more, "filters": drawn})
     return {name: [seed[name] for seed in seeds] for name in seeds[0]}
 
