@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -19,6 +20,8 @@ from benchmarks.workers import Backend, Unavailable, Worker, build_all
 from cnn import geometry, layers
 from cnn.errors import InputError
 from cnn.layers import tree
+from cnn.ops.implementations import use
+from tests.conftest import FOR_USERS
 
 DRAWN = [random_draw.draw(11, i) for i in range(12)]
 
@@ -192,6 +195,39 @@ def test_pytorch_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="PyTorch is not installed: run make install"):
         agreement.main(agreement.Flags(network="lenet5"))
+
+
+def gradients(network: Network, implementation: str) -> list[np.ndarray]:
+    """Return the loss's gradients by all weights and the input, compiled as for users.
+
+    No scale of a normalization is 1, and no bias 0: XLA would leave them out.
+    """
+    model, (x, y) = network.build(), steps.random_batch(network)
+    rng, made = np.random.default_rng(0), model.init(jax.random.key(0), x[:2])
+    params = jax.tree.map(
+        lambda w: w + 0.1 * rng.standard_normal(w.shape, np.float32) * (w.ndim == 1), made["params"]
+    )
+
+    def loss(params: Any, x: jax.Array) -> jax.Array:
+        logits, _ = model.apply({**made, "params": params}, x, train=True, mutable=["batch_stats"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    with use(implementation):
+        step = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=FOR_USERS)
+        return [np.asarray(g) for g in jax.tree.leaves(step(params, x))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(12))
+def test_the_default_implementations_compute_the_gradients_of_the_definitions(index: int) -> None:
+    """That of a bias before a normalization is 0 but for rounding, so small ones count less."""
+    network = random_draw.draw(5, index)
+    network = network._replace(batch=min(network.batch, 16))
+    ours, exact = (gradients(network, which) for which in ("fastest", "reference"))
+    largest = max(np.linalg.norm(g) for g in exact)
+    for found, expected in zip(ours, exact, strict=True):
+        scale = max(np.linalg.norm(expected), 1e-3 * largest)
+        assert np.linalg.norm(found - expected) <= 1e-3 * scale
 
 
 @pytest.mark.parametrize("index", range(12))
