@@ -23,7 +23,7 @@ learning rate of each is tuned.
     consistency   how often two different shifts of a test image, circular and by up to an eighth of
                   the side, are classified alike (`cnn.probes.shift_consistency`)
 
-With --full, the images are CIFAR-10, and there are three convolutions, with 16, 32 and 64 channels.
+With --full, the images are CIFAR-10, and there are three convolutions, with 8, 16 and 32 channels.
 
 Reference:
     Zhang 2019, "Making convolutional networks shift-invariant again": with a blur, networks are
@@ -141,7 +141,7 @@ def points(settings: Settings) -> Points:
     """Return every kind of pooling, trained on images as they are and on shifted ones."""
     images = settings.load()
     data = images if settings.full else translation.on_canvas(images)
-    channels = (16, 32, 64) if settings.full else (8, 16)
+    channels = (8, 16, 32) if settings.full else (8, 16)
     augment = {AS_THEY_ARE: (), SHIFTED: ("shift",)}
     return {
         (kind, placed): settings.config(

@@ -6,9 +6,9 @@
     python -m experiments.pages --check          # write nothing, name the files that differ
 
 Every study has a folder `docs/studies/NAME` with its lines, `results.jsonl`, and those of its
-larger data set (`--full`), `full.jsonl`. Its page and figures are written beside them. The README
-and `docs/studies/index.md` have blocks between comments that are made from the pages; the text
-outside is kept.
+larger data set (`--full`), `full.jsonl`, with a note for readers, `full.txt`. Its page and figures
+are written beside them. The README and `docs/studies/index.md` have blocks between comments that
+are made from the pages; the text outside is kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The section of a study's page about its larger data set (`--full`), beside published accuracies.
 
-It is made from the lines alone: `full.jsonl` beside the page. The data set is not needed.
+It is made from the lines, `full.jsonl` beside the page, and from `full.txt`, if there is one: what
+a reader must know of the data, such as that its images are a lossy copy. The data set is not
+needed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from experiments.harness.results import Name
     from experiments.harness.study import Study
 
-FULL, TEST = "full.jsonl", "test_accuracy"
+FULL, NOTE, TEST = "full.jsonl", "full.txt", "test_accuracy"
 
 
 def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
@@ -73,7 +75,8 @@ def provenance(lines: Sequence[Line]) -> str:
 
 
 def _label(measure: str) -> str:
-    return "test" if measure == TEST else measure.removesuffix(" accuracy")
+    known = {TEST: "test", "train_accuracy": "training"}
+    return known.get(measure, measure.removesuffix(" accuracy"))
 
 
 def _name(study: Study[Any], line: Line) -> Name:

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epy
 
 from experiments.harness import drawing, plots
-from experiments.harness.larger_data import FULL
+from experiments.harness.larger_data import FULL, NOTE
 
 with epy.lazy_imports():
     from PIL import Image, PngImagePlugin
@@ -74,7 +74,7 @@ def sources_hash(root: Path, name: str) -> str:
     """Return a hash of the files that only the page of this study is made from."""
     folder, programs = root / "docs/studies" / name, root / "experiments"
     paths = [folder / LINES, programs / f"{name}.py", programs / f"tuned/{name}.json"]
-    paths += [path for path in (folder / FULL,) if path.exists()]
+    paths += [path for path in (folder / FULL, folder / NOTE) if path.exists()]
     return _hash("\0".join(read(path) for path in paths))
 
 

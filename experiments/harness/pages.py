@@ -28,7 +28,7 @@ from experiments.harness import (
     results,
     tuning,
 )
-from experiments.harness.larger_data import FULL
+from experiments.harness.larger_data import FULL, NOTE
 from experiments.harness.page_files import LINES, Page, read, sources_hash
 from experiments.harness.summary import Summary
 from experiments.harness.tables import Table
@@ -72,8 +72,9 @@ def make(root: Path, name: str) -> Page:
         body = [f"{NOT_MEASURED} `{command}` trains it.", markdown(claims.expected(study.claims))]
     if (folder / FULL).exists():
         lines = files.read_jsonl(folder / FULL)
-        larger = markdown(larger_data.table(study, lines))
-        body += ["## On larger data", larger, larger_data.provenance(lines)]
+        body += ["## On larger data", markdown(larger_data.table(study, lines))]
+        body += [read(folder / NOTE).strip()] if (folder / NOTE).exists() else []
+        body.append(larger_data.provenance(lines))
     about = (inspect.getdoc(module) or "").partition("\n\n")[2]  # without the question
     expected = study.hypothesis[:1].upper() + study.hypothesis[1:]
     head = [f"# {study.question}", f"**Hypothesis.** {expected}", "## Answer"]

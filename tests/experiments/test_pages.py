@@ -8,7 +8,7 @@ import pytest
 
 from cnn.errors import InputError, RunError
 from experiments import pages
-from experiments.harness import committed
+from experiments.harness import committed, page_files
 from experiments.pages import Flags
 from tests.experiments.harness import tiny
 
@@ -138,6 +138,11 @@ def test_lines_of_a_larger_data_set_are_taken(root: Path, tmp_path: Path) -> Non
     text = (root / "docs/studies/ladder/index.md").read_text()
     assert "| conv/ordered | large | 3 | 2 | 0.5 | 2 | 92.00 ± 2.83 |" in text
     assert "| local/ordered | large | 3 | 2 | 0.5 | 2 | 81.00 ± 1.41 |" in text
+    (root / "docs/studies/ladder/full.txt").write_text("Its images are a lossy copy.\n")
+    assert page_files.stale(root, "ladder")
+    pages.main(Flags(), root)
+    text = (root / "docs/studies/ladder/index.md").read_text()
+    assert "± 1.41 |\n\nIts images are a lossy copy.\n\nFrom [4 lines]" in text
 
 
 def test_the_results_of_a_new_study_are_taken(

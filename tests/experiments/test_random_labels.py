@@ -10,6 +10,7 @@ from cnn.data import Dataset, Split
 from cnn.errors import InputError
 from cnn.geometry import describe
 from experiments import random_labels
+from experiments.harness import study
 from experiments.random_labels import CONV, DENSE, LOCAL, RANDOM, TRUE, WIDE, Settings
 from tests.experiments.made import check_figures, outcomes
 
@@ -38,6 +39,28 @@ def test_parameters_by_hand() -> None:
     assert counts[CONV] == 6 * 25**2 + 58 * 25 + 10
     assert counts[WIDE] == 6 * 164**2 + 58 * 164 + 10 == 170_898
     assert counts[DENSE] == 19 * 25 * 41 + 10 * 25 * (19 * 25 + 1) + 125 * 251 + 126 * 10 == 171_110
+
+
+def test_parameters_on_images_by_hand() -> None:
+    """3×3 taps to maps of 16 and 8 positions per side."""
+    images = Split(np.zeros((20, 32, 32, 3), np.float32), np.arange(20, dtype=np.int32) % 10)
+    data = replace(signals(), train=images, test=images)
+    counts = {
+        name: describe(random_labels.network(name, data), (32, 32, 3)).params
+        for name in (CONV, DENSE, WIDE)
+    }
+    assert counts[CONV] == 9 * 4**2 + 669 * 4 + 10
+    assert counts[DENSE] == 1024 * 3073 + 256 * 1025 + 10 * 257 == 3_411_722
+    assert counts[WIDE] == 9 * 580**2 + 669 * 580 + 10 == 3_415_630
+
+
+def test_a_part_of_the_larger_data_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.zeros((6000, 1, 1), np.float32), np.arange(6000, dtype=np.int32) % 10
+    part = Split(x, y)
+    large = replace(signals(), train=part, test=part)
+    monkeypatch.setattr(study.Settings, "load", lambda _: large)
+    assert list(np.bincount(Settings(full=True).load().train.y)) == [500] * 10
+    assert len(Settings().load().train) == 6000
 
 
 def test_labels_are_dealt_out_anew() -> None:

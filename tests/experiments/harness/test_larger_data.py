@@ -48,6 +48,14 @@ def test_accuracies_stand_beside_published_ones() -> None:
     )
 
 
+def test_the_accuracy_on_training_examples_can_be_what_was_published() -> None:
+    of_paper = {("mnist", "conv"): {"train_accuracy": "99.34"}}
+    study: Any = SimpleNamespace(**{**vars(STUDY), "published": of_paper})
+    made = larger_data.table(study, [line("conv", 0, 0.1, train_accuracy=1.0)])
+    assert list(made.heads[-3:]) == ["test, %", "training, %", "published training, %"]
+    assert made.rows[0][-3:] == ["10.00", "100.00", "99.34"]
+
+
 def test_other_measures_have_a_column_beside_their_published_one() -> None:
     """A point of which nothing was published has its own value all the same."""
     of_paper = {("mnist", "conv"): {"test_accuracy": "99", "shift 4 accuracy": "36.7"}}
