@@ -192,7 +192,7 @@ def field_map(found: dict[str, Geometry], densities: dict[str, np.ndarray]) -> p
         panels.append(
             plots.Image(
                 weight / weight.max(),
-                title=f"{name}: {'×'.join(map(str, described.receptive_field))}",
+                title=f"{name}: {'×'.join(map(str, last_map(described)[1].size))}",
                 x_label="position",
                 x_limits=(min(left, 0) - margin, max(right, width) + margin),
                 y_limits=(max(bottom, height - 1) + 0.5 + margin_y, min(top, 0) - 0.5 - margin_y),
@@ -214,8 +214,17 @@ def _box(top: int, bottom: int, left: int, right: int, **look: str) -> Reference
 
 def seen(described: Geometry) -> tuple[tuple[int, int], ...]:
     """Return the first and last pixel per axis in the field of the last local map's middle unit."""
-    shape = described.local[-1].shape if described.local else described.input_shape
-    return described.field.of([n // 2 for n in shape[:-1]])
+    size, field = last_map(described)
+    return field.of([n // 2 for n in size])
+
+
+def last_map(described: Geometry) -> tuple[tuple[int, ...], Field]:
+    """Return size and field of the last local map, or of the input."""
+    *_, last = (None, *described.local)
+    if last is None or last.field is None:
+        size = described.input_shape[:-1]
+        return size, geometry.Field((1,) * len(size), (1,) * len(size), (0,) * len(size))
+    return last.shape[:-1], last.field
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from cnn.geometry.jaxpr import out_shapes
-from cnn.geometry.seen import everything, follow, union
+from cnn.geometry.seen import everything, follow, most_varied, union
 from cnn.geometry.value import Value
 
 SCAN_LIMIT = 20_000
@@ -22,7 +22,7 @@ Run = Callable[[ClosedJaxpr, Sequence[Value], int], list[Value]]
 
 
 class Flow(NamedTuple):
-    """The outputs of a loop or branch, and whether its equations were visited."""
+    """The outputs of a loop or branch, and whether its equations were visited on their own."""
 
     outputs: list[Value]
     visited: bool
@@ -71,7 +71,8 @@ def _stacked(values: Sequence[Value]) -> Value:
         shape = np.max([s.bounds.shape for s in parts], 0)
         bounds = np.stack([np.broadcast_to(s.bounds, shape) for s in parts], 1)
         axis = joined.seen[i].axis
-        axes.append(follow(bounds, None if axis is None else axis + 1, joined.seen[i].stride))
+        follows = most_varied(bounds, [0]) if axis is None else axis + 1
+        axes.append(follow(bounds, follows, joined.seen[i].stride))
     return joined._replace(shape=(len(values), *joined.shape), seen=tuple(axes))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from cnn.geometry.receptive_field import (
     Field,
     MisalignedError,
     field_of,
+    is_spread,
     pixel_field,
     sees_all,
     sees_beyond,
@@ -98,15 +98,35 @@ class Geometry(Table):
 
     @property
     def local(self) -> tuple[Layer, ...]:
-        """The layers before the head, the first layer whose units form no map."""
-        maps = itertools.takewhile(lambda layer: layer.field and layer.field.is_map, self.layers)
-        return tuple(maps)
+        """The layers whose units form a map, with equal fields, equally spaced."""
+        return tuple(layer for layer in self.layers if layer.field and layer.field.is_map)
 
     @property
     def field(self) -> Field:
-        """The field of the last local layer; that of the pixels if there is none."""
-        last = self.local[-1].field if self.local else None
-        return last or pixel_field(len(self.input_shape) - 1)
+        """The field of the last layer with units at several positions, before the head.
+
+        That of the pixels if there is none. If these units have different fields, it is not
+        `uniform`, and its size is that of the largest.
+
+        Raises:
+          InputError: if it is not known.
+        """
+        last = self._before_head
+        if last.unknown:
+            raise InputError(f"the field is not known from layer {last.name} on: {last.unknown}")
+        return last.field or pixel_field(len(self.input_shape) - 1)
+
+    @property
+    def _before_head(self) -> Layer:
+        """The last layer with units at several positions, or the first that is not known."""
+        last = Layer("", "", (), 0, 0, 0, pixel_field(len(self.input_shape) - 1))
+        for layer in self.layers:
+            if layer.unknown:
+                return layer
+            is_map = layer.field is not None and layer.field.is_map
+            if is_map or (layer.field and any(map(is_spread, self.seen[layer.name]))):
+                last = layer
+        return last
 
     @property
     def receptive_field(self) -> Shape:
@@ -134,9 +154,9 @@ class Geometry(Table):
     def total(self) -> tuple[str, ...]:
         """Return the last row of the table."""
         known = all(layer.macs is not None for layer in self.layers)
-        last = self.local[-1] if self.local else Layer("", "", (), 0, 0, 0, self.field)
         costs = (f"{self.params:,}", f"{self.macs:,}" if known else "not known")
-        return ("total", "", "", *costs, *_field_cells(last), f"{self.memory / 1e3:,.1f}")
+        cells = _field_cells(self._before_head)
+        return ("total", "", "", *costs, *cells, f"{self.memory / 1e3:,.1f}")
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the rows of a table below `HEADS`: one per layer, and the total."""
@@ -153,7 +173,8 @@ class Geometry(Table):
         ]
         known = all(layer.macs is not None for layer in self.layers)
         totals = {"params": self.params, "macs": self.macs if known else None}
-        of_input = {"input_shape": self.input_shape, "receptive_field": self.receptive_field}
+        last = self._before_head.field
+        of_input = {"input_shape": self.input_shape, "receptive_field": last and last.size}
         return json.dumps({**of_input, **totals, "memory": self.memory, "layers": layers}, indent=1)
 
 

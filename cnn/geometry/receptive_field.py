@@ -38,7 +38,13 @@ class Field(NamedTuple):
         return self.uniform and all(self.stride)
 
     def of(self, unit: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """Return the first and the last pixel that the unit of a map sees, per axis."""
+        """Return the first and the last pixel that the unit of a map sees, per axis.
+
+        Raises:
+          InputError: if the field is not that of a map.
+        """
+        if not self.is_map:
+            raise InputError(f"field must be that of a map, got {self}: use Geometry.field_of")
         starts = [p * s - lo for p, s, lo in zip(unit, self.stride, self.padding, strict=True)]
         return tuple((i, i + r - 1) for i, r in zip(starts, self.size, strict=True))
 
@@ -86,6 +92,11 @@ def sees_all(seen: Seen, n: int) -> bool:
 def sees_beyond(seen: Seen) -> bool:
     """Return whether a unit of a map sees positions outside its field."""
     return bool(seen.stride) and bool((seen.bounds[EXACT] < seen.bounds[CONTINUED]).any())
+
+
+def is_spread(seen: Seen) -> bool:
+    """Return whether there are units at several positions."""
+    return seen.axis is not None and seen.bounds.shape[seen.axis + 1] > 1
 
 
 def misalignment(branches: Sequence[Sequence[Seen]]) -> str:

@@ -12,10 +12,10 @@ from cnn.geometry.jaxpr import out_bytes
 from cnn.geometry.moves import MOVES
 from cnn.geometry.receptive_field import misalignment
 from cnn.geometry.rules import ELEMENTWISE
-from cnn.geometry.seen import Seen
+from cnn.geometry.seen import CONTINUED, EXACT, Seen, along
 from cnn.geometry.trace import scope_name
 from cnn.geometry.value import Value
-from cnn.geometry.walk import Step
+from cnn.geometry.walk import FLOWS, Step
 
 KINDS = {
     "conv_general_dilated": "conv",
@@ -36,8 +36,8 @@ MERGES = ("add", "add_any", "concatenate", "mul", "max", "min")
 class Row:
     """Equations in sequence that belong to one layer."""
 
-    owner: str
-    """The path of their parameters, or else the names around them."""
+    owner: str | None
+    """The path of their parameters, or else the names around them; None if there are none."""
     name: str
     kind: str
     shape: tuple[int, ...] = ()
@@ -52,6 +52,8 @@ class Row:
     """The parameters that it uses."""
     computes: bool = False
     """Whether any of its equations does more than move data."""
+    shifted: int | None = None
+    """The row of the map of which it combines shifted copies, one after the other."""
 
 
 @dataclass
@@ -59,8 +61,9 @@ class Rows:
     """Collects the layers of a program.
 
     An equation belongs to the layer whose parameters it uses, else to the innermost module without
-    parts that it is in. Outside of these, a convolution, a product, a pooling or the meeting of
-    branches is a layer of its own, and what is left belongs to the layer before.
+    parts that it is in. Outside of these, a convolution, a product, a pooling, the meeting of
+    branches or of shifted copies of a map is a layer of its own, and what is left belongs to the
+    layer before.
     """
 
     leaves: Sequence[str]
@@ -79,38 +82,69 @@ class Rows:
     def record(self, step: Step) -> int:
         """Record an equation, and return the index of its row."""
         eqn, scope, operands, outputs, cost, times = step
+        if eqn.primitive.name in FLOWS and cost is not None:
+            return self._visited(step)
         used = sorted(set[int]().union(*(v.leaves for v in operands if not v.from_input)))
         path = self._path(scope)
         owner = self._owner(used) if used else path
         alone = bool(used) or (self.modules is not None and self._is_leaf(path))
-        meets = len({value.row for value in operands if value.from_input}) > 1
+        sources = {self._source(value.row) for value in operands if value.from_input}
+        meets, shifted, goes_on = len(sources) > 1, None, False
+        before = max(value.row for value in operands)
         if not alone and not self._stands_out(eqn, operands, meets):
-            return max(value.row for value in operands)
-        last = self.rows[-1] if self.rows and (owner or alone) else None
+            shifted = max(sources)
+            goes_on = shifted != before == len(self.rows) - 1
+            is_map = all(seen.axis is not None for seen in outputs[0].seen)
+            if not (goes_on and is_map) and not _joins_shifted(operands, outputs):
+                return before
+        owned = owner if owner or alone else None
+        last = self.rows[-1] if self.rows and (owned is not None or goes_on) else None
         # A convolution or product with the same weights is the layer's next run.
-        if last is None or last.owner != owner or (cost and last.used.intersection(used)):
-            module = owner or (alone and self.modules is not None)
-            self._start(eqn, owner if module else None, operands)
+        if last is None or last.owner != owned or (cost and last.used.intersection(used)):
+            self._start(eqn, owned, operands if meets else [])
         row, output = self.rows[-1], outputs[0]
         row.computes |= eqn.primitive.name not in MOVES or meets
-        row.shape, row.seen, row.unknown = output.shape[1:], output.seen, output.unknown
+        row.shifted = shifted
+        row.shape, row.seen, row.unknown = _of_one(output.shape), output.seen, output.unknown
         row.memory = times * out_bytes(eqn)
         row.used.update(used)
         row.params += sum(self._count(i, operands) for i in used)
         row.macs = None if row.macs is None or cost is None else row.macs + cost
         return len(self.rows) - 1
 
+    def _visited(self, step: Step) -> int:
+        """Return the row of a loop or branch whose equations have rows.
+
+        It has one of its own if its units see more than those of the last row, as those of a
+        running mean do, which moves along the positions.
+        """
+        last = max(value.row for value in (*step.operands, *step.outputs))
+        output = max(step.outputs, key=lambda value: math.prod(value.shape))
+        before = self.rows[last].seen if last >= 0 else ()
+        if output.unknown or not any(map(_sees_more, output.seen, before)):
+            return last
+        self._start(step.eqn, None, [])
+        row = self.rows[-1]
+        row.computes, row.shape, row.seen = True, _of_one(output.shape), output.seen
+        row.memory = step.times * out_bytes(step.eqn)
+        return len(self.rows) - 1
+
     def _start(self, eqn: JaxprEqn, owner: str | None, operands: list[Value]) -> None:
-        """Begin a row; its name is that of the primitive if it has no owner."""
+        """Begin a row; its name is that of the primitive if its owner has none."""
         primitive = eqn.primitive.name
         kind = KINDS.get(primitive, primitive)
-        if owner is not None:
-            kind = (self.modules or {}).get(owner, kind)
-        name = owner if owner is not None else kind
+        name = kind
+        if owner is not None and (owner or self.modules is not None):
+            name, kind = owner, (self.modules or {}).get(owner, kind)
         same = sum(row.name.partition("#")[0] == name for row in self.rows)
-        self.rows.append(Row(owner or "", f"{name}#{same + 1}" if same else name, kind))
+        self.rows.append(Row(owner, f"{name}#{same + 1}" if same else name, kind))
         if primitive in MERGES and (found := misalignment([v.seen for v in operands if v.seen])):
             self.misaligned[self.rows[-1].name] = found
+
+    def _source(self, row: int) -> int:
+        """Return the row of the map of which a row combines shifted copies, or the row itself."""
+        shifted = self.rows[row].shifted if row >= 0 else None
+        return row if shifted is None else shifted
 
     def _owner(self, used: Sequence[int]) -> str:
         """Return the path of the layer that holds the largest of these parameters.
@@ -153,3 +187,38 @@ class Rows:
         size = self.sizes[leaf]
         (value, *_) = (v for v in operands if leaf in v.leaves)
         return value.used(size) if math.prod(value.shape) == size else size
+
+
+def _joins_shifted(operands: Sequence[Value], outputs: Sequence[Value]) -> bool:
+    """Return whether units of a map see more than those of any operand, as in x[1:] - x[:-1].
+
+    Or as where neighbours become channels.
+    """
+    for axis, output in enumerate(outputs[0].seen):
+        widths = [_width(value.sees(axis)) for value in operands if value.seen]
+        if _width(output) > max(widths) >= 0:
+            return True
+    return False
+
+
+def _width(seen: Seen) -> int:
+    """Return the distance of the last position from the first that a unit of a map sees.
+
+    It is negative for what is no map.
+    """
+    if seen.axis is None:
+        return -1
+    first_and_last = along(seen.bounds, seen.axis)[CONTINUED]
+    return int(-first_and_last.sum(0).min())
+
+
+def _sees_more(seen: Seen, before: Seen) -> bool:
+    """Return whether a unit sees positions further apart than any unit of another value."""
+    apart, apart_before = (int(-s.bounds[EXACT].sum(0).min()) for s in (seen, before))
+    return apart > apart_before
+
+
+def _of_one(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without its batch: the first axis of size 1."""
+    batch = shape.index(1) if 1 in shape else 0
+    return shape[:batch] + shape[batch + 1 :]

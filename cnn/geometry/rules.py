@@ -108,7 +108,7 @@ def _cumulate(eqn: JaxprEqn, values: list[Value], operands: list[Seen]) -> Seen:
     bounds = broadcast(seen.bounds, values[0].shape)
     order = np.flip if eqn.params["reverse"] else lambda x, axis: x
     made = order(np.minimum.accumulate(order(bounds, axis + 1), axis + 1), axis + 1)
-    return follow(made, None if axis == seen.axis else seen.axis, seen.stride)
+    return follow(made, seen.axis, seen.stride)
 
 
 # Sums and products

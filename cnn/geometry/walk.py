@@ -30,7 +30,8 @@ class Step(NamedTuple):
     outputs: list[Value]
     """They have no row yet."""
     cost: int | None
-    """Multiply-accumulates, of all `times` together; None if they are not known."""
+    """Multiply-accumulates, of all `times` together; None if they are not known. Those of a loop
+    or branch whose equations were visited are 0: they have their own steps."""
     times: int
     """How often it runs."""
 
@@ -83,13 +84,13 @@ def _run(eqn: JaxprEqn, operands: list[Value], visit: Visit, scope: str, times: 
 
     flow = FLOWS.get(eqn.primitive.name)
     if flow is not None:
-        outputs, recorded = flow(eqn, operands, run)
-        cost = None
+        outputs, visited = flow(eqn, operands, run)
+        cost = 0 if visited else None
     else:
-        outputs, recorded = _see(eqn, operands), not times
+        outputs = _see(eqn, operands)
         cost = times * macs(eqn, operands) if eqn.primitive.name in RULES else None
     row = max(value.row for value in (*operands, *outputs))
-    if times and not recorded:
+    if times:
         row = visit(Step(eqn, scope, operands, outputs, cost, times))
     return [value._replace(row=row) for value in outputs]
 

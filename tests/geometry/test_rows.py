@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -13,8 +15,19 @@ from jax import lax
 from jaxtyping import Array
 
 from cnn.errors import InputError
-from cnn.geometry import Geometry, MisalignedError, describe, describe_function
-from cnn.layers import Chain, Conv, Dense, DenseSpatial, GroupNorm, Permute, ReLU, Residual
+from cnn.geometry import Field, Geometry, MisalignedError, describe, describe_function
+from cnn.layers import (
+    AdaptiveAvgPool,
+    Chain,
+    Conv,
+    Dense,
+    DenseSpatial,
+    Flatten,
+    GroupNorm,
+    Permute,
+    ReLU,
+    Residual,
+)
 from cnn.ops.implementations import use
 from tests.ablations.foreign import ResNet
 
@@ -167,18 +180,141 @@ def test_parameters_without_layers_are_layers_of_their_own() -> None:
 
 def test_what_is_not_known_is_named_and_has_no_number() -> None:
     def f(w: Array, x: Array) -> Array:
-        y = lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"))
+        y = conv_of_3(w, x)
         return jnp.linalg.qr(y)[0] @ jnp.ones((2, 2))
 
     found = describe_function(f, jnp.ones((3, 2, 2)), (6, 2))
     assert [x.name for x in found.layers] == ["conv", "qr", "dense"]
     assert [x.unknown for x in found.layers] == ["", "qr", "qr"]
-    assert [row[5] for row in found.rows()] == ["3", "not known (qr)", "not known (qr)", "3"]
+    assert [row[5] for row in found.rows()] == ["3", *["not known (qr)"] * 3]
     assert found.rows()[-1][4] == "not known"
     with pytest.raises(InputError, match="multiply-accumulates of layer qr are not known"):
         _ = found.macs
     with pytest.raises(InputError, match="layer dense is not known, because of qr"):
         found.field_of("dense", (0,))
+    with pytest.raises(InputError, match="the field is not known from layer qr on: qr"):
+        _ = found.receptive_field
+    assert json.loads(found.to_json())["receptive_field"] is None
+
+
+def conv_of_3(w: Array, x: Array) -> Array:
+    return lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"))
+
+
+@pytest.mark.parametrize(
+    ("combine", "kind", "size", "stride"),
+    [
+        (lambda y: y[:, 1:] - y[:, :-1], "sub", 4, 1),
+        (lambda y: jnp.maximum(y[:, ::2], y[:, 1::2]), "max", 4, 2),
+        (lambda y: y[:, :-2] + 2 * y[:, 1:-1] + y[:, 2:], "add", 5, 1),
+        (lambda y: jnp.where(y[:, 3:] > 0, y[:, 3:], y[:, :-3]), "select_n", 6, 1),
+    ],
+)
+def test_shifted_copies_of_a_map_that_meet_are_a_layer(
+    combine: Callable[[Array], Array], kind: str, size: int, stride: int
+) -> None:
+    """By hand: 3 pixels, and as many more as the copies are shifted."""
+    found = describe_function(lambda w, x: combine(conv_of_3(w, x)), jnp.ones((3, 2, 2)), (12, 2))
+    assert [(x.kind, x.field) for x in found.layers] == [
+        ("conv", Field((3,), (1,), (1,))),
+        (kind, Field((size,), (stride,), (1,))),
+    ]
+    assert found.receptive_field == (size,)
+
+
+def test_copies_that_are_not_shifted_are_none() -> None:
+    """Nor is a gate by other channels, or a map less its mean, which is a sum over positions."""
+
+    def f(w: Array, x: Array) -> Array:
+        y = conv_of_3(w, x)
+        y = y * jax.nn.sigmoid(y[..., ::-1]) + y**2
+        return y - y.mean(1, keepdims=True)
+
+    found = describe_function(f, jnp.ones((3, 2, 2)), (12, 2))
+    assert [x.kind for x in found.layers] == ["conv", "sum"]
+
+
+def test_where_units_have_different_fields_the_largest_counts() -> None:
+    """The shift is circular: the first unit also sees the last pixels."""
+
+    def f(w: Array, x: Array) -> Array:
+        y = conv_of_3(w, x)
+        return conv_of_3(w, y + jnp.roll(y, 2, 1)).mean(1)
+
+    found = describe_function(f, jnp.ones((3, 2, 2)), (12, 2))
+    assert [row[5] for row in found.rows()] == ["3", "≤ 12", "≤ 12", "all", "≤ 12"]
+    assert found.receptive_field == (12,)
+    assert not found.field.uniform
+    assert found.field_of("conv#2", (5,)) == ((1, 7),)  # 3 to 7, and 1 to 5
+    with pytest.raises(InputError, match="field must be that of a map, got Field"):
+        found.field.of((5,))
+
+
+def test_a_statistic_on_the_way_is_no_head() -> None:
+    """By hand: a squeeze-and-excitation block leaves the field of its convolutions, 3 and 5."""
+
+    def f(w: Array, x: Array) -> Array:
+        y = conv_of_3(w, x)
+        return conv_of_3(w, y * jax.nn.sigmoid(y.mean(1, keepdims=True))).mean(1)
+
+    found = describe_function(f, jnp.ones((3, 2, 2)), (12, 2))
+    assert [row[5] for row in found.rows()] == ["3", "all", "3 + all", "5 + all", "all", "5 + all"]
+    assert found.receptive_field == (5,)
+    assert [x.name for x in found.local] == ["conv", "mul", "conv#2"]
+
+
+def decayed(y: Array) -> Array:
+    """Return running sums in which each summand has half the weight of the next."""
+    return lax.scan(lambda c, t: (c / 2 + t,) * 2, jnp.zeros((1, 2)), y.swapaxes(0, 1))[1]
+
+
+@pytest.mark.parametrize(
+    ("along", "kind"),
+    [
+        (lambda y: jnp.cumsum(y, 1), "cumsum"),
+        (lambda y: lax.associative_scan(jnp.add, y, axis=1), "add"),
+        (decayed, "scan"),
+    ],
+)
+def test_a_running_sum_sees_all_before(along: Callable[[Array], Array], kind: str) -> None:
+    """By hand: the last of 12 units sees all pixels, the first two of them."""
+    found = describe_function(lambda w, x: along(conv_of_3(w, x)), jnp.ones((3, 2, 2)), (12, 2))
+    assert found.layers[-1].kind == kind
+    assert found.receptive_field == (12,)
+    assert found.macs == 12 * 12
+    assert found.field_of(found.layers[-1].name, (0,)) == ((0, 1),)
+
+
+def test_the_layers_of_a_scan_are_none_of_the_scan_itself() -> None:
+    def f(w: Array, x: Array) -> Array:
+        return lax.scan(lambda y, one: (conv_of_3(one, y), None), x, w)[0]
+
+    found = describe_function(f, jnp.ones((4, 3, 2, 2)), (12, 2))
+    assert [x.kind for x in found.layers] == ["conv"]
+    assert found.receptive_field == (9,)
+
+
+def test_neighbours_that_become_channels_are_a_layer() -> None:
+    """By hand: space to depth by 2 after windows of 3, 4 pixels every 2."""
+    found = describe_function(
+        lambda w, x: conv_of_3(w, x).reshape(1, 6, 4), jnp.ones((3, 2, 2)), (12, 2)
+    )
+    assert (found.layers[-1].kind, found.field) == ("reshape", Field((4,), (2,), (1,)))
+
+
+@pytest.mark.parametrize("on_top", [(), (Conv(4, 1),)])
+def test_windows_of_different_sizes_by_hand(on_top: tuple[nn.Module, ...]) -> None:
+    """10 units that see 3 pixels each, in 4 windows of 3: 5 pixels."""
+    model = Chain((Conv(4, 3), AdaptiveAvgPool((4,)), *on_top, Flatten(), Dense(2)))
+    assert describe(model, (12, 1)).receptive_field == (5,)
+
+
+def test_the_batch_is_the_first_axis_of_size_1() -> None:
+    """Resizing contracts the positions first, and its product has the batch behind them."""
+    found = describe_function(
+        lambda w, x: jax.image.resize(x, (1, 40, 2), "linear"), jnp.ones(1), (20, 2)
+    )
+    assert [x.shape for x in found.layers] == [(40, 2)]
 
 
 def test_a_statistic_of_the_whole_map_is_said_beside_the_field() -> None:
