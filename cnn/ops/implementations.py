@@ -28,6 +28,7 @@ from cnn.ops.cpu import (
     kernel_gradient,
     matmul,
     pool,
+    strided,
     toeplitz,
     whole_map,
     winograd,
@@ -60,6 +61,18 @@ def _use_depthwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """Several groups: convolutions of one group. The definition's gradients are very slow."""
     return not _one_group(x, kernel) and math.prod(spec.window) <= MAX_SHIFTS
+
+
+def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Windows side by side, or large ones on few channels: stride 1 over blocks of positions.
+
+    The definition's gradients of both are slow. Blocks must have few taps outside the window.
+    """
+    taps, strides = math.prod(spec.window), math.prod(spec.strides)
+    blocks = strided.blocks_of(spec)
+    cut = strides > 1 and set(spec.dilation) == {1} and 2 * math.prod(blocks) * strides <= 3 * taps
+    large = 32 < taps <= MAX_TOEPLITZ_TAPS and x.shape[-1] <= 4
+    return _one_group(x, kernel) and cut and taps > 1 and (set(blocks) == {1} or large)
 
 
 def _use_im2col(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -161,6 +174,7 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
         (whole_map.whole_map, _use_whole_map),
         (toeplitz.toeplitz, _use_toeplitz),
         (winograd.winograd, _use_winograd),
+        (partial(strided.strided, convolve=_in_one_group), _use_strided),
         (im2col.im2col, _use_im2col),
         (toeplitz.toeplitz, _use_toeplitz_for_images),
         (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),

@@ -50,6 +50,11 @@ def in_groups() -> Chain:
     return Chain((Conv(8, (3,), groups=2), ReLU(), Flatten(), Dense(10)))
 
 
+def patches() -> Chain:
+    """Return a convolution of windows side by side, as at the bottom of a ViT."""
+    return Chain((Conv(8, (4, 4), strides=4), ReLU(), GlobalAvgPool(), Dense(10)))
+
+
 def large_maps() -> Chain:
     """Return a convolution of maps that are too large for `im2col`."""
     return Chain((Conv(8, (3, 3)), ReLU(), GlobalAvgPool(), Dense(10)))
@@ -73,6 +78,7 @@ CASES = {
     ),
     "cnn1d": case(models.cnn1d, (40, 1), "im2col"),
     "in_groups": case(in_groups, (16, 4), "grouped", "toeplitz"),
+    "patches": case(patches, (16, 16, 3), "strided", "im2col"),
     "large_maps": case(  # one map alone, as where weights are initialized, is small enough
         large_maps, (96, 96, 17), "conv_with_kernel_gradient", "im2col"
     ),

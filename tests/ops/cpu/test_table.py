@@ -47,6 +47,11 @@ def test_choice_for_a_convolution() -> None:
     assert conv_choice((64, 66, 66, 32), (3, 3, 32, 64), strides=2) == by_matmul
     assert conv_choice((64, 66, 66, 32), (3, 3, 32, 3), strides=2) == "definition"  # 3 outputs
     assert conv_choice((64, 4096, 32), (3, 32, 64)) == by_matmul
+    assert conv_choice((16, 224, 224, 3), (16, 16, 3, 192), strides=16) == "strided"  # patches
+    assert conv_choice((64, 32, 32, 64), (2, 2, 64, 128), strides=2) == "strided"
+    assert conv_choice((64, 99, 99, 64), (2, 2, 64, 128), strides=3) == by_matmul  # 4 of 9 taps
+    assert conv_choice((32, 64, 64, 3), (7, 7, 3, 64), strides=2) == "strided"
+    assert conv_choice((32, 64, 64, 8), (7, 7, 8, 64), strides=2) == "definition"  # 8 channels
     assert conv_choice((64, 9999, 32), (3, 32, 64), strides=2) == "definition"  # a strided signal
     assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
 
@@ -167,4 +172,4 @@ def test_programs_do_not_grow_with_large_windows(name: str) -> None:
             program = jax.make_jaxpr(f, static_argnums=1)(jnp.zeros((2, 4000, 2)), k)
             return str(program).count(" = ")
 
-    assert equations(1999) <= 1.1 * equations(1499)
+    assert equations(1999) <= 1.05 * equations(1799)  # 1.11 times the taps
