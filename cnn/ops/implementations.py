@@ -64,15 +64,18 @@ def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 
 def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Windows side by side, or large ones on few channels: stride 1 over blocks of positions.
+    """Windows side by side, large ones on few channels, or those of 3×3 blocks, for Winograd.
 
-    The definition's gradients of both are slow. Blocks must have few taps outside the window.
+    The definition's gradients are slow. Blocks must have few taps outside the window.
     """
     taps, strides = math.prod(spec.window), math.prod(spec.strides)
+    c_in, c_out = kernel.shape[-2:]
     blocks = strided.blocks_of(spec)
-    cut = strides > 1 and set(spec.dilation) == {1} and 2 * math.prod(blocks) * strides <= 3 * taps
-    large = 32 < taps <= MAX_TOEPLITZ_TAPS and x.shape[-1] <= 4
-    return _one_group(x, kernel) and cut and taps > 1 and (set(blocks) == {1} or large)
+    large = 32 < taps <= MAX_TOEPLITZ_TAPS and c_in <= 4
+    tiled = _fits_winograd(blocks, (c_in * strides, c_out), _tiles(x, spec))
+    pays = set(blocks) == {1} or large or tiled
+    full = 2 * math.prod(blocks) * strides <= 3 * taps
+    return _one_group(x, kernel) and _cuts(spec) and taps > 1 and full and pays
 
 
 def _use_im2col(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -109,9 +112,8 @@ def _use_toeplitz_for_images(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 def _use_winograd(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """A 3×3 window, many channels, and enough tiles to be worth transforming the kernel."""
-    channels, tiles = kernel.shape[-2:], len(x) * math.prod(spec.out) // 16
-    enough = min(channels) >= 24 and max(channels) <= 4 * tiles
-    return _one_group(x, kernel) and _unit_steps(spec) and spec.window == (3, 3) and enough
+    fits = _fits_winograd(spec.window, kernel.shape[-2:], _tiles(x, spec))
+    return _one_group(x, kernel) and _unit_steps(spec) and fits
 
 
 def _use_kernel_gradient(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -128,6 +130,14 @@ def _use_local_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """Few channels, as in `_use_toeplitz`, with a kernel for every position."""
     few = max(kernel.shape[-2:]) <= 16 and math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
     return _one_group(x, kernel) and _unit_steps(spec) and few
+
+
+def _use_local_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """A large window, and few channels also in blocks of positions."""
+    c_in, c_out = kernel.shape[-2:]
+    few = max(c_in * math.prod(spec.strides), c_out) <= 16
+    large = 32 < math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
+    return _one_group(x, kernel) and _cuts(spec) and few and large
 
 
 def _use_max_pool(x: Array, spec: WindowSpec) -> bool:
@@ -157,6 +167,18 @@ def _one_group(x: Array, kernel: Array) -> bool:
     return x.shape[-1] == kernel.shape[-2]
 
 
+def _cuts(spec: WindowSpec) -> bool:
+    return max(spec.strides) > 1 and set(spec.dilation) == {1}
+
+
+def _tiles(x: Array, spec: WindowSpec) -> int:
+    return len(x) * math.prod(spec.out) // 16
+
+
+def _fits_winograd(window: Sequence[int], channels: Sequence[int], tiles: int) -> bool:
+    return tuple(window) == (3, 3) and min(channels) >= 24 and max(channels) <= 4 * tiles
+
+
 def _unit_steps(spec: WindowSpec) -> bool:
     return set(spec.strides + spec.dilation) == {1}
 
@@ -179,7 +201,10 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
         (toeplitz.toeplitz, _use_toeplitz_for_images),
         (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),
     ),
-    "conv_local": ((toeplitz.local_toeplitz, _use_local_toeplitz),),
+    "conv_local": (
+        (toeplitz.local_toeplitz, _use_local_toeplitz),
+        (partial(strided.strided, convolve=toeplitz.local_toeplitz), _use_local_strided),
+    ),
     "max_pool": ((pool.max_pool, _use_max_pool),),
     "dense": ((matmul.matmul, _use_matmul),),
 }

@@ -6,7 +6,7 @@ channels are those of all positions of the block. On each axis
     y[b, p, o] = Σ_(q, r, c) X[b, p + q, (r, c)] · W[q, (r, c), o]
     X[b, j, (r, c)] = x[b, s·j + r − lo, c],    W[q, (r, c), o] = w[s·q + r, c, o]
 
-with zeros for taps outside the window.
+with zeros for taps outside the window. A kernel may have the output positions in front, `w[p, a]`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,19 +20,21 @@ from cnn.ops.window import WindowSpec
 
 def strided(
     x: Float[Array, "batch *spatial c_in"],
-    kernel: Float[Array, "*window c_in c_out"],
+    kernel: Float[Array, "*out_and_window c_in c_out"],
     spec: WindowSpec,
     convolve: Callable[[Array, Array, WindowSpec], Array],
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve in one group, without dilation; `convolve` does with stride 1."""
     rank, strides = len(spec.window), spec.strides
+    positions, channels = kernel.shape[: -rank - 2], kernel.shape[-2:]
     blocks = blocks_of(spec)
     taps = [q * s for q, s in zip(blocks, strides, strict=True)]
     sizes = [(p - 1) * s + k for p, s, k in zip(spec.out, strides, taps, strict=True)]
     ends = zip(spec.size, spec.pairs, sizes, strict=True)
     x = pad_constant(0.0, x, tuple((lo, m - n - lo) for n, (lo, _), m in ends))
     more = [(0, k - n) for k, n in zip(taps, spec.window, strict=True)]
-    kernel = jnp.pad(kernel, [*more, (0, 0), (0, 0)])
+    kernel = kernel.reshape(-1, *spec.window, *channels)
+    kernel = jnp.pad(kernel, [(0, 0), *more, (0, 0), (0, 0)])
     over_blocks = WindowSpec(
         size=tuple(m // s for m, s in zip(sizes, strides, strict=True)),
         window=blocks,
@@ -41,7 +43,7 @@ def strided(
         dilation=(1,) * rank,
     )
     x = _to_depth(x, strides).reshape(len(x), *over_blocks.size, -1)
-    kernel = _to_depth(kernel[None], strides).reshape(*blocks, x.shape[-1], -1)
+    kernel = _to_depth(kernel, strides).reshape(*positions, *blocks, x.shape[-1], channels[1])
     return convolve(x, kernel, over_blocks)
 
 

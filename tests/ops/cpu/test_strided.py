@@ -13,6 +13,8 @@ from numpy.testing import assert_array_equal
 
 from cnn import ops
 from cnn.ops.cpu.strided import strided
+from cnn.ops.cpu.toeplitz import local_toeplitz
+from cnn.ops.implementations import use
 from cnn.ops.lax_conv import lax_conv
 from tests.ops import strategies
 from tests.ops.cpu.against_lax import assert_same_derivatives, few_examples, spec_of
@@ -31,6 +33,20 @@ def test_convolution(case: Case) -> None:
     spec = spec._replace(dilation=(1,) * len(spec.window))
     implementation = partial(strided, spec=spec, convolve=unit_stride)
     assert_same_derivatives(implementation, lax_conv(spec), case.x(), case.kernel())
+
+
+@few_examples
+@given(case=cases(modes=["zeros"]))
+def test_locally_connected(case: Case) -> None:
+    case, spec = case._replace(groups=1), spec_of(case)
+    spec = spec._replace(dilation=(1,) * len(spec.window))
+
+    def definition(x: Array, kernel: Array) -> Array:
+        with use("reference"):
+            return ops.conv_local(x, kernel, strides=spec.strides, padding=spec.pairs)
+
+    implementation = partial(strided, spec=spec, convolve=local_toeplitz)
+    assert_same_derivatives(implementation, definition, case.x(), case.kernel(*spec.out))
 
 
 @pytest.mark.parametrize(
