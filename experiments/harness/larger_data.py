@@ -28,8 +28,17 @@ FULL, NOTE, TEST = "full.jsonl", "full.txt", "test_accuracy"
 
 
 def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
-    """Return the lines measured on the test set; of two of a point and a seed, the later one."""
-    found = {(_name(study, one), one["seed"]): one for one in lines if TEST in one}
+    """Return the lines measured on the test set; of two of a point and a seed, the later one.
+
+    Of seeds that were trained together, only the first line in a file has their `config`.
+    """
+    found: dict[tuple[Name, int], Line] = {}
+    configs: dict[Name, Any] = {}
+    for one in lines:
+        name = _name(study, one)
+        configs[name] = one.get("config", configs.get(name))
+        if TEST in one:
+            found[name, one["seed"]] = {**one, "config": configs[name]}
     return list(found.values())
 
 

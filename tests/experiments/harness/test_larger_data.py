@@ -48,6 +48,21 @@ def test_accuracies_stand_beside_published_ones() -> None:
     )
 
 
+def test_seeds_that_were_trained_together_share_a_config() -> None:
+    """And of two lines of a seed, the later one counts, with the config of its own training."""
+    later = {**line("conv", 1, 0.93), "config": {"data": "mnist", "steps": 9, "recipe": {"lr": 1}}}
+    together = [line("conv", 0, 0.90, draw="0"), line("conv", 1, 0.92, draw="0")]
+    del together[1]["config"]
+    found = larger_data.tested(STUDY, [*together, line("local", 0, 0.5), {**later, "draw": "0"}])
+    assert [(x["rung"], x["test_accuracy"], x["config"]["steps"]) for x in found] == [
+        ("conv", 0.90, 3000),
+        ("conv", 0.93, 9),
+        ("local", 0.5, 3000),
+    ]
+    (_, shared) = larger_data.tested(STUDY, together)
+    assert shared["config"] == together[0]["config"]
+
+
 def test_the_accuracy_on_training_examples_can_be_what_was_published() -> None:
     of_paper = {("mnist", "conv"): {"train_accuracy": "99.34"}}
     study: Any = SimpleNamespace(**{**vars(STUDY), "published": of_paper})
