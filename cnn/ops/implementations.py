@@ -30,6 +30,7 @@ from cnn.ops.cpu import (
     pool,
     strided,
     toeplitz,
+    volumes,
     whole_map,
     winograd,
 )
@@ -38,8 +39,8 @@ from cnn.ops.lax_conv import lax_conv
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
-MAX_SHIFTS = 128
-"""The largest window for `depthwise`, which takes three slices for each tap."""
+MAX_SHIFTS, MAX_DEPTHWISE = 128, 100
+"""The largest window for what takes a slice for each tap, and for `depthwise`: three for each."""
 MAX_COPIED = 2**22
 """The most numbers in the matrix of `im2col`: 16 MB in float32, about what a cache holds."""
 MAX_TOEPLITZ_TAPS = 1024
@@ -53,9 +54,9 @@ largest matrix."""
 
 
 def _use_depthwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """As many groups as input channels: shifted products."""
-    depthwise = kernel.shape[-2] == 1 < x.shape[-1]
-    return depthwise and math.prod(spec.window) <= MAX_SHIFTS
+    """One filter for each of several channels: shifted products."""
+    depthwise = kernel.shape[-2] == 1 < x.shape[-1] == kernel.shape[-1]
+    return depthwise and math.prod(spec.window) <= MAX_DEPTHWISE
 
 
 def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -124,6 +125,11 @@ def _use_kernel_gradient(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     slow = len(spec.window) > 1 or set(spec.strides) == {1}
     small = math.prod(spec.window) <= 32 and kernel.shape[-1] >= 4
     return _one_group(x, kernel) and small and slow
+
+
+def _use_volumes(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """Three axes: the definition computes images well, and volumes slowly."""
+    return _one_group(x, kernel) and len(spec.window) == 3 and spec.window[0] <= 32
 
 
 def _use_local_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -200,6 +206,7 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
         (im2col.im2col, _use_im2col),
         (toeplitz.toeplitz, _use_toeplitz_for_images),
         (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),
+        (partial(volumes.volumes, convolve=_in_one_group), _use_volumes),
     ),
     "conv_local": (
         (toeplitz.local_toeplitz, _use_local_toeplitz),

@@ -6,16 +6,28 @@ from functools import partial
 from jax import lax
 from jaxtyping import Array
 
-from cnn.ops.window import WindowSpec, channels_last
+from cnn.ops.padding import pad_constant
+from cnn.ops.window import WindowSpec, channels_last, dilated
 
 
 def lax_conv(spec: WindowSpec, groups: int = 1) -> Callable[[Array, Array], Array]:
-    """Return the convolution of an input with a kernel, both with channels last."""
-    return partial(
+    """Return the convolution of an input with a kernel, both with channels last.
+
+    Negative padding, and that of a whole window or more, is done beforehand: XLA on a CPU reads
+    other memory where a convolution or one of its gradients has negative padding before the input
+    and positive padding after it.
+    """
+    ends = zip(spec.pairs, dilated(spec.window, spec.dilation), strict=True)
+    is_usual = all(0 <= p < d for pair, d in ends for p in pair)
+    within = spec if is_usual else spec.on_padded
+    convolve = partial(
         lax.conv_general_dilated,
-        window_strides=spec.strides,
-        padding=spec.pairs,
-        rhs_dilation=spec.dilation,
-        dimension_numbers=channels_last(len(spec.window) + 2),
+        window_strides=within.strides,
+        padding=within.pairs,
+        rhs_dilation=within.dilation,
+        dimension_numbers=channels_last(len(within.window) + 2),
         feature_group_count=groups,
     )
+    if is_usual:
+        return convolve
+    return lambda x, kernel: convolve(pad_constant(0.0, x, spec.pairs), kernel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cnn import ops
+from cnn.ops.implementations import use
 from tests.ops import loops
 from tests.ops.strategies import Case, cases, numbers
 
@@ -221,3 +224,47 @@ def test_conv_agrees_with_pytorch(case: Case) -> None:
     )
     y = jax.jit(lambda *arrays: ops.conv(*arrays, **case.arguments))(x, kernel, bias)
     assert_array_equal(y, np.moveaxis(expected.numpy(), 1, -1))
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fastest"])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "pairs"),
+    [
+        ((6, 5), ((0, 0), (-1, 1))),
+        ((6, 5), ((-1, 1), (0, 0))),
+        ((6, 5), ((0, 0), (-1, 2))),
+        ((6, 5), ((3, 0), (4, 0))),
+        ((9,), ((-1, 1),)),
+        ((5, 6, 5), ((1, 1), (0, 0), (-1, 2))),
+    ],
+)
+def test_no_memory_beside_the_input_is_read(
+    size: tuple[int, ...], pairs: tuple[tuple[int, int], ...], strides: int, implementation: str
+) -> None:
+    """Windows on an input that is cut and padded with NumPy; all values are small whole numbers.
+
+    XLA's own padding gave other values, up to 1e38, in the output or in the input's gradient.
+    """
+    rng, rank = np.random.default_rng(0), len(size)
+    x, kernel = numbers(rng, (2, *size, 3)), numbers(rng, (*(3,) * rank, 3, 4))
+    cut = tuple(
+        slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(size, pairs, strict=True)
+    )
+    added = [(max(0, lo), max(0, hi)) for lo, hi in pairs]
+
+    def padded(x: np.ndarray) -> np.ndarray:
+        return np.pad(x[:, *cut], [(0, 0), *added, (0, 0)])
+
+    inside = partial(ops.conv, strides=strides)
+    with use(implementation):
+        f = jax.jit(partial(ops.conv, strides=strides, padding=pairs))
+        assert_array_equal(f(x, kernel), inside(padded(x), kernel))
+        slope = numbers(rng, f(x, kernel).shape)
+        found = jax.jit(lambda *a: jax.vjp(f, *a)[1](slope))(x, kernel)
+        over_x, over_kernel = jax.vjp(inside, padded(x), kernel)[1](slope)
+    expected = np.zeros_like(x)
+    kept = tuple(slice(lo, n - hi) for n, (lo, hi) in zip(over_x.shape[1:], added, strict=False))
+    expected[:, *cut] = over_x[:, *kept]
+    assert_array_equal(found[0], expected)
+    assert_array_equal(found[1], over_kernel)

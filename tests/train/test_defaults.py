@@ -55,6 +55,11 @@ def patches() -> Chain:
     return Chain((Conv(8, (4, 4), strides=4), ReLU(), GlobalAvgPool(), Dense(10)))
 
 
+def large_windows_of_volumes() -> Chain:
+    """Return a convolution of volumes, of 216 taps."""
+    return Chain((Conv(8, (6, 6, 6), strides=3), ReLU(), GlobalAvgPool(), Dense(10)))
+
+
 def large_maps() -> Chain:
     """Return a convolution of maps that are too large for `im2col`."""
     return Chain((Conv(8, (3, 3)), ReLU(), GlobalAvgPool(), Dense(10)))
@@ -79,6 +84,9 @@ CASES = {
     "cnn1d": case(models.cnn1d, (40, 1), "im2col"),
     "in_groups": case(in_groups, (16, 4), "grouped", "toeplitz"),
     "patches": case(patches, (16, 16, 3), "strided", "im2col"),
+    "large_windows_of_volumes": case(
+        large_windows_of_volumes, (13, 13, 13, 6), "volumes", "im2col"
+    ),
     "large_maps": case(  # one map alone, as where weights are initialized, is small enough
         large_maps, (96, 96, 17), "conv_with_kernel_gradient", "im2col"
     ),

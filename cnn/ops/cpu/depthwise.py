@@ -1,7 +1,5 @@
 """Depthwise convolution as a sum of shifted products, one multiplication per tap and channel.
 
-With m outputs per channel, x is repeated m times first.
-
 y[b, p, c] = Σ_a x[b, s·p + r·a − lo, c] · w[a, c]
 x̄[b, i, c] = Σ_a ȳ⁺[b, i + lo − r·a, c] · w[a, c]        ȳ⁺[s·p] = ȳ[p], else 0
 w̄[a, c] = Σ_b Σ_p x[b, s·p + r·a − lo, c] · ȳ[b, p, c]
@@ -26,13 +24,12 @@ PARTS = 8
 
 
 def depthwise(
-    x: Float[Array, "batch *spatial c_in"],
-    kernel: Float[Array, "*window 1 c_out"],
+    x: Float[Array, "batch *spatial c"],
+    kernel: Float[Array, "*window 1 c"],
     spec: WindowSpec,
-) -> Float[Array, "batch *out c_out"]:
-    """Convolve each channel of `x` with its own filters."""
+) -> Float[Array, "batch *out c"]:
+    """Convolve each channel of `x` with its own filter."""
     window_axes = tuple(range(kernel.ndim - 2))
-    x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], -1)
 
     def forward(x: Array, w: Array) -> Array:
         return _weighted_sum(shifted_views(pad_constant(0.0, x, spec.pairs), spec), w)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from hypothesis import settings
 from numpy.testing import assert_array_equal
 
 from cnn import ops
-from cnn.ops.window import channels_last
+from cnn.ops.lax_conv import lax_conv as by_lax
 from tests.ops.strategies import Case
 
 Op = Callable[..., jax.Array]
@@ -49,14 +48,7 @@ def assert_same_derivatives(implementation: Op, definition: Op, *arrays: np.ndar
 
 def lax_conv(case: Case, groups: int = 1) -> Op:
     """Return the definition of the convolution of a case with zero padding."""
-    return partial(
-        jax.lax.conv_general_dilated,
-        window_strides=case.windows.strides,
-        padding=list(zip(case.windows.before, case.windows.after, strict=True)),
-        rhs_dilation=case.windows.dilation,
-        dimension_numbers=channels_last(len(case.windows.size) + 2),
-        feature_group_count=groups,
-    )
+    return by_lax(spec_of(case), groups)
 
 
 def spec_of(case: Case) -> ops.WindowSpec:

@@ -25,14 +25,6 @@ def test_depthwise_convolution(case: Case) -> None:
     assert_same_derivatives(implementation, lax_conv(case, case.c_in), case.x(), kernel)
 
 
-@few_examples
-@given(case=cases(modes=["zeros"]))
-def test_several_filters_for_each_channel(case: Case) -> None:
-    kernel = numbers(case.rng, (*case.windows.window, 1, 2 * case.c_in))
-    implementation = partial(depthwise, spec=spec_of(case))
-    assert_same_derivatives(implementation, lax_conv(case, case.c_in), case.x(), kernel)
-
-
 @pytest.mark.parametrize("batch", [1, 7, 8, 12])
 def test_kernel_gradients_are_sums_over_all_parts_of_a_batch(batch: int) -> None:
     """1, 7, 8 and 6 parts."""
