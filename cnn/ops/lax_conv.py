@@ -15,7 +15,7 @@ def lax_conv(spec: WindowSpec, groups: int = 1) -> Callable[[Array, Array], Arra
 
     Negative padding, and that of a whole window or more, is done beforehand: XLA on a CPU reads
     other memory where a convolution or one of its gradients has negative padding before the input
-    and positive padding after it.
+    and positive padding after it (openxla/xla, issue 48713).
     """
     ends = zip(spec.pairs, dilated(spec.window, spec.dilation), strict=True)
     is_usual = all(0 <= p < d for pair, d in ends for p in pair)
