@@ -39,7 +39,7 @@ from cnn.ops.lax_conv import lax_conv
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
-MAX_SHIFTS, MAX_DEPTHWISE = 128, 100
+MAX_SHIFTS, MAX_DEPTHWISE = 128, 64
 """The largest window for what takes a slice for each tap, and for `depthwise`: three for each."""
 MAX_COPIED = 2**22
 """The most numbers in the matrix of `im2col`: 16 MB in float32, about what a cache holds."""
