@@ -22,6 +22,8 @@ Measures of the first layer, each beside what chance gives:
 The units of a dense layer have no order, and neither have the channels at one position. So nothing
 here depends on it.
 
+With --full, the images are CIFAR-10, cropped and flipped at random as in the paper.
+
 Reference:
     Neyshabur 2020, "Towards learning convolutions from scratch", S-CONV, S-LOCAL and S-FC on
     CIFAR-10. β-LASSO takes S-FC to 85.19 % by the abstract of arXiv:2007.13657, 84.50 % by that in
@@ -145,6 +147,7 @@ def points(settings: Settings) -> Points:
             optimizer="beta-lasso",
             lr=LR if settings.lr is None else settings.lr,
             weight_decay=strength,
+            augment=("crop", "flip") if settings.full else (),
         )
         for rung, strength in pairs
     }
