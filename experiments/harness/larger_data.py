@@ -28,17 +28,18 @@ FULL, NOTE, TEST = "full.jsonl", "full.txt", "test_accuracy"
 
 
 def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
-    """Return the lines measured on the test set; of two of a point and a seed, the later one.
+    """Return the lines measured on the test set.
 
-    Of seeds that were trained together, only the first line in a file has their `config`.
+    Of two lines of a point, a seed and a data set, the later one counts. Of seeds that were trained
+    together, only the first line in a file has their `config`.
     """
-    found: dict[tuple[Name, int], Line] = {}
+    found: dict[tuple[Name, int, str], Line] = {}
     configs: dict[Name, Any] = {}
     for one in lines:
         name = _name(study, one)
         configs[name] = one.get("config", configs.get(name))
         if TEST in one:
-            found[name, one["seed"]] = {**one, "config": configs[name]}
+            found[name, one["seed"], configs[name]["data"]] = {**one, "config": configs[name]}
     return list(found.values())
 
 

@@ -59,6 +59,8 @@ def test_seeds_that_were_trained_together_share_a_config() -> None:
         ("conv", 0.93, 9),
         ("local", 0.5, 3000),
     ]
+    other = {**together[0], "config": {"data": "cifar10", "steps": 1, "recipe": {"lr": 1}}}
+    assert len(larger_data.tested(STUDY, [*together, other])) == 3
     (_, shared) = larger_data.tested(STUDY, together)
     assert shared["config"] == together[0]["config"]
 
