@@ -65,7 +65,7 @@ def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 
 def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Windows side by side, large ones on few channels, or those of 3×3 blocks, for Winograd.
+    """Windows side by side, large ones on few channels, or many of 3×3 blocks, for Winograd.
 
     The definition's gradients are slow. Blocks must have few taps outside the window.
     """
@@ -73,7 +73,8 @@ def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     c_in, c_out = kernel.shape[-2:]
     blocks = strided.blocks_of(spec)
     large = 32 < taps <= MAX_TOEPLITZ_TAPS and c_in <= 4
-    tiled = _fits_winograd(blocks, (c_in * strides, c_out), _tiles(x, spec))
+    many = 3 * _copied(x, spec) > MAX_COPIED
+    tiled = many and _fits_winograd(blocks, (c_in * strides, c_out), _tiles(x, spec))
     pays = set(blocks) == {1} or large or tiled
     full = 2 * math.prod(blocks) * strides <= 3 * taps
     return _one_group(x, kernel) and _cuts(spec) and taps > 1 and full and pays
@@ -82,8 +83,8 @@ def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 def _use_im2col(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """A window of one tap, or windows that need little memory together: one matrix product."""
     taps = math.prod(spec.window)
-    copied = len(x) * math.prod(spec.out) * taps * x.shape[-1]
-    return _one_group(x, kernel) and (taps == 1 or (copied <= MAX_COPIED and taps <= MAX_SHIFTS))
+    small = _copied(x, spec) <= MAX_COPIED and taps <= MAX_SHIFTS
+    return _one_group(x, kernel) and (taps == 1 or small)
 
 
 def _use_whole_map(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -175,6 +176,11 @@ def _one_group(x: Array, kernel: Array) -> bool:
 
 def _cuts(spec: WindowSpec) -> bool:
     return max(spec.strides) > 1 and set(spec.dilation) == {1}
+
+
+def _copied(x: Array, spec: WindowSpec) -> int:
+    """Return the numbers in all windows together."""
+    return len(x) * math.prod(spec.out) * math.prod(spec.window) * x.shape[-1]
 
 
 def _tiles(x: Array, spec: WindowSpec) -> int:

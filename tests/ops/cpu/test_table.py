@@ -57,6 +57,7 @@ def test_choice_for_a_convolution() -> None:
     assert conv_choice((32, 64, 64, 3), (7, 7, 3, 64), strides=2) == "strided"
     assert conv_choice((32, 64, 64, 8), (7, 7, 8, 64), strides=2) == "definition"  # 8 channels
     assert conv_choice((32, 32, 32, 16), (5, 5, 16, 32), strides=2) == "strided"  # 64 to 32
+    assert conv_choice((8, 32, 32, 16), (5, 5, 16, 32), strides=2) == "im2col"  # 0.8 million
     assert conv_choice((64, 64, 64, 8), (5, 5, 8, 16), strides=2) == by_matmul  # 32 to 16
     assert conv_choice((64, 9999, 32), (3, 32, 64), strides=2) == "definition"  # a strided signal
     assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
