@@ -13,12 +13,12 @@ from cnn.ops.window import WindowSpec, channels_last, dilated
 def lax_conv(spec: WindowSpec, groups: int = 1) -> Callable[[Array, Array], Array]:
     """Return the convolution of an input with a kernel, both with channels last.
 
-    Negative padding, and that of a whole window or more, is done beforehand: XLA on a CPU reads
-    other memory where a convolution or one of its gradients has negative padding before the input
-    and positive padding after it (openxla/xla, issue 48713).
+    XLA on a CPU reads other memory where a convolution has negative padding before the input and
+    positive padding after it (openxla/xla, issue 48713). So has the gradient by the input where
+    padding before it is a whole window or more. Such padding is done beforehand.
     """
     ends = zip(spec.pairs, dilated(spec.window, spec.dilation), strict=True)
-    is_usual = all(0 <= p < d for pair, d in ends for p in pair)
+    is_usual = all(lo < d and not lo < 0 < hi for (lo, hi), d in ends)
     within = spec if is_usual else spec.on_padded
     convolve = partial(
         lax.conv_general_dilated,
