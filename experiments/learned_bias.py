@@ -160,10 +160,7 @@ def best_of(settings: Settings, names: Sequence[Name]) -> Mapping[Name, Sequence
 
 
 def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray]]:
-    """Return measures of the first layer by name, a value per seed.
-
-    Its "filters" are those that are drawn, in thousandths of their largest weight.
-    """
+    """Return measures of the first layer by name, a value per seed."""
     layer = config.model.layers[0]
     seeds: list[dict[str, float | np.ndarray]] = []
     for state in result.states:
@@ -181,12 +178,17 @@ def measure(config: Config, result: Result) -> dict[str, list[float | np.ndarray
             more = sharing(found, similarity.neighbour_cosines)
         kept = float((np.asarray(kernel) != 0).mean())
         drawn = strongest_filters(kernel, layer, config.data.input_shape)
-        drawn = np.rint(1000 * drawn / (np.abs(drawn).max() or 1)).astype(int)  # short in JSON
         seeds.append({"kept": kept, **more, "filters": drawn})
     return {name: [seed[name] for seed in seeds] for name in seeds[0]}
 
 
 def strongest_filters(kernel: Array, layer: ConvBase, input_shape: tuple[int, ...]) -> np.ndarray:
+    """Return `placed_filters` in thousandths of the largest weight, so that lines stay short."""
+    found = placed_filters(kernel, layer, input_shape)
+    return np.rint(1000 * found / (np.abs(found).max() or 1)).astype(int)
+
+
+def placed_filters(kernel: Array, layer: ConvBase, input_shape: tuple[int, ...]) -> np.ndarray:
     """Return the filters `(filters, *spatial)` of the channel with the largest ones.
 
     Each is placed where it is on the input (`cnn.ablations.lift`), and is the mean over input

@@ -69,14 +69,19 @@ def test_sharing_is_corrected_for_chance() -> None:
 def test_filters_are_placed_where_they_see_the_input() -> None:
     """Window 3, stride 2, on five samples: the one of two channels with the larger weights."""
     kernel = jnp.array([[0.0, 1], [0, -2], [0, 4]])[:, None]
-    conv = learned_bias.strongest_filters(kernel, Conv(2, (3,), 2, 1), (5, 1))
+    conv = learned_bias.placed_filters(kernel, Conv(2, (3,), 2, 1), (5, 1))
     np.testing.assert_allclose(conv, [[-2, 4, 0, 0, 0], [0, 1, -2, 4, 0], [0, 0, 0, 1, -2]])
     dense = np.zeros((30, 2, 30, 1))
     dense[:, 0, 5:25, 0] = dense[:, 1, 5:25, 0] = np.arange(20) - np.arange(30)[:, None]
-    found = learned_bias.strongest_filters(
-        jnp.array(dense), DenseSpatial(1, (3,), padding=1), (30, 2)
-    )
+    found = learned_bias.placed_filters(jnp.array(dense), DenseSpatial(1, (3,), padding=1), (30, 2))
     np.testing.assert_allclose(found, dense[:, 0, 5:25, 0].T)
+
+
+def test_filters_are_kept_in_thousandths_of_the_largest_weight() -> None:
+    kernel = jnp.array([[[0.5, 1.0]], [[-4.0, 0.1]], [[1.0, 0.2]]])
+    found = learned_bias.strongest_filters(kernel, Conv(2, (3,), 2, 1), (5, 1))
+    assert found.dtype == int
+    assert set(found.ravel()) == {0, 125, -1000, 250}
 
 
 def test_filters_of_images_are_tiles() -> None:
