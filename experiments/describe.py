@@ -30,6 +30,7 @@ with epy.lazy_imports():
     from flax import linen as nn
 
     from cnn import geometry
+    from cnn.geometry import receptive_field
     from cnn.train import files, run_dir
 
 if TYPE_CHECKING:
@@ -220,11 +221,11 @@ def seen(described: Geometry) -> tuple[tuple[int, int], ...]:
 
 def last_map(described: Geometry) -> tuple[tuple[int, ...], Field]:
     """Return size and field of the last local map, or of the input."""
-    *_, last = (None, *described.local)
-    if last is None or last.field is None:
-        size = described.input_shape[:-1]
-        return size, geometry.Field((1,) * len(size), (1,) * len(size), (0,) * len(size))
-    return last.shape[:-1], last.field
+    *_, (shape, field) = [
+        (described.input_shape, receptive_field.pixel_field(len(described.input_shape) - 1)),
+        *((layer.shape, layer.field) for layer in described.local if layer.field),
+    ]
+    return shape[:-1], field
 
 
 if __name__ == "__main__":

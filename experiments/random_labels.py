@@ -16,8 +16,9 @@ seed, so that there is nothing to learn and all has to be remembered. Four netwo
 What is compared for random labels is the training accuracy, by which their learning rate is chosen,
 too. For true labels it is chosen on the validation part. Nothing decays and nothing is dropped.
 
-With --full, the signals are 5,000 training images of CIFAR-10. conv has two convolutions of 3×3 and
-stride 2 with 4 channels, wide has 580, and a step of it takes seconds on a CPU.
+With --full, 5,000 training images of CIFAR-10 take the place of the signals. conv has two
+convolutions of 3×3 and stride 2 with 4 channels. wide has 580, which makes 198 million multiply-
+accumulates for an image: too many for a CPU.
 
 Reference:
     Zhang, Bengio, Hardt, Recht and Vinyals 2017, "Understanding deep learning requires rethinking

@@ -18,7 +18,8 @@ Then each test digit is shifted, in one of eight directions that is drawn once f
 With --full, MNIST or CIFAR-10 takes the place of the digits, with the same margin. Each image is
 then in one random place. The learning rate of each point was the best of 0.0025, 0.005 and 0.01,
 and of 0.00125 where 0.0025 was better than 0.005, on a validation part, with one other seed and
-1,000 steps on MNIST, 1,300 on CIFAR-10.
+1,000 steps on MNIST, 1,300 on CIFAR-10. It was 0.005, but 0.0025 for conv on CIFAR-10 (`--only
+conv/centred conv/moved --lr 0.0025`).
 
 Reference:
     Ott et al. 2020, "Learning in the machine: To share or not to share?", networks with shared and

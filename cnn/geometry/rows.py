@@ -120,7 +120,8 @@ class Rows:
         """
         last = max(value.row for value in (*step.operands, *step.outputs))
         output = max(step.outputs, key=lambda value: math.prod(value.shape))
-        before = self.rows[last].seen if last >= 0 else ()
+        of_input = next(value.seen for value in step.operands if value.from_input)
+        before = self.rows[last].seen if last >= 0 else of_input
         if output.unknown or not any(map(_sees_more, output.seen, before)):
             return last
         self._start(step.eqn, None, [])

@@ -67,7 +67,7 @@ def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """Windows side by side, large ones on few channels, or many of 3×3 blocks, for Winograd.
 
-    The definition's gradients are slow. Blocks must have few taps outside the window.
+    The definition's gradients are slow.
     """
     taps, strides = math.prod(spec.window), math.prod(spec.strides)
     c_in, c_out = kernel.shape[-2:]
@@ -76,8 +76,7 @@ def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     many = 3 * _copied(x, spec) > MAX_COPIED
     tiled = many and _fits_winograd(blocks, (c_in * strides, c_out), _tiles(x, spec))
     pays = set(blocks) == {1} or large or tiled
-    full = 2 * math.prod(blocks) * strides <= 3 * taps
-    return _one_group(x, kernel) and _cuts(spec) and taps > 1 and full and pays
+    return _one_group(x, kernel) and _cuts(spec) and taps > 1 and pays
 
 
 def _use_im2col(x: Array, kernel: Array, spec: WindowSpec) -> bool:
@@ -175,7 +174,10 @@ def _one_group(x: Array, kernel: Array) -> bool:
 
 
 def _cuts(spec: WindowSpec) -> bool:
-    return max(spec.strides) > 1 and set(spec.dilation) == {1}
+    """Return whether there are strides, no dilation, and blocks with few taps beside the window."""
+    covered = math.prod(strided.blocks_of(spec)) * math.prod(spec.strides)
+    few_beside = 2 * covered <= 3 * math.prod(spec.window)
+    return max(spec.strides) > 1 and set(spec.dilation) == {1} and few_beside
 
 
 def _copied(x: Array, spec: WindowSpec) -> int:

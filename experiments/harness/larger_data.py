@@ -32,14 +32,19 @@ def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
 
     Of two lines of a point, a seed and a data set, the later one counts. Of seeds that were trained
     together, only the first line in a file has their `config`.
+
+    Raises:
+        InputError: If the line with the `config` of others is missing.
     """
     found: dict[tuple[Name, int, str], Line] = {}
     configs: dict[Name, Any] = {}
     for one in lines:
         name = _name(study, one)
-        configs[name] = one.get("config", configs.get(name))
+        if (config := one.get("config", configs.get(name))) is None:
+            raise InputError(f"the line of {'/'.join(name)} with a config is missing: run it again")
+        configs[name] = config
         if TEST in one:
-            found[name, one["seed"], configs[name]["data"]] = {**one, "config": configs[name]}
+            found[name, one["seed"], config["data"]] = {**one, "config": config}
     return list(found.values())
 
 

@@ -285,6 +285,11 @@ def test_a_running_sum_sees_all_before(along: Callable[[Array], Array], kind: st
     assert found.field_of(found.layers[-1].name, (0,)) == ((0, 1),)
 
 
+def test_a_running_sum_of_the_pixels_is_a_layer_too() -> None:
+    found = describe_function(lambda w, x: decayed(x), jnp.ones(1), (12, 2))
+    assert [(x.kind, x.field) for x in found.layers] == [("scan", Field((12,), (0,), (0,), False))]
+
+
 def test_the_layers_of_a_scan_are_none_of_the_scan_itself() -> None:
     def f(w: Array, x: Array) -> Array:
         return lax.scan(lambda y, one: (conv_of_3(one, y), None), x, w)[0]

@@ -63,6 +63,8 @@ def test_seeds_that_were_trained_together_share_a_config() -> None:
     assert len(larger_data.tested(STUDY, [*together, other])) == 3
     (_, shared) = larger_data.tested(STUDY, together)
     assert shared["config"] == together[0]["config"]
+    with pytest.raises(InputError, match="line of conv/ordered/0 with a config is missing: run"):
+        larger_data.tested(STUDY, together[1:])
 
 
 def test_the_accuracy_on_training_examples_can_be_what_was_published() -> None:

@@ -90,6 +90,21 @@ def test_choice_for_a_dense_layer() -> None:
     assert implementations.choose("dense", jnp.ones((1, 255)), jnp.ones((255, 256))) is None
 
 
+@pytest.mark.parametrize(
+    ("window", "strides", "c_out", "chosen"),
+    [(9, 2, 8, "strided"), (9, 2, 17, None), (9, 3, 8, None), (5, 2, 8, None), (8, 7, 8, None)],
+)
+def test_choice_for_a_local_convolution_with_strides(
+    window: int, strides: int, c_out: int, chosen: str | None
+) -> None:
+    """By hand: more than 32 taps, at most 16 channels in a block, few taps beside the window."""
+    c_in = 1 if strides == 7 else 3
+    spec = ops.window_spec((32, 32), window, strides)
+    x, kernel = jnp.ones((1, 32, 32, c_in)), jnp.ones((*spec.out, *spec.window, c_in, c_out))
+    found = implementations.choose("conv_local", x, kernel, spec=spec)
+    assert (found and found.func.__name__) == chosen  # type: ignore[attr-defined]
+
+
 def test_choice_for_a_local_convolution() -> None:
     spec = ops.window_spec((9, 9), 1)
     for channels, c_out, chosen in [(1, 17, False), (1, 16, True), (2, 16, False)]:  # 2: 2 groups
