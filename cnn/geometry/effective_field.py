@@ -39,7 +39,7 @@ def uniform_field(
     Args:
       model: any Linen module of one input.
       input_shape: `(*spatial, channels)`.
-      layer: its name in `describe`; by default the last one before the head.
+      layer: its name in `describe`; by default the last one whose units form a map.
       unit: a position on the layer's map, by default its middle. Units of a layer
         without a map count as one.
       variables: as in `describe`.
@@ -49,8 +49,8 @@ def uniform_field(
     last = _last_step(reading, layer, shape)
     if last is None:
         return _at_pixel(shape, unit)
-    steps = [step for step, _ in reading.steps[: last + 1]]
-    output = steps[-1].outputs[0]
+    steps = [step for step, _ in reading.steps[: last[0] + 1]]
+    output = steps[-1].outputs[last[1]]
     index = _index(output, unit)
 
     def value(x: Array) -> Array:
@@ -80,8 +80,8 @@ def spread(density: Float[np.ndarray, "*spatial"]) -> tuple[float, ...]:
     return tuple(deviations)
 
 
-def _last_step(reading: Reading, layer: str | None, shape: Sequence[int]) -> int | None:
-    """Return the last step of a layer, by default of the last one before the head."""
+def _last_step(reading: Reading, layer: str | None, shape: Sequence[int]) -> tuple[int, int] | None:
+    """Return the step of a layer's output, and which output; by default of the last map."""
     rows = reading.rows.rows
     names = [row.name for row in rows]
     if layer is not None and layer not in names:
@@ -90,12 +90,17 @@ def _last_step(reading: Reading, layer: str | None, shape: Sequence[int]) -> int
     if layer is None:
         for i, row in enumerate(rows):
             field = None if row.unknown else field_of(row.seen, shape[:-1])
-            if field is None or not field.is_map:
-                break
-            found = i
+            if field is not None and field.is_map:
+                found = i
     if found is None:
         return None
-    return max(i for i, (_, row) in enumerate(reading.steps) if row == found)
+    key = rows[found].output
+    return next(
+        (i, j)
+        for i, (step, _) in enumerate(reading.steps)
+        for j, value in enumerate(step.outputs)
+        if value.key is key
+    )
 
 
 def _at_pixel(shape: Sequence[int], unit: Sequence[int] | None) -> np.ndarray:

@@ -47,6 +47,8 @@ class Row:
     """None if they are not known."""
     memory: int = 0
     seen: tuple[Seen, ...] = ()
+    output: object = None
+    """The key of the value that sees this."""
     unknown: str = ""
     used: set[int] = field(default_factory=set)
     """The parameters that it uses."""
@@ -106,6 +108,7 @@ class Rows:
         row.computes |= eqn.primitive.name not in MOVES or meets
         row.shifted = shifted
         row.shape, row.seen, row.unknown = _of_one(output.shape), output.seen, output.unknown
+        row.output = output.key
         row.memory = times * out_bytes(eqn)
         row.used.update(used)
         row.params += sum(self._count(i, operands) for i in used)
@@ -127,6 +130,7 @@ class Rows:
         self._start(step.eqn, None, [])
         row = self.rows[-1]
         row.computes, row.shape, row.seen = True, _of_one(output.shape), output.seen
+        row.output = output.key
         row.memory = step.times * out_bytes(step.eqn)
         return len(self.rows) - 1
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cnn import models
 from cnn.errors import InputError
@@ -56,3 +57,22 @@ def test_unknown_layer_and_unit() -> None:
         uniform_field(model, (28, 28, 1), "layer_3")
     with pytest.raises(InputError, match=r"unit must be .* of size \(4, 4\), got \(4, 0\)"):
         uniform_field(model, (28, 28, 1), unit=(4, 0))
+
+
+class Squeezed(nn.Module):
+    """A convolution, its map shifted, and one behind a statistic of the map."""
+
+    shift: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nn.Conv(2, (3,))(x)
+        if self.shift:
+            return jnp.roll(y, self.shift, 1)
+        return nn.Conv(2, (3,))(y * y.mean(1, keepdims=True))
+
+
+def test_the_field_is_that_of_the_last_map_and_not_of_what_moves_it() -> None:
+    """By hand: unit 6 of 12 sees pixels 5 to 7, and behind two convolutions all are reached."""
+    assert set(np.flatnonzero(uniform_field(Squeezed(2), (12, 1)))) == {5, 6, 7}
+    assert len(np.flatnonzero(uniform_field(Squeezed(), (12, 1)))) == 12
