@@ -47,6 +47,7 @@ def _airbench() -> nn.Module:
 
 
 OTHERS = {
+    "lecture_cnn": Network(models.lecture_cnn, (28, 28, 1), 128, 1.2),
     "resnet18": Network(models.resnet18, (224, 224, 3), 8, 1.0),
     "airbench": Network(_airbench, (32, 32, 3), 512, 1.0),
 }

@@ -2,7 +2,9 @@
 
 Each operation has a definition in `lax`, which is correct on every platform. On a CPU, `TABLE`
 replaces it for shapes where another implementation, from `cnn.ops.cpu`, was measured to be faster;
-on an NVIDIA GPU, `GPU_TABLE` does in bfloat16. A TPU always runs the definition.
+on an NVIDIA GPU, `GPU_TABLE` does in bfloat16. A TPU always runs the definition. For convolutions
+in one group a CPU has several, of which `cnn.ops.cpu.one_group` takes that of the least estimated
+cost.
 
 `with use("reference"):` selects the definitions everywhere, and so does the environment variable
 `CNN_IMPLEMENTATION=reference`.
@@ -21,33 +23,15 @@ from jax import lax
 from jaxtyping import Array
 
 from cnn.errors import InputError
-from cnn.ops.cpu import (
-    depthwise,
-    grouped,
-    im2col,
-    kernel_gradient,
-    matmul,
-    pool,
-    strided,
-    toeplitz,
-    volumes,
-    whole_map,
-    winograd,
-)
+from cnn.ops.cpu import depthwise, grouped, matmul, one_group, pool, strided, toeplitz
+from cnn.ops.cpu.cost import MAX_TAPS, constants
 from cnn.ops.gpu import pool as gpu_pool
 from cnn.ops.lax_conv import lax_conv
 from cnn.ops.window import WindowSpec
 
 Op = Callable[..., Array]
-MAX_SHIFTS, MAX_DEPTHWISE = 128, 64
-"""The largest window for what takes a slice for each tap, and for `depthwise`: three for each."""
-MAX_COPIED = 2**22
-"""The most numbers in the matrix of `im2col`: 16 MB in float32, about what a cache holds."""
-MAX_TOEPLITZ_TAPS = 1024
-"""The largest window for `toeplitz`, which takes slices in proportion to its taps."""
-MAX_SLICES, MAX_MATRIX = 256, 2**24
-"""The largest map for `whole_map`, which takes a slice for each output position of an axis, and the
-largest matrix."""
+MAX_DEPTHWISE = 64
+"""The largest window for `depthwise`, which takes three slices for each tap."""
 
 
 # The conditions of the table. Each docstring says when, and what the implementation computes.
@@ -61,80 +45,17 @@ def _use_depthwise(x: Array, kernel: Array, spec: WindowSpec) -> bool:
 
 def _use_grouped(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """Several groups: convolutions of one group. The definition's gradients are very slow."""
-    return not _one_group(x, kernel) and math.prod(spec.window) <= MAX_SHIFTS
+    return not _one_group(x, kernel) and math.prod(spec.window) <= MAX_TAPS
 
 
-def _use_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Windows side by side, large ones on few channels, or many of 3×3 blocks, for Winograd.
-
-    The definition's gradients are slow.
-    """
-    taps, strides = math.prod(spec.window), math.prod(spec.strides)
-    c_in, c_out = kernel.shape[-2:]
-    blocks = strided.blocks_of(spec)
-    large = 32 < taps <= MAX_TOEPLITZ_TAPS and c_in <= 4
-    many = 3 * _copied(x, spec) > MAX_COPIED
-    tiled = many and _fits_winograd(blocks, (c_in * strides, c_out), _tiles(x, spec))
-    pays = set(blocks) == {1} or large or tiled
-    return _one_group(x, kernel) and _cuts(spec) and taps > 1 and pays
-
-
-def _use_im2col(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """A window of one tap, or windows that need little memory together: one matrix product."""
-    taps = math.prod(spec.window)
-    small = _copied(x, spec) <= MAX_COPIED and taps <= MAX_SHIFTS
-    return _one_group(x, kernel) and (taps == 1 or small)
-
-
-def _use_whole_map(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """A large window, of at least as many taps as the map has positions: one matrix product."""
-    taps, positions = math.prod(spec.window), math.prod(spec.size)
-    entries = positions * math.prod(spec.out) * math.prod(kernel.shape[-2:])
-    large = taps > 32 and taps >= positions and sum(spec.out) <= MAX_SLICES
-    return _one_group(x, kernel) and large and entries <= MAX_MATRIX
-
-
-def _use_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Few channels: the definition's matrix products are too narrow."""
-    small = _unit_steps(spec) and math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
-    c_in, c_out = kernel.shape[-2:]
-    few = c_in <= min(16, 8 * c_out) and c_out <= (64 if c_in <= 4 else 16)
-    return _one_group(x, kernel) and small and few
-
-
-def _use_toeplitz_for_images(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Images, up to 32 channels and a large window."""
-    taps = math.prod(spec.window)
-    small = _unit_steps(spec) and 9 < taps <= MAX_TOEPLITZ_TAPS
-    bytes_copied = x.size * taps * x.dtype.itemsize  # at most
-    few = len(spec.window) > 1 and kernel.shape[-2] <= 32 and bytes_copied <= 2**28
-    return _one_group(x, kernel) and small and few
-
-
-def _use_winograd(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """A 3×3 window, many channels, and enough tiles to be worth transforming the kernel."""
-    fits = _fits_winograd(spec.window, kernel.shape[-2:], _tiles(x, spec))
-    return _one_group(x, kernel) and _unit_steps(spec) and fits
-
-
-def _use_kernel_gradient(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Any other small window: the definition, except for the slow gradient of its kernel.
-
-    It is slow for images and with stride 1, and not with very few outputs.
-    """
-    slow = len(spec.window) > 1 or set(spec.strides) == {1}
-    small = math.prod(spec.window) <= 32 and kernel.shape[-1] >= 4
-    return _one_group(x, kernel) and small and slow
-
-
-def _use_volumes(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Three axes: the definition computes images well, and volumes slowly."""
-    return _one_group(x, kernel) and len(spec.window) == 3 and spec.window[0] <= 32
+def _use_one_group(x: Array, kernel: Array, spec: WindowSpec) -> bool:
+    """One group: the way that is estimated to cost least (`cnn.ops.cpu.cost`)."""
+    return _one_group(x, kernel) and one_group.fits(x.shape, kernel.shape, spec)
 
 
 def _use_local_toeplitz(x: Array, kernel: Array, spec: WindowSpec) -> bool:
-    """Few channels, as in `_use_toeplitz`, with a kernel for every position."""
-    few = max(kernel.shape[-2:]) <= 16 and math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
+    """Few channels, with a kernel for every position."""
+    few = max(kernel.shape[-2:]) <= 16 and math.prod(spec.window) <= toeplitz.MAX_TAPS
     return _one_group(x, kernel) and _unit_steps(spec) and few
 
 
@@ -142,7 +63,7 @@ def _use_local_strided(x: Array, kernel: Array, spec: WindowSpec) -> bool:
     """A large window, and few channels also in blocks of positions."""
     c_in, c_out = kernel.shape[-2:]
     few = max(c_in * math.prod(spec.strides), c_out) <= 16
-    large = 32 < math.prod(spec.window) <= MAX_TOEPLITZ_TAPS
+    large = 32 < math.prod(spec.window) <= toeplitz.MAX_TAPS
     return _one_group(x, kernel) and _cuts(spec) and few and large
 
 
@@ -174,31 +95,18 @@ def _one_group(x: Array, kernel: Array) -> bool:
 
 
 def _cuts(spec: WindowSpec) -> bool:
-    """Return whether there are strides, no dilation, and blocks with few taps beside the window."""
+    """Return whether there are blocks of positions, with few taps beside the window."""
     covered = math.prod(strided.blocks_of(spec)) * math.prod(spec.strides)
     few_beside = 2 * covered <= 3 * math.prod(spec.window)
     return max(spec.strides) > 1 and set(spec.dilation) == {1} and few_beside
-
-
-def _copied(x: Array, spec: WindowSpec) -> int:
-    """Return the numbers in all windows together."""
-    return len(x) * math.prod(spec.out) * math.prod(spec.window) * x.shape[-1]
-
-
-def _tiles(x: Array, spec: WindowSpec) -> int:
-    return len(x) * math.prod(spec.out) // 16
-
-
-def _fits_winograd(window: Sequence[int], channels: Sequence[int], tiles: int) -> bool:
-    return tuple(window) == (3, 3) and min(channels) >= 24 and max(channels) <= 4 * tiles
 
 
 def _unit_steps(spec: WindowSpec) -> bool:
     return set(spec.strides + spec.dilation) == {1}
 
 
-def _in_one_group(x: Array, kernel: Array, spec: WindowSpec) -> Array:
-    """Convolve by the implementation for this shape, or else by the definition."""
+def in_one_group(x: Array, kernel: Array, spec: WindowSpec) -> Array:
+    """Convolve in the fastest way, or by the definition if none fits."""
     convolve = choose("conv", x, kernel, spec=spec) or lax_conv(spec)
     return convolve(x, kernel)
 
@@ -206,15 +114,8 @@ def _in_one_group(x: Array, kernel: Array, spec: WindowSpec) -> Array:
 TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
     "conv": (
         (depthwise.depthwise, _use_depthwise),
-        (partial(grouped.grouped, convolve=_in_one_group), _use_grouped),
-        (whole_map.whole_map, _use_whole_map),
-        (toeplitz.toeplitz, _use_toeplitz),
-        (winograd.winograd, _use_winograd),
-        (partial(strided.strided, convolve=_in_one_group), _use_strided),
-        (im2col.im2col, _use_im2col),
-        (toeplitz.toeplitz, _use_toeplitz_for_images),
-        (kernel_gradient.conv_with_kernel_gradient, _use_kernel_gradient),
-        (partial(volumes.volumes, convolve=_in_one_group), _use_volumes),
+        (partial(grouped.grouped, convolve=in_one_group), _use_grouped),
+        (one_group.convolve, _use_one_group),
     ),
     "conv_local": (
         (toeplitz.local_toeplitz, _use_local_toeplitz),
@@ -225,7 +126,8 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
 }
 """For each operation, implementations for a CPU, each with its condition; the first match is used.
 
-To remove `cnn/ops/cpu`, delete the folder, its import above, and its entries in both tables.
+To remove `cnn/ops/cpu`, delete the folder, its imports above, and what uses them: conditions,
+entries of both tables, and the constants in `described`.
 """
 
 
@@ -268,6 +170,13 @@ def selected() -> str:
     """Return which implementations are selected here: "fastest" or "reference"."""
     environment = os.environ.get("CNN_IMPLEMENTATION", "fastest")
     return _selected.value or _checked("CNN_IMPLEMENTATION", environment)
+
+
+def described() -> str:
+    """Return which implementations are selected, with the constants of `CNN_COSTS` if it is set."""
+    if selected() == "reference" or not os.environ.get("CNN_COSTS"):
+        return selected()
+    return f"{selected()}, {constants()}"
 
 
 def compute(operation: str, definition: Op, *arrays: Array, **spec: WindowSpec) -> Array:

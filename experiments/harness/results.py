@@ -133,7 +133,7 @@ def environment() -> dict[str, str]:
     return {
         "jax": jax.__version__,
         "platform": jax.default_backend(),
-        "implementations": implementations.selected(),
+        "implementations": implementations.described(),
     }
 
 

@@ -5,9 +5,12 @@ y[b, p, o] = Σ_(a, c) x[b, s·p + r·a − lo, c] · w[(a, c), o]
 The matrix holds every input once for each window that covers it, so it must be small.
 """
 
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cnn.ops.cpu.cost import CACHED, MAX_TAPS, Nanoseconds, Shape, products, windows
 from cnn.ops.padding import pad_constant
 from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
@@ -22,3 +25,20 @@ def im2col(
     rows = jnp.concatenate(shifted_views(pad_constant(0.0, x, spec.pairs), spec), -1)
     matrix = kernel.reshape(rows.shape[-1], -1)
     return (rows.reshape(-1, len(matrix)) @ matrix).reshape(*rows.shape[:-1], -1)
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether the windows have one tap, or fit into a cache together."""
+    taps = math.prod(spec.window)
+    return taps == 1 or (taps <= MAX_TAPS and _rows(x, spec) * taps * x[-1] <= CACHED)
+
+
+def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the time to copy the windows, if they have several taps, and for the product."""
+    rows, taps, (c_in, c_out) = _rows(x, spec), math.prod(spec.window), kernel[-2:]
+    copied = windows(ns, rows * taps * c_in) if taps > 1 else 0
+    return copied + products(ns, rows, taps * c_in, c_out) + taps * ns.slice
+
+
+def _rows(x: Shape, spec: WindowSpec) -> int:
+    return x[0] * math.prod(spec.out)

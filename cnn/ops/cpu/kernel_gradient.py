@@ -6,11 +6,14 @@ For each tap a, this is the product of its transposed view of x with ȳ, summed 
 all examples. With few channels, one product computes all taps of a row.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn.ops.cpu.bilinear import bilinear
+from cnn.ops.cpu.cost import MAX_TAPS, NARROW, Nanoseconds, Shape, products
 from cnn.ops.lax_conv import lax_conv
 from cnn.ops.padding import pad_constant
 from cnn.ops.patches import shifted_views
@@ -39,3 +42,21 @@ def conv_with_kernel_gradient(
         return jnp.concatenate(products).reshape(kernel.shape)
 
     return bilinear(convolve, grad_x, grad_w)(x, kernel)
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether there are several taps, and few slices for them."""
+    return 1 < math.prod(spec.window) <= MAX_TAPS
+
+
+def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the time of two convolutions by `lax`, and of the products for the kernel's gradient.
+
+    The gradient by the input is a convolution over zeros between the outputs' gradients.
+    """
+    taps, (c_in, c_out) = math.prod(spec.window), kernel[-2:]
+    covered, between = x[0] * math.prod(spec.out) * taps, math.prod(spec.strides)
+    by_lax = c_in * max(c_out, NARROW) + between * c_out * max(c_in, NARROW)
+    seen = c_in + between * c_out
+    both = covered * (by_lax * ns.lax_product + seen * ns.lax_window)
+    return both + products(ns, covered, c_in, c_out) / 3 + taps * ns.slice

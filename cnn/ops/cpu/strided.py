@@ -9,13 +9,18 @@ channels are those of all positions of the block. On each axis
 with zeros for taps outside the window. A kernel may have the output positions in front, `w[p, a]`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cnn.ops.cpu.cost import Nanoseconds, Shape
 from cnn.ops.padding import pad_constant
 from cnn.ops.window import WindowSpec
+
+MAX_TAPS = 1024
+"""The largest window. What convolves over blocks may take a slice for each of its taps."""
 
 
 def strided(
@@ -27,29 +32,58 @@ def strided(
     """Convolve in one group, without dilation; `convolve` does with stride 1."""
     rank, strides = len(spec.window), spec.strides
     positions, channels = kernel.shape[: -rank - 2], kernel.shape[-2:]
-    blocks = blocks_of(spec)
-    taps = [q * s for q, s in zip(blocks, strides, strict=True)]
-    sizes = [(p - 1) * s + k for p, s, k in zip(spec.out, strides, taps, strict=True)]
+    over_blocks = _over_blocks(spec)
+    taps, sizes = (
+        [q * s for q, s in zip(blocks, strides, strict=True)]
+        for blocks in (over_blocks.window, over_blocks.size)
+    )
     ends = zip(spec.size, spec.pairs, sizes, strict=True)
     x = pad_constant(0.0, x, tuple((lo, m - n - lo) for n, (lo, _), m in ends))
     more = [(0, k - n) for k, n in zip(taps, spec.window, strict=True)]
     kernel = kernel.reshape(-1, *spec.window, *channels)
     kernel = jnp.pad(kernel, [(0, 0), *more, (0, 0), (0, 0)])
-    over_blocks = WindowSpec(
-        size=tuple(m // s for m, s in zip(sizes, strides, strict=True)),
-        window=blocks,
-        strides=(1,) * rank,
-        pairs=((0, 0),) * rank,
-        dilation=(1,) * rank,
-    )
     x = _to_depth(x, strides).reshape(len(x), *over_blocks.size, -1)
-    kernel = _to_depth(kernel, strides).reshape(*positions, *blocks, x.shape[-1], channels[1])
+    kernel = _to_depth(kernel, strides)
+    kernel = kernel.reshape(*positions, *over_blocks.window, x.shape[-1], channels[1])
     return convolve(x, kernel, over_blocks)
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether there are strides, no dilation and few taps."""
+    few = math.prod(spec.window) <= MAX_TAPS
+    return max(spec.strides) > 1 and set(spec.dilation) == {1} and few
+
+
+def cost(
+    x: Shape,
+    kernel: Shape,
+    spec: WindowSpec,
+    ns: Nanoseconds,
+    convolve: Callable[[Shape, Shape, WindowSpec, Nanoseconds], float],
+) -> float:
+    """Return the time to rearrange the input, and that of `convolve` over the blocks."""
+    over_blocks = _over_blocks(spec)
+    channels = kernel[-2] * math.prod(spec.strides)
+    blocks = (x[0], *over_blocks.size, channels)
+    taps = (*over_blocks.window, channels, kernel[-1])
+    return math.prod(blocks) * ns.moved + convolve(blocks, taps, over_blocks, ns)
 
 
 def blocks_of(spec: WindowSpec) -> tuple[int, ...]:
     """Return how many blocks of `strides` positions a window covers, per axis."""
     return tuple(-(-k // s) for k, s in zip(spec.window, spec.strides, strict=True))
+
+
+def _over_blocks(spec: WindowSpec) -> WindowSpec:
+    """Return the windows over blocks of `strides` positions."""
+    blocks, rank = blocks_of(spec), len(spec.window)
+    return WindowSpec(
+        size=tuple(p + q - 1 for p, q in zip(spec.out, blocks, strict=True)),
+        window=blocks,
+        strides=(1,) * rank,
+        pairs=((0, 0),) * rank,
+        dilation=(1,) * rank,
+    )
 
 
 def _to_depth(x: Array, strides: Sequence[int]) -> Array:

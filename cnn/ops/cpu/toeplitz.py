@@ -11,13 +11,20 @@ band matrix:
     T[q, i, c, j, o] = w[t·q + j, i − j, c, o]
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cnn.ops.cpu.cost import Nanoseconds, Shape, products, windows
 from cnn.ops.padding import pad_constant
 from cnn.ops.patches import shifted_views
 from cnn.ops.window import WindowSpec
+
+MAX_TAPS, MAX_COPIED = 1024, 2**26
+"""The largest window, to which the slices are proportional, and the most numbers that are copied.
+"""
 
 
 def toeplitz(
@@ -26,13 +33,43 @@ def toeplitz(
     spec: WindowSpec,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve with stride 1 and no dilation, in one group."""
-    t = _block_size(spec.out[-1], 4 if kernel.shape[-1] <= 16 else 2)
-    blocks = -(-spec.out[-1] // t)
+    t, blocks = _blocking(kernel.shape, spec)
     inputs = _blocks(pad_constant(0.0, x, spec.pairs), spec, t, blocks)
     matrix = _band([kernel] * t).reshape(inputs.shape[-1], -1)
     y = inputs.reshape(-1, len(matrix)) @ matrix
     y = y.reshape(len(x), *spec.out[:-1], blocks * t, -1)
     return lax.slice_in_dim(y, 0, spec.out[-1], axis=-2)
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether the stride is 1, and slices and copied numbers are few enough."""
+    unit_steps = set(spec.strides + spec.dilation) == {1}
+    few = math.prod(spec.window) <= MAX_TAPS
+    return unit_steps and few and math.prod(_inputs(x, kernel, spec)) <= MAX_COPIED
+
+
+def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the time to copy the inputs of all blocks, to make T, and for the product."""
+    t, _ = _blocking(kernel, spec)
+    rows, inner = _inputs(x, kernel, spec)
+    last, others = spec.window[-1], math.prod(spec.window[:-1])
+    chunks = -(-(t + last - 1) // t)
+    copied = rows * chunks * t * others * kernel[-2]
+    made = inner * t * kernel[-1] * ns.entry + (others + t + chunks) * ns.slice
+    return windows(ns, copied) + made + products(ns, rows, inner, t * kernel[-1])
+
+
+def _inputs(x: Shape, kernel: Shape, spec: WindowSpec) -> tuple[int, int]:
+    """Return how many blocks there are, and the inputs of each."""
+    t, blocks = _blocking(kernel, spec)
+    inner = (t + spec.window[-1] - 1) * math.prod(spec.window[:-1]) * kernel[-2]
+    return x[0] * math.prod(spec.out[:-1]) * blocks, inner
+
+
+def _blocking(kernel: Shape, spec: WindowSpec) -> tuple[int, int]:
+    """Return t, and the blocks of an axis."""
+    t = _block_size(spec.out[-1], 4 if kernel[-1] <= 16 else 2)
+    return t, -(-spec.out[-1] // t)
 
 
 def local_toeplitz(

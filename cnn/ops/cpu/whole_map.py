@@ -8,11 +8,18 @@ where that is a tap, else 0. The definition also multiplies all zeros that the w
 the border, at every output; here there are none.
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cnn.ops.cpu.cost import Nanoseconds, Shape, products
 from cnn.ops.window import WindowSpec
+
+MAX_SLICES, MAX_ENTRIES = 256, 2**24
+"""The largest map, of which each output position of an axis takes a slice, and the largest matrix.
+"""
 
 
 def whole_map(
@@ -43,3 +50,21 @@ def _taps_seen(kernel: Array, spec: WindowSpec, axis: int) -> list[Array]:
     ends[axis] = (before, after, r - 1)
     taps = lax.pad(kernel, jnp.zeros((), kernel.dtype), ends)
     return [lax.slice_in_dim(taps, before + at, before + at + n, axis=axis) for at in starts]
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether there are few slices and the matrix is small."""
+    rows, columns = _matrix(kernel, spec)
+    return sum(spec.out) <= MAX_SLICES and rows * columns <= MAX_ENTRIES
+
+
+def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the time to make the matrix, and for the product."""
+    rows, columns = _matrix(kernel, spec)
+    made = rows * columns * ns.entry + sum(spec.out) * ns.slice
+    return made + products(ns, x[0], rows, columns)
+
+
+def _matrix(kernel: Shape, spec: WindowSpec) -> tuple[int, int]:
+    """Return the rows and columns of the convolution's matrix."""
+    return math.prod(spec.size) * kernel[-2], math.prod(spec.out) * kernel[-1]

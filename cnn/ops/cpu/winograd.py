@@ -21,6 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.ops.cpu.bilinear import bilinear
+from cnn.ops.cpu.cost import Nanoseconds, Shape, products
 from cnn.ops.cpu.no_fusion import no_fusion
 from cnn.ops.padding import pad_constant
 from cnn.ops.window import Pairs, WindowSpec
@@ -40,6 +41,7 @@ A = np.array(
     [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
 )
 
+MIN_CHANNELS = 24
 MAX_BYTES = 2**28
 """Size of the transformed tiles that are computed at a time; beyond it, examples go in chunks."""
 MAX_STORED_BYTES = 5 * 2**23
@@ -81,6 +83,22 @@ def winograd(
 
     forward = functools.partial(convolve, products=_products, pairs=spec.pairs)
     return bilinear(forward, grad_x, grad_w)(x, kernel)
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether the window is 3×3, the stride 1, and there are many channels.
+
+    With few, little is saved for the larger rounding errors.
+    """
+    many = min(kernel[-2:]) >= MIN_CHANNELS
+    return spec.window == (3, 3) and set(spec.strides + spec.dilation) == {1} and many
+
+
+def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the time to transform inputs, outputs and the kernel, and for the products."""
+    tiles, (c_in, c_out) = x[0] * math.prod(-(-n // 4) for n in spec.out), kernel[-2:]
+    transformed = tiles * (c_in + c_out) * ns.tile + 3 * c_in * c_out * ns.entry
+    return 36 * (transformed + products(ns, tiles, c_in, c_out))
 
 
 def _in_chunks(

@@ -144,7 +144,7 @@ def test_results_of_different_environments_are_named() -> None:
     assert here == {
         "jax": jax.__version__,
         "platform": "cpu",
-        "implementations": implementations.selected(),
+        "implementations": implementations.described(),
     }
     lines = [{"environment": here}, {"environment": here | {"jax": "0.1"}}, {"environment": here}]
     assert results.describe_environments(lines[::2]) is None
