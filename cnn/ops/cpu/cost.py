@@ -32,7 +32,7 @@ class Nanoseconds(NamedTuple):
     copied: float
     """For a number that is copied into the matrix of windows."""
     spilled: float
-    """In addition, for each number of such a matrix that no cache holds."""
+    """In addition, for each number of a matrix that no cache holds."""
     entry: float
     """For an entry of a matrix that is made from the kernel."""
     slice: float
@@ -92,3 +92,8 @@ def products(ns: Nanoseconds, rows: int, inner: int, columns: int) -> float:
 def windows(ns: Nanoseconds, numbers: int) -> float:
     """Return the time to copy the numbers of all windows into a matrix."""
     return numbers * (ns.copied + ns.spilled * (numbers > CACHED))
+
+
+def matrix(ns: Nanoseconds, entries: int) -> float:
+    """Return the time to make a matrix from the kernel, and its gradient."""
+    return entries * (ns.entry + ns.spilled * (entries > CACHED))

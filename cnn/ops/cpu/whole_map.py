@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn.ops.cpu.cost import Nanoseconds, Shape, products
+from cnn.ops.cpu.cost import Nanoseconds, Shape, matrix, products
 from cnn.ops.window import WindowSpec
 
 MAX_SLICES, MAX_ENTRIES = 256, 2**24
@@ -28,11 +28,11 @@ def whole_map(
     spec: WindowSpec,
 ) -> Float[Array, "batch *out c_out"]:
     """Convolve in one group."""
-    matrix = kernel
+    entries = kernel
     for axis in range(len(spec.window)):
-        matrix = jnp.stack(_taps_seen(matrix, spec, axis), -2)
+        entries = jnp.stack(_taps_seen(entries, spec, axis), -2)
     rows = x.reshape(len(x), -1)
-    y = rows @ matrix.reshape(rows.shape[-1], -1)
+    y = rows @ entries.reshape(rows.shape[-1], -1)
     return y.reshape(len(x), *spec.out, -1)
 
 
@@ -61,7 +61,7 @@ def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
 def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
     """Return the time to make the matrix, and for the product."""
     rows, columns = _matrix(kernel, spec)
-    made = rows * columns * ns.entry + sum(spec.out) * ns.slice
+    made = matrix(ns, rows * columns) + sum(spec.out) * ns.slice
     return made + products(ns, x[0], rows, columns)
 
 

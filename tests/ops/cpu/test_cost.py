@@ -101,6 +101,8 @@ def test_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_matrix_beyond_the_cache_costs_more() -> None:
     ns = FREE._replace(copied=1.0, spilled=2.0)
     assert [cost.windows(ns, n) for n in (2**22, 2**22 + 1)] == [2**22, 3 * (2**22 + 1)]
+    ns = FREE._replace(entry=1.0, spilled=2.0)
+    assert [cost.matrix(ns, n) for n in (2**22, 2**22 + 1)] == [2**22, 3 * (2**22 + 1)]
 
 
 def test_bounds() -> None:
