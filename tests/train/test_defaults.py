@@ -16,6 +16,7 @@ from cnn.ablations import unshare
 from cnn.data import Dataset, Split
 from cnn.layers import Chain, Conv, Dense, Flatten, GlobalAvgPool, ReLU
 from cnn.ops import implementations
+from cnn.ops.cpu import one_group
 from cnn.train import Config, Result, fit
 
 STEPS, BATCH = 4, 8
@@ -56,13 +57,13 @@ def patches() -> Chain:
 
 
 def large_windows_of_volumes() -> Chain:
-    """Return a convolution of volumes, of 216 taps."""
-    return Chain((Conv(8, (6, 6, 6), strides=3), ReLU(), GlobalAvgPool(), Dense(10)))
+    """Return a convolution of volumes, of 216 taps that are not side by side."""
+    return Chain((Conv(8, (6, 6, 6), dilation=2), ReLU(), GlobalAvgPool(), Dense(10)))
 
 
 def large_maps() -> Chain:
-    """Return a convolution of maps that are too large for `im2col`."""
-    return Chain((Conv(8, (3, 3)), ReLU(), GlobalAvgPool(), Dense(10)))
+    """Return a dilated convolution of maps that are too large for `im2col`."""
+    return Chain((Conv(8, (3, 3), dilation=2), ReLU(), GlobalAvgPool(), Dense(10)))
 
 
 def name_of(implementation: Any) -> str:
@@ -71,24 +72,24 @@ def name_of(implementation: Any) -> str:
 
 
 CASES = {
-    "lenet5": case(models.lenet5, (12, 12, 1), "toeplitz", "max_pool"),
+    "lenet5": case(models.lenet5, (12, 12, 1), "toeplitz", "whole_map", "max_pool"),
     "local_lenet5": case(
         lambda: unshare(models.lenet5()), (12, 12, 1), "local_toeplitz", "max_pool"
     ),
     "separable_net": case(separable_net, (8, 8, 3), "toeplitz", "depthwise", "im2col"),
     "small_vgg": case(
         partial(models.small_vgg, channels=(24,), hidden=256),
-        (10, 10, 3),
+        (16, 16, 3),
         *("toeplitz", "winograd", "max_pool", "matmul"),
     ),
-    "cnn1d": case(models.cnn1d, (40, 1), "im2col"),
-    "in_groups": case(in_groups, (16, 4), "grouped", "toeplitz"),
+    "cnn1d": case(models.cnn1d, (40, 1), "im2col", "strided"),
+    "in_groups": case(in_groups, (16, 4), "grouped", "im2col"),
     "patches": case(patches, (16, 16, 3), "strided", "im2col"),
     "large_windows_of_volumes": case(
-        large_windows_of_volumes, (13, 13, 13, 6), "volumes", "im2col"
+        large_windows_of_volumes, (16, 16, 16, 6), "volumes", "im2col"
     ),
     "large_maps": case(  # one map alone, as where weights are initialized, is small enough
-        large_maps, (96, 96, 17), "conv_with_kernel_gradient", "im2col"
+        large_maps, (64, 64, 17), "kernel_gradient", "im2col"
     ),
     "full_window": case(full_window, (17, 1), "whole_map"),
 }
@@ -126,24 +127,31 @@ def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the names of the fast implementations that are traced from now on."""
     names: set[str] = set()
 
-    def recorded(implementation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        def record(*arrays: jax.Array, **spec: Any) -> jax.Array:
-            names.add(name_of(implementation))
-            return implementation(*arrays, **spec)
+    def recorded(name: str, implementation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        def record(*arguments: Any, **spec: Any) -> jax.Array:
+            if implementation is not one_group.convolve:  # one of its ways is named
+                names.add(name)
+            return implementation(*arguments, **spec)
 
         return record
 
     def rows(entries: Sequence[tuple]) -> tuple[tuple, ...]:
-        return tuple((recorded(implementation), applies) for implementation, applies in entries)
+        return tuple((recorded(name_of(f), f), applies) for f, applies in entries)
 
     table = {operation: rows(entries) for operation, entries in implementations.TABLE.items()}
     monkeypatch.setattr(implementations, "TABLE", table)
+    ways = {
+        name: way._replace(compute=recorded(name, way.compute))
+        for name, way in one_group.WAYS.items()
+    }
+    monkeypatch.setattr(one_group, "WAYS", ways)
     return names
 
 
 def test_every_fast_implementation_trains() -> None:
     table = implementations.TABLE.values()
     every = {name_of(implementation) for entries in table for implementation, _ in entries}
+    every = every - {"convolve"} | one_group.WAYS.keys()
     assert set().union(*(case.expected for case in CASES.values())) == every
 
 
