@@ -49,12 +49,13 @@ def tested(study: Study[Any], lines: Iterable[Line]) -> list[Line]:
 
 
 def table(study: Study[Any], lines: Sequence[Line]) -> Table:
-    """Return the accuracy of each point, on the test set and on what else was published.
+    """Return the test accuracy of each point, and what else was published or is claimed of all.
 
     Seeds of a point that were trained by another recipe have a row of their own.
     """
     known = dict.fromkeys(m for of in study.published.values() for m in of)
-    measures = {m: _label(m) for m in (TEST, *known)}
+    claimed = [c.measure for c in study.claims if all(c.measure in line for line in lines)]
+    measures = {m: _label(m) for m in dict.fromkeys((TEST, *known, *claimed))}
     seeds: dict[tuple[Name, str], list[Line]] = {}
     for line in lines:
         name, config = _name(study, line), line["config"]

@@ -11,6 +11,7 @@ from experiments.harness import larger_data
 STUDY: Any = SimpleNamespace(
     labels=("rung", "order", "draw"),
     pooled=True,
+    claims=(),
     published={
         ("mnist", "conv", "ordered"): {"test_accuracy": "94.97"},
         ("cifar10", "conv"): {"test_accuracy": "60"},
@@ -99,6 +100,17 @@ def test_of_two_published_values_that_of_the_longer_name_counts() -> None:
     moved: Any = {"shift 4 accuracy": 0.25}
     (row,) = larger_data.table(two, [line("conv", 0, 0.9, **moved), line("conv", 1, 0.9)]).rows
     assert row[-4:] == ["90.00 ± 0.00", "99", "", "36.7"]
+
+
+def test_measures_of_claims_have_a_column_where_all_lines_have_them() -> None:
+    claims = [SimpleNamespace(measure=m) for m in ("consistency", "test_accuracy")]
+    claiming: Any = SimpleNamespace(**{**vars(STUDY), "published": {}, "claims": claims})
+    lines = [line("conv", 0, 0.9, consistency=0.75), line("local", 0, 0.5, consistency=0.5)]
+    made = larger_data.table(claiming, lines)
+    assert list(made.heads[-2:]) == ["test, %", "consistency, %"]
+    assert [row[-2:] for row in made.rows] == [["90.00", "75.00"], ["50.00", "50.00"]]
+    del lines[0]["consistency"]
+    assert larger_data.table(claiming, lines).heads[-1] == "test, %"
 
 
 def test_nothing_published_has_no_column() -> None:
