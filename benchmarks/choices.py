@@ -36,7 +36,7 @@ with epy.lazy_imports():
     from benchmarks import ops as timing
     from benchmarks import random_draw
     from cnn.ops import implementations, lax_conv, window
-    from cnn.ops.cpu import depthwise, grouped, one_group
+    from cnn.ops.cpu import cost, depthwise, grouped, one_group
     from cnn.train import run_dir
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def _convolutions(program: Jaxpr) -> Iterator[JaxprEqn]:
 def ways(at: Convolution) -> dict[str, Op]:
     """Return every way to compute a convolution whose program and memory are within bounds."""
     if at.x[-1] == at.kernel[-2]:
-        found = {name: way.compute for name, way in one_group.WAYS.items() if way.fits(*at.shapes)}
+        fitting = one_group.costs(*at.shapes, cost.SHIPPED)
+        found = {name: one_group.WAYS[name].compute for name in fitting}
     else:
         one = implementations.in_one_group
         found = {"grouped": partial(grouped.grouped, convolve=one)}

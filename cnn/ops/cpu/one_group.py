@@ -25,7 +25,7 @@ class Way(NamedTuple):
 
     compute: Callable[[Array, Array, WindowSpec], Array]
     fits: Callable[[Shape, Shape, WindowSpec], bool]
-    """Whether its program and its memory are within bounds."""
+    """Whether its own program and memory are within bounds."""
     cost: Callable[[Shape, Shape, WindowSpec, Nanoseconds], float]
     """The estimated time of the forward pass and both gradients."""
 
@@ -41,7 +41,7 @@ def convolve(
 
 def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
     """Return whether there is a way."""
-    return any(way.fits(x, kernel, spec) for way in WAYS.values())
+    return bool(costs(x, kernel, spec, constants()))
 
 
 def choice(x: Shape, kernel: Shape, spec: WindowSpec) -> str:
@@ -51,12 +51,14 @@ def choice(x: Shape, kernel: Shape, spec: WindowSpec) -> str:
 
 
 def costs(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> dict[str, float]:
-    """Return the cost of each way that fits."""
+    """Return the cost of each way that fits, and whose inner convolutions have one."""
     fitting = {name: way for name, way in WAYS.items() if way.fits(x, kernel, spec)}
-    return {name: way.cost(x, kernel, spec, ns) for name, way in fitting.items()}
+    found = {name: way.cost(x, kernel, spec, ns) for name, way in fitting.items()}
+    return {name: cost for name, cost in found.items() if cost < math.inf}
 
 
 def _least(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the least cost of an inner convolution: infinity if no way fits."""
     return min(costs(x, kernel, spec, ns).values(), default=math.inf)
 
 

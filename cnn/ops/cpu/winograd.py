@@ -42,6 +42,7 @@ A = np.array(
 )
 
 MIN_CHANNELS = 24
+"""The fewest channels of input and output."""
 MAX_BYTES = 2**28
 """Size of the transformed tiles that are computed at a time; beyond it, examples go in chunks."""
 MAX_STORED_BYTES = 5 * 2**23

@@ -47,6 +47,21 @@ def test_choice_for_a_convolution() -> None:
     assert conv_choice((1, 9, 9, 4), (1, 1, 4, 4), dtype=jnp.bfloat16) == "definition"
 
 
+@pytest.mark.parametrize(
+    ("x", "kernel", "strides"),
+    [((128, 64, 64, 64), (23, 23, 64, 64), 2), ((128, 40, 40, 40, 16), (15, 15, 15, 16, 16), 1)],
+)
+def test_nothing_fits_blocks_or_images(
+    x: tuple[int, ...], kernel: tuple[int, ...], strides: int
+) -> None:
+    """By hand: 144 and 225 taps are too many for slices, and their blocks exceed 256 MB."""
+    assert conv_choice(x, kernel, strides) == "definition"
+    arrays: Any = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel)]
+    with implementations.use("fastest"):
+        y = jax.eval_shape(lambda x, w: ops.conv(x, w, strides=strides, padding="SAME"), *arrays)
+    assert y.shape == (x[0], *(-(-n // strides) for n in x[1:-1]), kernel[-1])
+
+
 def test_choices_on_a_gpu() -> None:
     def choice(
         operation: str,
