@@ -37,7 +37,7 @@ with epy.lazy_imports():
 
     from cnn.ops import window
     from cnn.ops.cpu import cost, one_group
-    from cnn.train import run_dir
+    from cnn.train import files, run_dir
 
 MACS = (3e5, 1e9)
 """Multiply-accumulates of a forward pass, even on a logarithmic scale."""
@@ -94,16 +94,17 @@ def draw(seed: int, index: int) -> Convolution:
         x, kernel = (batch, *size, c_in), (*spec.window, c_in, c_out)
         numbers = math.prod(x), batch * math.prod(spec.out) * c_out, math.prod(kernel)
         macs = numbers[1] * c_in * math.prod(spec.window)
-        if target / 2 <= macs <= target and max(numbers) <= NUMBERS:
+        small = target / 2 <= macs <= target and max(numbers) <= NUMBERS
+        if small and one_group.fits(x, kernel, spec):
             return Convolution(f"{seed}-{index}", x, kernel, spec)
 
 
 def fit(records: Sequence[Mapping[str, Any]]) -> cost.Nanoseconds:
     """Return the constants with the least regret, near to those that are shipped.
 
-    The regret of a convolution is the logarithm of its expected time by that of the fastest way,
-    where a way of cost c is taken with a probability in proportion to c^(−1 / SOFTNESS). The
-    choice itself, of the least cost, has no derivative.
+    The choice of the least cost has no derivative. In its place a way of cost c is taken with a
+    probability in proportion to c^(−1 / SOFTNESS). What is least is the mean logarithm of the
+    expected time by that of the fastest way.
     """
     known = [(shapes(record).shapes, timed(record)) for record in records]
     start = np.log(cost.SHIPPED)
@@ -152,7 +153,7 @@ def main(flags: Flags) -> None:
     jax.config.update("jax_platforms", "cpu")
     run_dir.make_folder(flags.out)
     file, about = flags.out / "calibrate.jsonl", run_dir.environment()
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    records = files.read_jsonl(file, lambda record: "medians" in record)
     done = {record["network"] for record in records}
     for i in range(flags.count):
         at = draw(flags.seed, i)
@@ -160,8 +161,7 @@ def main(flags: Flags) -> None:
             continue
         print(f"{i + 1} of {flags.count}: {at}", file=sys.stderr, flush=True)
         records.append(choices.measure(at, flags.seconds, flags.rounds, one_group.WAYS))
-        with file.open("a") as lines:
-            lines.write(json.dumps(records[-1] | {"environment": about}) + "\n")
+        files.append_jsonl(file, [records[-1] | {"environment": about}])
     held_out = []
     for part in range(PARTS):
         ns = fit([r for i, r in enumerate(records) if i % PARTS != part])

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
 from cnn.errors import InputError
+from cnn.ops.implementations import described
 from cnn.train.agreement import on_process_zero
 from cnn.train.files import PART, append_jsonl, read_jsonl, write_atomic
 
@@ -160,7 +161,7 @@ def _unusable(out: Path, error: OSError) -> InputError:
 
 
 def environment() -> dict[str, Any]:
-    """Return what a result depends on besides its settings: versions, machine, command."""
+    """Return what a result depends on besides its settings: versions, machine, implementations."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": " ".join(sys.orig_argv[1:]),
@@ -168,6 +169,7 @@ def environment() -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in packages},
         "devices": [device.device_kind for device in jax.devices()],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "implementations": described(),
         "git": _git_revision(Path(__file__).parent),
     }
 

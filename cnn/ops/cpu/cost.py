@@ -74,7 +74,8 @@ def read(file: Path) -> Nanoseconds:
         found = {name: float(value) for name, value in json.loads(file.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"CNN_COSTS must be a file of constants, got {file} ({error}): make it by benchmarks.calibrate"
+            f"CNN_COSTS must be a file of constants, got {file} ({error}): make it by "
+            "benchmarks.calibrate"
         ) from None
     if found.keys() != set(Nanoseconds._fields) or not all(
         math.isfinite(value) and value > 0 for value in found.values()
