@@ -57,6 +57,6 @@ def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
     taps, (c_in, c_out) = math.prod(spec.window), kernel[-2:]
     covered, between = x[0] * math.prod(spec.out) * taps, math.prod(spec.strides)
     by_lax = c_in * max(c_out, NARROW) + between * c_out * max(c_in, NARROW)
-    seen = c_in + between * c_out
-    both = covered * (by_lax * ns.lax_product + seen * ns.lax_window)
+    copied = (c_in + between * c_out) * ns.lax_window + (1 + between) * ns.lax_run
+    both = covered * (by_lax * ns.lax_product + copied)
     return both + products(ns, covered, c_in, c_out) / 3 + taps * ns.slice

@@ -64,6 +64,7 @@ def test_two_images_of_5_by_5_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
         "product": 18 * 9 * 8 * 10,
         "lax_product": 18 * 9 * (3 * 10 + 10 * 8),
         "lax_window": 18 * 9 * (3 + 10),
+        "lax_run": 18 * 9 * 2,
         "slice": 9,
     }
 
@@ -86,6 +87,7 @@ def test_zeros_between_strides_are_multiplied() -> None:
         "product": 8 * 9 * 8 * 10,
         "lax_product": 8 * 9 * (3 * 10 + 4 * 10 * 8),
         "lax_window": 8 * 9 * (3 + 4 * 10),
+        "lax_run": 8 * 9 * (1 + 4),
         "slice": 9,
     }
 
