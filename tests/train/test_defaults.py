@@ -63,7 +63,12 @@ def large_windows_of_volumes() -> Chain:
 
 def large_maps() -> Chain:
     """Return a dilated convolution of maps that are too large for `im2col`."""
-    return Chain((Conv(8, (3, 3), dilation=2), ReLU(), GlobalAvgPool(), Dense(10)))
+    return Chain((Conv(32, (3, 3), dilation=2), ReLU(), GlobalAvgPool(), Dense(10)))
+
+
+def few_of_many() -> Chain:
+    """Return a convolution of many channels to few."""
+    return Chain((Conv(2, (5, 5)), ReLU(), Flatten(), Dense(10)))
 
 
 def name_of(implementation: Any) -> str:
@@ -91,6 +96,7 @@ CASES = {
     "large_maps": case(  # one map alone, as where weights are initialized, is small enough
         large_maps, (64, 64, 17), "kernel_gradient", "im2col"
     ),
+    "few_of_many": case(few_of_many, (12, 12, 64), "kn2row", "toeplitz"),
     "full_window": case(full_window, (17, 1), "whole_map"),
 }
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from cnn.ops.cpu import (
     im2col,
     kernel_gradient,
+    kn2row,
     strided,
     toeplitz,
     volumes,
@@ -64,6 +65,7 @@ def _least(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
 
 WAYS = {
     "im2col": Way(im2col.im2col, im2col.fits, im2col.cost),
+    "kn2row": Way(kn2row.kn2row, kn2row.fits, kn2row.cost),
     "whole_map": Way(whole_map.whole_map, whole_map.fits, whole_map.cost),
     "toeplitz": Way(toeplitz.toeplitz, toeplitz.fits, toeplitz.cost),
     "winograd": Way(winograd.winograd, winograd.fits, winograd.cost),

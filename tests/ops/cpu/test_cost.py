@@ -48,6 +48,12 @@ def test_two_images_of_5_by_5_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
         "entry": 75 * 90,
         "slice": 3 + 3,
     }
+    assert amounts("kn2row", x, kernel) == {  # 50 positions, 90 columns
+        "product": 3 * 50 * 8 * 90,
+        "copied": 50 * 90,
+        "moved": 50 * 90,
+        "slice": 2 * 9,
+    }
     # t = 3 outputs in a block, which see 5 columns: 45 inputs, from 2 chunks of 3 columns
     assert amounts("toeplitz", x, kernel) == {
         "product": 3 * 6 * 45 * 30,
@@ -121,6 +127,11 @@ def test_bounds() -> None:
     assert not fits("im2col", (4, 1026, 512), (2, 512, 8))
     assert fits("im2col", (4, 9999, 512), (1, 512, 8))
     assert not fits("im2col", (1, 200, 1), (129, 1, 8))
+    assert fits("kn2row", (2, 2**18, 9), (128, 9, 1))  # 2^26 numbers
+    assert not fits("kn2row", (2, 2**18 + 1, 9), (128, 9, 1))
+    assert not fits("kn2row", (1, 200, 9), (129, 9, 1))
+    assert not fits("kn2row", (1, 200, 9), (1, 9, 1))
+    assert not fits("kn2row", (1, 200, 9), (3, 9, 1), 2)
     assert fits("whole_map", (1, 4096, 2), (3969, 2, 16))  # 128 outputs
     assert not fits("whole_map", (1, 4096, 2), (3969, 2, 17))
     assert not fits("whole_map", (1, 300, 1), (44, 1, 1))  # 257 outputs

@@ -1,0 +1,73 @@
+"""Convolution of many channels to few: one product for all taps, whose results are shifted.
+
+    z[b, i, a, o] = Σ_c x[b, i, c] · w[a, c, o],    y[b, p, o] = Σ_a z[b, p + r·a − lo, a, o]
+
+`im2col` copies the inputs of every window. The gradient of this one copies the outputs that see an
+input, which are fewer numbers if there are fewer channels:
+
+    z̄[b, i, a, o] = ȳ[b, i + lo − r·a, o]
+
+Reference:
+    Vasudevan, Anderson and Gregg 2017, "Parallel multi channel convolution using general matrix
+    multiplication", where the method is called kn2row.
+"""
+
+import functools
+import itertools
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from cnn.ops.cpu.cost import MAX_TAPS, Nanoseconds, Shape, products, windows
+from cnn.ops.cpu.no_fusion import no_fusion
+from cnn.ops.window import WindowSpec
+
+MAX_NUMBERS = 2**26
+"""The most numbers of z."""
+
+
+def kn2row(
+    x: Float[Array, "batch *spatial c_in"],
+    kernel: Float[Array, "*window c_in c_out"],
+    spec: WindowSpec,
+) -> Float[Array, "batch *out c_out"]:
+    """Convolve with stride 1, in one group."""
+    c_in, c_out = kernel.shape[-2:]
+    taps = list(itertools.product(*map(range, spec.window)))
+    matrix = jnp.moveaxis(kernel.reshape(-1, c_in, c_out), 0, 1).reshape(c_in, -1)
+    z = (x.reshape(-1, c_in) @ matrix).reshape(*x.shape[:-1], -1)
+
+    @no_fusion
+    def add(z: Array) -> Array:
+        of_taps = lax.split(z, [c_out] * len(taps), z.ndim - 1)
+        shifted = [_shift(part, spec, a) for part, a in zip(of_taps, taps, strict=True)]
+        return functools.reduce(lax.add, shifted)
+
+    return add(z)
+
+
+def _shift(
+    z: Float[Array, "batch *spatial c_out"], spec: WindowSpec, tap: tuple[int, ...]
+) -> Float[Array, "batch *out c_out"]:
+    """Return z[b, p + r·a − lo] for a tap a: zero outside of z."""
+    axes = zip(tap, spec.dilation, spec.pairs, spec.out, spec.size, strict=True)
+    steps = [(r * a - lo, out, n) for a, r, (lo, _), out, n in axes]
+    ends = [(-step, out + step - n, 0) for step, out, n in steps]  # a negative number cuts off
+    return lax.pad(z, jnp.zeros((), z.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+
+
+def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
+    """Return whether the stride is 1, and slices and numbers of z are few enough."""
+    taps = math.prod(spec.window)
+    few = 1 < taps <= MAX_TAPS and math.prod(x[:-1]) * taps * kernel[-1] <= MAX_NUMBERS
+    return set(spec.strides) == {1} and few
+
+
+def cost(x: Shape, kernel: Shape, spec: WindowSpec, ns: Nanoseconds) -> float:
+    """Return the time of the product, to sum z, and to copy its gradient."""
+    rows, taps, (c_in, c_out) = math.prod(x[:-1]), math.prod(spec.window), kernel[-2:]
+    columns = taps * c_out
+    copied = windows(ns, rows * columns) + rows * columns * ns.moved
+    return products(ns, rows, c_in, columns) + copied + 2 * taps * ns.slice
