@@ -1,14 +1,15 @@
-"""Train the points of a study: two at a time on a CPU, as one program on an accelerator."""
+"""Train the points of a study: small ones two at a time on a CPU, one program on an accelerator."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING
@@ -23,12 +24,19 @@ with epy.lazy_imports():
     import jax
 
     from cnn import train as training
+    from cnn.train import config as train_config
 
 if TYPE_CHECKING:
     from cnn.train import Config, Result
 
 POINTS_AT_A_TIME = 2
 """On a CPU, where a small step keeps one core busy. On an accelerator it is one."""
+LARGE = 2**21
+"""Weights of all seeds of a point that trains alone on a CPU, in the main thread.
+
+Its steps keep all cores busy. Their memory is kept in the heap of the main thread only
+(`experiments.harness.runtime`).
+"""
 SWITCH_SECONDS = 0.0005
 """Time after which a thread that runs Python lets another one run that waits for it.
 
@@ -64,12 +72,23 @@ def train(
         config = replace(missing[group[0]], learning_rates=rates, on_nan="skip")
         return fit(config, step)
 
+    def fit_here(group: Sequence[Name]) -> Future[Result]:
+        done: Future[Result] = Future()
+        try:
+            done.set_result(fit_group(group))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
     at_a_time = POINTS_AT_A_TIME if on_cpu else 1
+    groups = _groups(missing, not on_cpu)
+    alone = [group for group in groups if on_cpu and _weights(missing[group[0]]) >= LARGE]
     with _switching_after(SWITCH_SECONDS), ThreadPoolExecutor(at_a_time) as pool:
         try:
-            runs = {pool.submit(fit_group, group): group for group in _groups(missing, not on_cpu)}
-            for done in as_completed(runs):
-                for i, name in enumerate(runs[done]):
+            runs = {pool.submit(fit_group, group): group for group in groups if group not in alone}
+            in_threads = ((done, runs[done]) for done in as_completed(runs))
+            for done, group in itertools.chain(in_threads, ((fit_here(g), g) for g in alone)):
+                for i, name in enumerate(group):
                     try:
                         result = _part(done.result(), i, missing[name].seeds)
                         result.check_trained()
@@ -125,6 +144,15 @@ def _groups(points: Mapping[Name, Config], together: bool) -> list[list[Name]]:
     for name, config in points.items():
         groups.setdefault(replace(config, lr=1.0) if together else name, []).append(name)
     return list(groups.values())
+
+
+def _weights(config: Config) -> int:
+    """Return the number of weights of all seeds, or 0 for a model that cannot be called."""
+    try:
+        check = train_config.check_model
+        return config.seeds * max(check(model, config, config.data) for model, _ in config.phases)
+    except Exception:  # it fails as any other point does, and is named, when it is trained
+        return 0
 
 
 def _part(result: Result, i: int, size: int) -> Result:

@@ -6,6 +6,7 @@ import errno
 import json
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -364,6 +365,26 @@ def test_a_study_without_a_larger_data_set_refuses_full() -> None:
 
     with pytest.raises(InputError, match="full: this study has no larger data set"):
         study.reduced(Generated(full=True))
+
+
+def test_large_points_train_alone_in_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its heap alone keeps blocks of any size. By hand: 6 f + 2 weights for f features."""
+    import cnn.train
+
+    small, large = config(steps=1), config(steps=1, model=model(features=50))
+    monkeypatch.setattr(runner, "LARGE", 302)
+    in_main, kept = {}, []
+
+    def fit(c: Config, on_step: object = None) -> Result:
+        in_main[c.model] = threading.current_thread() is threading.main_thread()
+        return original(c)
+
+    original = cnn.train.fit
+    monkeypatch.setattr(cnn.train, "fit", fit)
+    two = {("large",): large, ("small",): small}
+    failed = runner.train(two, lambda _: None, lambda name, *_: kept.append(name))
+    assert in_main == {large.model: True, small.model: False}
+    assert (failed, kept) == ({}, [("small",), ("large",)])
 
 
 def test_threads_switch_soon_while_points_train() -> None:
