@@ -37,7 +37,8 @@ def kn2row(
     c_in, c_out = kernel.shape[-2:]
     taps = list(itertools.product(*map(range, spec.window)))
     matrix = jnp.moveaxis(kernel.reshape(-1, c_in, c_out), 0, 1).reshape(c_in, -1)
-    z = (x.reshape(-1, c_in) @ matrix).reshape(*x.shape[:-1], -1)
+    rows = x.reshape(math.prod(x.shape[:-1]), c_in)
+    z = (rows @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
     @no_fusion
     def add(z: Array) -> Array:

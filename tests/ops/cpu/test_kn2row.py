@@ -31,6 +31,14 @@ def test_padding_beyond_the_window() -> None:
     assert_array_equal(kn2row(x, kernel, spec)[0, :, 0], [0, 5, 13, 6, 0, 0])
 
 
+def test_no_examples() -> None:
+    spec = ops.window_spec((8, 8), 3, padding=1)
+    x, kernel = np.ones((0, 8, 8, 5), np.float32), np.ones((3, 3, 5, 2), np.float32)
+    assert kn2row(x, kernel, spec).shape == (0, 8, 8, 2)
+    gradient = jax.grad(lambda w: kn2row(x, w, spec).sum())(kernel)
+    assert_array_equal(gradient, np.zeros_like(kernel))
+
+
 def test_the_gradient_copies_outputs_and_not_windows() -> None:
     """The gradients hold z̄, of 3·3·2 numbers for each of 8·8 positions, in one concatenation."""
     spec = ops.window_spec((8, 8), 3, padding=1)
