@@ -1,9 +1,9 @@
-"""Convolution of many channels to few: one product for all taps, whose results are shifted.
+"""Convolution of many channels to few: one product for all taps, then a sum of shifted results.
 
     z[b, i, a, o] = Σ_c x[b, i, c] · w[a, c, o],    y[b, p, o] = Σ_a z[b, p + r·a − lo, a, o]
 
-`im2col` copies the inputs of every window. The gradient of this one copies the outputs that see an
-input, which are fewer numbers if there are fewer channels:
+`im2col` copies the inputs of every window. Here the gradient copies the outputs that see an input.
+These are fewer numbers if the output has fewer channels than the input:
 
     z̄[b, i, a, o] = ȳ[b, i + lo − r·a, o]
 
@@ -22,10 +22,11 @@ from jaxtyping import Array, Float
 
 from cnn.ops.cpu.cost import MAX_TAPS, Nanoseconds, Shape, products, windows
 from cnn.ops.cpu.no_fusion import no_fusion
+from cnn.ops.padding import pad_constant
 from cnn.ops.window import WindowSpec
 
 MAX_NUMBERS = 2**26
-"""The most numbers of z."""
+"""The most numbers of z: 256 MB in float32."""
 
 
 def kn2row(
@@ -40,7 +41,7 @@ def kn2row(
     rows = x.reshape(math.prod(x.shape[:-1]), c_in)
     z = (rows @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
-    @no_fusion
+    @no_fusion  # XLA would make a product for each tap, and repeat the sum wherever it is read
     def add(z: Array) -> Array:
         of_taps = lax.split(z, [c_out] * len(taps), z.ndim - 1)
         shifted = [_shift(part, spec, a) for part, a in zip(of_taps, taps, strict=True)]
@@ -55,8 +56,7 @@ def _shift(
     """Return z[b, p + r·a − lo] for a tap a: zero outside of z."""
     axes = zip(tap, spec.dilation, spec.pairs, spec.out, spec.size, strict=True)
     steps = [(r * a - lo, out, n) for a, r, (lo, _), out, n in axes]
-    ends = [(-step, out + step - n, 0) for step, out, n in steps]  # a negative number cuts off
-    return lax.pad(z, jnp.zeros((), z.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    return pad_constant(0.0, z, tuple((-step, out + step - n) for step, out, n in steps))
 
 
 def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
