@@ -371,20 +371,22 @@ def test_large_points_train_alone_in_the_main_thread(monkeypatch: pytest.MonkeyP
     """Its heap alone keeps blocks of any size. By hand: 6 f + 2 weights for f features."""
     import cnn.train
 
-    small, large = config(steps=1), config(steps=1, model=model(features=50))
+    small, large, broken = (config(steps=1, model=model(features=f)) for f in (4, 50, 60))
     monkeypatch.setattr(runner, "LARGE", 302)
     in_main, kept = {}, []
 
     def fit(c: Config, on_step: object = None) -> Result:
+        if c.model == broken.model:
+            raise RunError("it is broken")
         in_main[c.model] = threading.current_thread() is threading.main_thread()
         return original(c)
 
     original = cnn.train.fit
     monkeypatch.setattr(cnn.train, "fit", fit)
-    two = {("large",): large, ("small",): small}
-    failed = runner.train(two, lambda _: None, lambda name, *_: kept.append(name))
+    three = {("broken",): broken, ("large",): large, ("small",): small}
+    failed = runner.train(three, lambda _: None, lambda name, *_: kept.append(name))
     assert in_main == {large.model: True, small.model: False}
-    assert (failed, kept) == ({}, [("small",), ("large",)])
+    assert (failed, kept) == ({("broken",): "it is broken"}, [("small",), ("large",)])
 
 
 def test_threads_switch_soon_while_points_train() -> None:
