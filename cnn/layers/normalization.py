@@ -79,7 +79,9 @@ class LocalResponseNorm(nn.Module):
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
         line = jnp.square(x).reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)  # a 1-d signal
         mean = ops.avg_pool(line, self.size, strides=1, padding="SAME_LOWER", count_padding=True)
-        return x * (self.k + self.alpha * self.size * mean.reshape(x.shape)) ** -self.beta
+        divisor = self.k + self.alpha * self.size * mean.reshape(x.shape)
+        # On a CPU, XLA has vectors for exp and log, and none for a power.
+        return x * jnp.exp(-self.beta * jnp.log(divisor))
 
 
 Norm = Literal["batch", "group", "none"]
