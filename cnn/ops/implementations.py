@@ -98,7 +98,8 @@ def _cuts(spec: WindowSpec) -> bool:
     """Return whether there are blocks of positions, with few taps beside the window."""
     covered = math.prod(strided.blocks_of(spec)) * math.prod(spec.strides)
     few_beside = 2 * covered <= 3 * math.prod(spec.window)
-    return max(spec.strides) > 1 and set(spec.dilation) == {1} and few_beside
+    few_positions = 1 < max(spec.strides) <= strided.MAX_STRIDE
+    return few_positions and set(spec.dilation) == {1} and few_beside
 
 
 def _unit_steps(spec: WindowSpec) -> bool:

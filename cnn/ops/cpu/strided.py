@@ -13,14 +13,18 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from cnn.ops.cpu.cost import Nanoseconds, Shape
+from cnn.ops.cpu.no_fusion import no_fusion
 from cnn.ops.padding import pad_constant
 from cnn.ops.window import WindowSpec
 
 MAX_TAPS = 1024
 """The largest window. What convolves over blocks may take a slice for each of its taps."""
+MAX_STRIDE = 128
+"""The largest stride: a slice is taken for each position of a block, on all axes but the last."""
 
 
 def strided(
@@ -37,21 +41,25 @@ def strided(
         [q * s for q, s in zip(blocks, strides, strict=True)]
         for blocks in (over_blocks.window, over_blocks.size)
     )
-    ends = zip(spec.size, spec.pairs, sizes, strict=True)
-    x = pad_constant(0.0, x, tuple((lo, m - n - lo) for n, (lo, _), m in ends))
+    axes = zip(spec.size, spec.pairs, sizes, strict=True)
+    ends = tuple((lo, m - n - lo) for n, (lo, _), m in axes)
+
+    @no_fusion  # XLA would compute what precedes once more for every number that it copies
+    def rearrange(x: Array) -> Array:
+        return _to_depth(pad_constant(0.0, x, ends), strides)
+
+    x = rearrange(x)
     more = [(0, k - n) for k, n in zip(taps, spec.window, strict=True)]
-    kernel = kernel.reshape(-1, *spec.window, *channels)
-    kernel = jnp.pad(kernel, [(0, 0), *more, (0, 0), (0, 0)])
-    x = _to_depth(x, strides).reshape(len(x), *over_blocks.size, -1)
-    kernel = _to_depth(kernel, strides)
+    kernel = kernel.reshape(-1, *spec.window, math.prod(channels))
+    kernel = _to_depth(jnp.pad(kernel, [(0, 0), *more, (0, 0)]), strides)
     kernel = kernel.reshape(*positions, *over_blocks.window, x.shape[-1], channels[1])
     return convolve(x, kernel, over_blocks)
 
 
 def fits(x: Shape, kernel: Shape, spec: WindowSpec) -> bool:
-    """Return whether there are strides, no dilation and few taps."""
+    """Return whether there are strides, none of them long, no dilation and few taps."""
     few = math.prod(spec.window) <= MAX_TAPS
-    return max(spec.strides) > 1 and set(spec.dilation) == {1} and few
+    return 1 < max(spec.strides) <= MAX_STRIDE and set(spec.dilation) == {1} and few
 
 
 def cost(
@@ -86,10 +94,19 @@ def _over_blocks(spec: WindowSpec) -> WindowSpec:
     )
 
 
-def _to_depth(x: Array, strides: Sequence[int]) -> Array:
-    """Return `(batch, *spatial, *rest)` as `(batch, *blocks, *strides, *rest)`."""
-    rank = len(strides)
-    cut = [m for n, s in zip(x.shape[1:], strides, strict=False) for m in (n // s, s)]
-    order = [0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2)]
-    x = x.reshape(len(x), *cut, *x.shape[1 + rank :])
-    return x.transpose(*order, *range(2 * rank + 1, x.ndim))
+def _to_depth(
+    x: Float[Array, "batch *spatial c"], strides: Sequence[int]
+) -> Float[Array, "batch *blocks depth"]:
+    """Move the positions of every block to the channels, those of the first axis outermost.
+
+    On the last axis they are next to each other already. On the others slices are joined, which XLA
+    copies row by row, and a transpose number by number.
+    """
+    *before, n, c = x.shape
+    x = x.reshape(*before, n // strides[-1], strides[-1] * c)
+    for axis in range(len(strides) - 1, 0, -1):
+        s = strides[axis - 1]
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // s, s, *x.shape[axis + 1 :])
+        parts = [lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(s)]
+        x = lax.concatenate(parts, parts[0].ndim - 1)
+    return x
