@@ -1,21 +1,23 @@
-"""Pooling to a given output size, for any input size.
-
-Along an axis of n positions, output i of m is computed from the bin
-
-    ⌊i · n / m⌋ … ⌈(i + 1) · n / m⌉ − 1
-
-as in PyTorch. Bins are equal where m divides n. Otherwise some overlap, or repeat where m > n.
-"""
+"""Pooling to a given output size, for any input size: in bins, of which `cnn.ops.bins` has more."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
+from cnn.ops.bins import Bins
 from cnn.ops.checks import check_input, promote_floats
+from cnn.ops.implementations import compute
 from cnn.ops.pool import first_largest
 from cnn.ops.window import Size, check_positions, per_axis
+
+Reduce = Callable[..., Array]
+"""`(cells, axis)` → their reduction; `inside`, if given, says which cells do not repeat others."""
+MAX_SLICES = 16
+"""The most bins of which each is a slice."""
 
 
 def adaptive_max_pool(
@@ -25,43 +27,46 @@ def adaptive_max_pool(
 
     The gradient goes to the first of equal values, as in `max_pool`.
     """
-    return _per_bin(x, output_size, lambda bins, weights, axis: first_largest(bins, axis))
+    return _per_axis("adaptive_max_pool", _largest, x, output_size)
 
 
 def adaptive_avg_pool(
     x: Float[Array, "batch *spatial c"], output_size: Size
 ) -> Float[Array, "batch *out c"]:
     """Return the mean of each of `output_size` bins per spatial axis."""
-
-    def mean(bins: Array, weights: np.ndarray, axis: int) -> Array:
-        others = [a for a in range(bins.ndim) if a not in (axis - 1, axis)]
-        return (bins * jnp.expand_dims(weights.astype(bins.dtype), others)).sum(axis)
-
-    return _per_bin(x, output_size, mean)
+    return _per_axis("adaptive_avg_pool", _mean, x, output_size)
 
 
-def _per_bin(
-    x: Array, output_size: Size, reduce: Callable[[Array, np.ndarray, int], Array]
-) -> Array:
-    """Reduce one axis after another, the last one first: as all at once, also for equal values.
-
-    `reduce` gets the bins `(..., out, width, ...)`, the weight of each of their cells in a mean,
-    `(out, width)`, and the axis of the cells. A bin narrower than the others repeats its last cell,
-    with a weight of 0.
-    """
+def _per_axis(operation: str, reduce: Reduce, x: Array, output_size: Size) -> Array:
+    """Pool one axis after another, the last one first: as all at once, also for equal values."""
     (x,) = promote_floats(x=x)
     check_input(x.shape)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     sizes = per_axis(output_size, x.ndim - 2, "output_size")
     check_positions("the output", sizes)
     for axis, out in reversed(list(enumerate(sizes, 1))):
-        n = wide.shape[axis]
-        start, end = np.arange(out) * n // out, -(-np.arange(1, out + 1) * n // out)
-        cells = start[:, None] + np.arange((end - start).max())
-        inside = cells < end[:, None]
-        if n % out:
-            bins = jnp.take(wide, np.minimum(cells, end[:, None] - 1), axis)
-        else:
-            bins = wide.reshape(*wide.shape[:axis], out, n // out, *wide.shape[axis + 1 :])
-        wide = reduce(bins, inside / inside.sum(1, keepdims=True), axis + 1)
+        bins = Bins(wide.shape[axis], out, axis)
+        wide = compute(operation, partial(_reduced, bins=bins, reduce=reduce), wide, bins=bins)
     return wide.astype(x.dtype)
+
+
+def _reduced(x: Array, bins: Bins, reduce: Reduce) -> Array:
+    """Reduce the cells of each bin."""
+    axis, starts, ends = bins.axis, *bins.positions
+    if bins.size % bins.out == 0:
+        equal = (*x.shape[:axis], bins.out, bins.size // bins.out, *x.shape[axis + 1 :])
+        return reduce(x.reshape(equal), axis + 1)
+    if bins.out <= MAX_SLICES:
+        slices = [lax.slice_in_dim(x, i, j, axis=axis) for i, j in zip(starts, ends, strict=True)]
+        return jnp.stack([reduce(part, axis) for part in slices], axis)
+    at, inside = (np.stack(arrays, 1) for arrays in zip(*bins.positions.cells(), strict=True))
+    others = [a for a in range(x.ndim + 1) if a not in (axis, axis + 1)]
+    return reduce(jnp.take(x, at, axis), axis + 1, np.expand_dims(inside, others))
+
+
+def _largest(cells: Array, axis: int, inside: np.ndarray | None = None) -> Array:
+    return first_largest(cells, axis)  # a repeated cell is not the first
+
+
+def _mean(cells: Array, axis: int, inside: np.ndarray | None = None) -> Array:
+    return cells.mean(axis, where=inside)

@@ -23,7 +23,18 @@ from jax import lax
 from jaxtyping import Array
 
 from cnn.errors import InputError
-from cnn.ops.cpu import depthwise, grouped, matmul, one_group, pool, strided, toeplitz
+from cnn.ops.bins import Bins
+from cnn.ops.cpu import (
+    adaptive,
+    argmax,
+    depthwise,
+    grouped,
+    matmul,
+    one_group,
+    pool,
+    strided,
+    toeplitz,
+)
 from cnn.ops.cpu.cost import MAX_TAPS, constants
 from cnn.ops.gpu import pool as gpu_pool
 from cnn.ops.lax_conv import lax_conv
@@ -123,6 +134,9 @@ TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
         (partial(strided.strided, convolve=toeplitz.local_toeplitz), _use_local_strided),
     ),
     "max_pool": ((pool.max_pool, _use_max_pool),),
+    "argmax": ((argmax.argmax, argmax.fits),),
+    "adaptive_max_pool": ((adaptive.largest, adaptive.fits),),
+    "adaptive_avg_pool": ((adaptive.mean, adaptive.fits),),
     "dense": ((matmul.matmul, _use_matmul),),
 }
 """For each operation, implementations for a CPU, each with its condition; the first match is used.
@@ -139,7 +153,9 @@ GPU_TABLE: dict[str, Sequence[tuple[Op, Callable[..., bool]]]] = {
 """The same for an NVIDIA GPU, in bfloat16. Measured with LeNet-5 (`docs/performance.md`)."""
 
 
-def choose(operation: str, *arrays: Array, platform: str = "cpu", **spec: WindowSpec) -> Op | None:
+def choose(
+    operation: str, *arrays: Array, platform: str = "cpu", **spec: WindowSpec | Bins | int
+) -> Op | None:
     """Return the implementation of `operation` for a platform, "cpu" or "cuda"; None if none is.
 
     A CPU has them for float32 and float64 only: `lax` rounds sums of bfloat16 differently there. On
@@ -180,7 +196,9 @@ def described() -> str:
     return f"{selected()}, {constants()}"
 
 
-def compute(operation: str, definition: Op, *arrays: Array, **spec: WindowSpec) -> Array:
+def compute(
+    operation: str, definition: Op, *arrays: Array, **spec: WindowSpec | Bins | int
+) -> Array:
     """Apply the platform's implementation of `operation`, or the `definition` if it has none."""
     if selected() == "reference":
         return definition(*arrays)

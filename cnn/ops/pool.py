@@ -72,7 +72,9 @@ def first_largest(x: Array, axis: int) -> Array:
     """Return the largest value along an axis; the gradient goes to the first of equal ones."""
     axis %= x.ndim
     place = lax.broadcasted_iota(jnp.int32, x.shape, axis)
-    return jnp.where(place == x.argmax(axis, keepdims=True), x, 0).sum(axis)
+    definition = functools.partial(jnp.argmax, axis=axis, keepdims=True)
+    first = compute("argmax", definition, x, axis=axis)
+    return jnp.where(place == first, x, 0).sum(axis)
 
 
 def _larger(first: Array, second: Array) -> Array:

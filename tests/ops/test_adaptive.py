@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -26,6 +27,15 @@ def test_adaptive_pooling_reduces_the_cells_that_each_bin_overlaps(data: st.Data
     largest, mean = jax.jit(both)(x)
     assert_array_equal(largest, loops.adaptive_pool(x, out, np.max))
     assert_allclose(mean, loops.adaptive_pool(x, out, np.mean), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "out"), [(45, 16), (45, 17), (20, 45), (34, 17)])
+def test_many_bins(size: int, out: int) -> None:
+    """More than 16 bins are no longer slices."""
+    x = numbers(np.random.default_rng(0), (2, size, 3))
+    assert_array_equal(ops.adaptive_max_pool(x, out), loops.adaptive_pool(x, (out,), np.max))
+    mean = ops.adaptive_avg_pool(x, out)
+    assert_allclose(mean, loops.adaptive_pool(x, (out,), np.mean), rtol=1e-5, atol=1e-6)
 
 
 def test_adaptive_pooling_by_hand() -> None:

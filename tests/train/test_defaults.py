@@ -14,7 +14,17 @@ from flax import linen as nn
 from cnn import models
 from cnn.ablations import unshare
 from cnn.data import Dataset, Split
-from cnn.layers import Chain, Conv, Dense, Flatten, GlobalAvgPool, ReLU
+from cnn.layers import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    Chain,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    ReLU,
+)
 from cnn.ops import implementations
 from cnn.ops.cpu import one_group
 from cnn.train import Config, Result, fit
@@ -62,8 +72,14 @@ def large_windows_of_volumes() -> Chain:
 
 
 def large_maps() -> Chain:
-    """Return a dilated convolution of maps that are too large for `im2col`."""
-    return Chain((Conv(32, (3, 3), dilation=2), ReLU(), GlobalAvgPool(), Dense(10)))
+    """Return a convolution, at stride 1, of maps whose windows are too many for `im2col`."""
+    return Chain((Conv(32, (5, 5), dilation=2), ReLU(), GlobalAvgPool(), Dense(10)))
+
+
+def pooled_in_bins() -> Chain:
+    """Return pooling to sizes that do not divide, and to one position."""
+    pools = (AdaptiveMaxPool(9), AdaptiveAvgPool(5), GlobalMaxPool())
+    return Chain((Conv(8, (3, 3)), *pools, Dense(10)))
 
 
 def few_of_many() -> Chain:
@@ -94,7 +110,10 @@ CASES = {
         large_windows_of_volumes, (16, 16, 16, 6), "volumes", "im2col"
     ),
     "large_maps": case(  # one map alone, as where weights are initialized, is small enough
-        large_maps, (64, 64, 17), "kernel_gradient", "im2col"
+        large_maps, (64, 64, 28), "kernel_gradient", "im2col"
+    ),
+    "pooled_in_bins": case(
+        pooled_in_bins, (14, 14, 3), "toeplitz", "im2col", "largest", "mean", "argmax"
     ),
     "few_of_many": case(few_of_many, (12, 12, 64), "kn2row", "toeplitz"),
     "full_window": case(full_window, (17, 1), "whole_map"),

@@ -126,6 +126,9 @@ def test_operations_use_the_table() -> None:
         "conv": lambda: ops.conv(x, kernel),
         "conv_local": lambda: ops.conv_local(x, jnp.ones((3, 3, 2, 2, 1, 1))),
         "max_pool": lambda: ops.max_pool(x, 2),
+        "argmax": lambda: ops.global_max_pool(x),
+        "adaptive_max_pool": lambda: ops.adaptive_max_pool(x, 3),
+        "adaptive_avg_pool": lambda: ops.adaptive_avg_pool(x, 3),
         "dense": lambda: ops.dense(jnp.ones((1, 256)), jnp.ones((256, 256))),
     }
     assert calls.keys() == implementations.TABLE.keys()
