@@ -1,12 +1,13 @@
 """Seeds that train together get the results of seeds that train alone."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from cnn.train import fit
+from cnn.train import ensemble, fit
 from cnn.train.devices import BY_EXAMPLE, BY_EXAMPLE_AND_SEED, device_map
 from cnn.train.ensemble import compose
 from cnn.train.optimizers import make_optimizer
@@ -23,6 +24,31 @@ def test_a_seed_does_not_depend_on_the_others() -> None:
     alone = fit(config(seed=4))
     assert_same(together.states[1].params, alone.states[0].params)
     assert together.test_accuracy[1] == alone.test_accuracy[0]
+
+
+def test_groups_of_seeds_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large batches on a CPU, as many seeds as cores are side by side: here 3 as 2 and 1."""
+    recipe = Recipe(optimizer="sgd", lr=1e-2)
+    data, net, tx = waves(), model(), make_optimizer(recipe)
+    batch = Batch(jnp.asarray(data.train.x), jnp.asarray(data.train.y))
+    rows = jnp.asarray(chunk_rows(len(data.train.y), 8, (0, 1, 2), start=0, steps=1))
+    states = tuple(init_state(net, tx, data.input_shape, seed) for seed in (0, 1, 2))
+
+    def run() -> tuple[Any, str]:
+        devices = device_map("shard_map", 1)
+        chunk = compose(partial(train_step, net, tx, recipe), "cpu")
+        program = devices.compile(chunk, BY_EXAMPLE_AND_SEED, False)
+        return program(states, batch, rows), program.lower(states, batch, rows).as_text()
+
+    together, text = run()
+    assert 'inlineable = "false"' not in text
+    monkeypatch.setattr(ensemble, "SMALL", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    in_groups, text = run()
+    assert text.count('inlineable = "false"') == 2
+    for (state, metrics), (other, others) in zip(together, in_groups, strict=True):
+        assert_close(state.params, other.params, 1e-6)  # they fuse differently
+        assert_close(metrics["loss"], others["loss"], 1e-6)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
