@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,17 +31,15 @@ from experiments.harness import cli
 with epy.lazy_imports():
     import jax
     import numpy as np
-    from jax.extend import core
 
     from benchmarks import ops as timing
     from benchmarks import random_draw
+    from cnn.geometry import jaxpr
     from cnn.ops import implementations, lax_conv, window
     from cnn.ops.cpu import cost, depthwise, grouped, one_group
     from cnn.train import run_dir
 
 if TYPE_CHECKING:
-    from jax.extend.core import Jaxpr, JaxprEqn
-
     from cnn.ops.window import WindowSpec
 
     Op = Callable[..., jax.Array]
@@ -97,7 +95,7 @@ def draw(seed: int, index: int) -> Convolution:
     x = jax.ShapeDtypeStruct((network.batch, *network.shape), np.float32)
     with implementations.use("reference"):
         program = jax.make_jaxpr(network.build().init)(jax.random.key(0), x)
-    found = list(_convolutions(program.jaxpr))
+    found = [e for e in jaxpr.equations(program) if e.primitive.name == "conv_general_dilated"]
     eqn = found[np.random.default_rng([seed, index]).integers(len(found))]
     of_input, of_kernel = (v.aval.shape for v in eqn.invars)
     spec = window.WindowSpec(
@@ -108,15 +106,6 @@ def draw(seed: int, index: int) -> Convolution:
         dilation=eqn.params["rhs_dilation"],
     )
     return Convolution(random_draw.name(seed, index), of_input, of_kernel, spec)
-
-
-def _convolutions(program: Jaxpr) -> Iterator[JaxprEqn]:
-    """Yield the convolutions of a program, and of those that it calls."""
-    for eqn in program.eqns:
-        if eqn.primitive.name == "conv_general_dilated":
-            yield eqn
-        for called in core.jaxprs_in_params(eqn.params):
-            yield from _convolutions(called)
 
 
 def ways(at: Convolution) -> dict[str, Op]:

@@ -1,10 +1,11 @@
 """Reading a jaxpr: the program inside a call, and the names of a function's parameters."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jaxtyping import Array, ArrayLike, PyTree
 
 CALLS = (
@@ -20,6 +21,14 @@ def called(eqn: JaxprEqn) -> ClosedJaxpr | None:
         return None
     programs = (eqn.params[key] for key in ("jaxpr", "call_jaxpr", "call") if key in eqn.params)
     return closed(next(programs))
+
+
+def equations(program: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
+    """Yield the equations of a program, and of all programs inside it."""
+    for eqn in closed(program).jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
 
 
 def out_shapes(eqn: JaxprEqn) -> list[tuple[int, ...]]:

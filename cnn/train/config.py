@@ -17,6 +17,7 @@ from jaxtyping import Array
 from cnn.data import Dataset
 from cnn.data.augment import MIXING
 from cnn.errors import InputError, RunError
+from cnn.geometry.cpu_padding import check_padding
 from cnn.layers.combinators import train_argument
 from cnn.train.devices import DeviceMap
 from cnn.train.display import measures_html, measures_text
@@ -212,7 +213,10 @@ def _shapes(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[jax.ShapeDt
         return y[0] if train else y, variables
 
     for train in (True, False):
-        outputs, variables = jax.eval_shape(partial(run, train=train), x)
+        program, (outputs, variables) = jax.make_jaxpr(
+            partial(run, train=train), return_shape=True
+        )(x)
+        check_padding(program)
     return outputs, variables.get("params", {})
 
 
