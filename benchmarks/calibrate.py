@@ -10,8 +10,8 @@ choices take least. Five times, a fifth is left out, and its choices are compare
 Appends a line for each convolution to `results/calibrate.jsonl`, reads those that are there, and
 writes `results/costs.json`. Beside other programs the times, and so the constants, are wrong.
 The lines of the constants that are shipped are in `benchmarks/costs/`: those of seed 0, and of
-`benchmarks.choices` with the seeds 10 to 14. Those of seed 1 came later, and none was fitted to
-them.
+`benchmarks.choices` with the seeds 10 to 14. Those of the seeds 1 and 3 came later, and none was
+fitted to them.
 """
 
 from __future__ import annotations
