@@ -23,8 +23,9 @@ def check_padding(program: ClosedJaxpr) -> None:
         if eqn.primitive.name == "conv_general_dilated" and _is_wrong(eqn):
             pairs, window = eqn.params["padding"], _window(eqn)
             raise InputError(
-                f"on a CPU, XLA computes a convolution with a window of {window} and padding "
-                f"{pairs}, or its gradient, from other memory: pad its input before it, by jnp.pad"
+                f"padding {pairs} of a convolution with window {window} gives wrong values or "
+                "gradients on a CPU (openxla/xla, issue 48713): pad or cut its input by lax.pad, "
+                "and convolve with padding 'VALID'"
             )
 
 

@@ -77,11 +77,12 @@ class LocalResponseNorm(nn.Module):
     beta: float = 0.75
 
     def __call__(self, x: Float[Array, "batch *spatial c"]) -> Float[Array, "batch *spatial c"]:
-        line = jnp.square(x).reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)  # a 1-d signal
+        wide = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+        line = jnp.square(wide).reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)  # a 1-d signal
         mean = ops.avg_pool(line, self.size, strides=1, padding="SAME_LOWER", count_padding=True)
         divisor = self.k + self.alpha * self.size * mean.reshape(x.shape)
         # On a CPU, XLA has vectors for exp and log, and none for a power.
-        return x * jnp.exp(-self.beta * jnp.log(divisor))
+        return (wide * jnp.exp(-self.beta * jnp.log(divisor))).astype(x.dtype)
 
 
 Norm = Literal["batch", "group", "none"]

@@ -1,4 +1,4 @@
-"""Pooling to a given output size, for any input size: in bins, of which `cnn.ops.bins` has more."""
+"""Pooling to a given output size, for any input size. `cnn.ops.bins` says what each output sees."""
 
 from collections.abc import Callable
 from functools import partial

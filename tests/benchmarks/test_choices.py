@@ -103,6 +103,13 @@ def test_shipped_constants_choose_well_on_their_lines() -> None:
     assert max(regrets) < 3
 
 
+def test_lines_of_the_shipped_constants_have_rows() -> None:
+    """They have medians alone, without turns."""
+    line = {"network": "0-0", "is": "2×9×3", "chosen": "im2col"}
+    record = {**line, "medians": {"im2col": 0.003, "kn2row": 0.001}}
+    assert "| 3.00 [3.00 – 3.00] | 1.00 [1.00 – 1.00] |" in choices.worst([record])
+
+
 @pytest.mark.parametrize("flags", [{"count": 4}, {"rounds": 0}, {"seed": -1}])
 def test_flags_out_of_range(flags: dict[str, int]) -> None:
     with pytest.raises(InputError, match="must be at least"):

@@ -62,3 +62,11 @@ def test_local_response_norm_by_loops() -> None:
         expected[b, i, c] = x[b, i, c] / (2 + 1e-4 * sum(near)) ** 0.75
     y = LocalResponseNorm().apply({}, jnp.asarray(x))
     np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+def test_local_response_norm_in_bfloat16_is_rounded_once() -> None:
+    """Where Σ x² counts: the divisor is 2 to 3, and a power of a rounded one is off by more."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 5, 16)), jnp.bfloat16)
+    layer = LocalResponseNorm(alpha=0.1)
+    expected = layer.apply({}, x.astype(jnp.float32)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(layer.apply({}, x), expected)

@@ -7,7 +7,7 @@ These are fewer numbers if the output has fewer channels than the input:
 
     z̄[b, s·p + r·a − lo, a, o] = ȳ[b, p, o], else 0
 
-With strides, most of z is not needed; it still pays where few channels come of many.
+With strides, most of z is not needed. That still pays for many channels to few.
 
 Reference:
     Vasudevan, Anderson and Gregg 2017, "Parallel multi channel convolution using general matrix
